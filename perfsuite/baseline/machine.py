@@ -1,0 +1,89 @@
+"""The machine class: times are comparable within one, and never across two."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+# The instruction sets that decide which kernels torch and oneDNN choose.
+_ISA = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
+        "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve")  # fmt: skip
+
+
+class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What must be equal for two times to be comparable."""
+
+    cpu: str
+    isa: str
+    cores: int
+    os: str
+    python: str
+    torch: str
+    threads: int
+    accelerator: str = ""
+
+    @property
+    def id(self) -> str:
+        """Readable and unique: the CPU, the cores, and a digest of everything."""
+        digest = hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:8]
+        name = re.sub(r"[^a-z0-9]+", "-", f"{self.accelerator or self.cpu}".lower()).strip("-")
+        return f"{name}-{self.cores}c{self.threads}t-{digest}"
+
+    def differences(self, other: Machine) -> tuple[str, ...]:
+        """The fields in which another machine differs, as "name: theirs, here ours"."""
+        return tuple(
+            f"{name}: {getattr(other, name)!r}, here {getattr(self, name)!r}"
+            for name in self.__struct_fields__
+            if getattr(self, name) != getattr(other, name)
+        )
+
+
+@cache
+def this_machine(threads: int, accelerator: str = "") -> Machine:
+    """The class of this machine, for work on so many threads (and that accelerator)."""
+    cpu, flags = _cpu()
+    return Machine(
+        cpu=cpu,
+        isa=" ".join(name for name in _ISA if name in flags),
+        cores=usable_cores(),
+        os=f"{platform.system()} {platform.machine()}",
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        torch=_torch_version(),
+        threads=threads,
+        accelerator=accelerator,
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _torch_version() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return "none"
+
+
+def _cpu() -> tuple[str, frozenset[str]]:
+    """Model name and feature flags; /proc/cpuinfo where there is one, else what Python knows."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine(), frozenset()
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    family = "".join(f" {key} {fields[key]}" for key in ("cpu family", "model") if key in fields)
+    return name + family.replace("cpu family", "family"), frozenset((fields.get("flags") or fields.get("Features") or "").split())

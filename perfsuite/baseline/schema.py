@@ -1,0 +1,83 @@
+"""What a baseline file holds. One file is one JSON object; its version stands first.
+
+History of the version:
+    1   first: portable exact metrics and operators, scores per task, time per machine class.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from perfsuite.baseline.machine import Machine
+
+VERSION = 1
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Duration = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Frozen, and strict: a field that this version does not know is an error, not ignored."""
+
+
+class StoredExact(_Stored):
+    """Portable: the same on any machine whose context is equal."""
+
+    commit: str
+    torch: str
+    kernels: str
+    metrics: dict[Name, int | float]
+    operators: dict[Name, Count] = {}
+
+
+class StoredScores(_Stored):
+    """Portable: correctness per example. ``correct`` is a bit for each example, as hexadecimal."""
+
+    commit: str
+    task: Name
+    examples: str
+    count: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+    correct: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]+$")]
+
+    def __post_init__(self) -> None:
+        if len(self.correct) != -(-self.count // 4):
+            raise ValueError(f"{self.count} examples need {-(-self.count // 4)} hexadecimal digits in 'correct'")
+
+    def bits(self) -> tuple[bool, ...]:
+        binary = f"{int(self.correct, 16):0{len(self.correct) * 4}b}"
+        return tuple(bit == "1" for bit in binary[: self.count])
+
+
+class StoredTime(_Stored):
+    """One machine class: log ratios to a yardstick, one from each fresh process, and a summary to read."""
+
+    commit: str
+    yardstick: Name
+    log_ratios: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]
+    p50_ms: Duration
+    p90_ms: Duration
+    p99_ms: Duration
+
+
+class Entry(_Stored):
+    """All that is stored of one case; ``time`` by machine id."""
+
+    exact: StoredExact | None = None
+    scores: StoredScores | None = None
+    time: dict[Name, StoredTime] = {}
+
+
+class BaselineFile(_Stored):
+    version: int = VERSION
+    machines: dict[Name, Machine] = {}
+    cases: dict[Name, Entry] = {}
+
+
+def pack_bits(correct: tuple[bool, ...]) -> str:
+    """The hexadecimal form that ``StoredScores.bits`` reads; the last digit is padded with zeros."""
+    width = -(-len(correct) // 4) * 4
+    binary = "".join("1" if bit else "0" for bit in correct).ljust(width, "0")
+    return f"{int(binary, 2):0{width // 4}x}"

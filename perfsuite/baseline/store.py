@@ -1,0 +1,129 @@
+"""Baselines on disk: one JSON file for each model, that a person can review in a diff.
+
+Writing is read, merge, write whole, rename, under a lock: two processes that write at once lose
+nothing, and a write that fails midway leaves the old file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from perfsuite.baseline.machine import Machine
+from perfsuite.baseline.schema import VERSION, BaselineFile, Entry
+from perfsuite.errors import BaselineError
+
+MAX_FILE_BYTES = 64 * 2**20
+_LOCK_TIMEOUT_S = 60
+
+
+class Store:
+    """A folder of baselines."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path_of(self, group: str) -> Path:
+        """The file of a group: its name with everything unusual in a file name replaced."""
+        return self.folder / (re.sub(r"[^A-Za-z0-9._-]+", "-", group).strip("-.") + ".json")
+
+    def entry(self, group: str, key: str) -> Entry | None:
+        """What is stored for a case, or None. Raises BaselineError for a file that cannot be trusted."""
+        return self.read(self.path_of(group)).cases.get(key)
+
+    def machine(self, group: str, machine_id: str) -> Machine | None:
+        return self.read(self.path_of(group)).machines.get(machine_id)
+
+    def keys(self) -> Iterator[str]:
+        """Every case key in the folder."""
+        for path in sorted(self.folder.glob("*.json")):
+            yield from self.read(path).cases
+
+    def read(self, path: Path) -> BaselineFile:
+        """Raises BaselineError for a file that is broken, hostile or from the future. The file is never changed."""
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise BaselineError(f"baseline {path} is larger than {MAX_FILE_BYTES} bytes", _remedy(path))
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return BaselineFile()
+        except OSError as error:
+            raise BaselineError(f"baseline {path} cannot be read: {error}", _remedy(path)) from error
+        return _decode(path, data)
+
+    def accept(self, group: str, key: str, entry: Entry, machine: Machine | None = None) -> None:
+        """Merge an entry into its file; parts that the new entry does not have stay as they are.
+
+        Raises BaselineError, and leaves the file as it was, if it cannot be written.
+        """
+        path = self.path_of(group)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_TIMEOUT_S):
+                _write_whole(path, _encode(_merged(self.read(path), key, entry, machine)))
+        except Timeout as error:
+            raise BaselineError(f"baseline {path} is locked by another process", "wait for it, then run again") from error
+        except OSError as error:
+            raise BaselineError(f"baseline {path} cannot be written: {error}", "check permissions and free space") from error
+
+
+def _decode(path: Path, data: bytes) -> BaselineFile:
+    try:
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version != VERSION:
+            raise BaselineError(
+                f"baseline {path} has version {version}, this perfsuite reads version {VERSION}",
+                "upgrade perfsuite" if version > VERSION else _remedy(path),
+            )
+        return msgspec.json.decode(data, type=BaselineFile)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BaselineError(f"baseline {path} is not a baseline file: {error}", _remedy(path)) from error
+
+
+class _Versioned(msgspec.Struct):
+    version: int
+
+
+def _remedy(path: Path) -> str:
+    return f"restore it with 'git checkout -- {path}', or delete it and record it with 'pytest --perf-update'"
+
+
+def _merged(old: BaselineFile, key: str, new: Entry, machine: Machine | None) -> BaselineFile:
+    before = old.cases.get(key, Entry())
+    entry = Entry(new.exact or before.exact, new.scores or before.scores, {**before.time, **new.time})
+    cases = {**old.cases, key: entry}
+    machines = {**old.machines, **({machine.id: machine} if machine else {})}
+    used = {machine_id for stored in cases.values() for machine_id in stored.time}
+    return BaselineFile(VERSION, {k: v for k, v in machines.items() if k in used}, cases)
+
+
+def _encode(content: BaselineFile) -> bytes:
+    """JSON with sorted keys below the version, one value on a line: made for reading as a diff."""
+    plain: Any = msgspec.to_builtins(content, order="sorted")
+    ordered = {"version": plain.pop("version"), **plain}
+    return json.dumps(ordered, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+

@@ -1,0 +1,90 @@
+"""Exact metrics: no noise, so no statistics. What is worse beyond the tolerance is a regression."""
+
+from __future__ import annotations
+
+from perfsuite.gate.explain import added_and_removed, what_changed
+from perfsuite.gate.reference import Reference
+from perfsuite.gate.verdicts import bound_verdict, no_baseline, tolerated, verdict
+from perfsuite.spec import Against, Direction, Evidence, Limit, Metric, Status, Verdict
+from perfsuite.units import format_change, format_difference, format_value
+
+
+def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
+    """A bound is judged as it is; a tolerance against the portable part of the baseline."""
+    measured = _measured(limit.metric, evidence)
+    if measured is None:
+        sentence = f"{limit.metric.name} was not measured for this case"
+        return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy="gate a model that has it")
+    if limit.is_bound:
+        return bound_verdict(limit, evidence, measured)
+    stored = reference.entry.exact if reference.entry else None
+    if stored is None or limit.metric.stored_name not in stored.metrics:
+        return no_baseline(limit, evidence, reference, measured=measured)
+    context = evidence.context
+    if limit.metric.dispatched and (stored.torch, stored.kernels) != (context.torch, context.kernels):
+        sentence = (
+            f"{limit.metric.name} was recorded with torch {stored.torch} and {stored.kernels}, "
+            f"here are torch {context.torch} and {context.kernels}"
+        )
+        remedy = f"run with torch {stored.torch}, or accept these numbers: {reference.update}"
+        return verdict(limit, evidence, Status.INCOMPARABLE, sentence, measured=measured, remedy=remedy)
+    return _against_stored(limit, evidence, reference, measured, stored.metrics[limit.metric.stored_name])
+
+
+def _measured(metric: Metric, evidence: Evidence) -> float | None:
+    if metric.against is Against.BASELINE:
+        return evidence.candidate.exact.get(metric.stored_name)
+    if metric.name == "compression":
+        before, after = (facts.exact.get("size_bytes") for facts in (evidence.original, evidence.candidate))
+        return before / after if before and after else None
+    return evidence.relations.get(metric.name)
+
+
+def _against_stored(
+    limit: Limit, evidence: Evidence, reference: Reference, measured: float, expected: float
+) -> Verdict:
+    worse, better = _worse_and_better(limit, evidence, reference, measured, expected)
+    allowed = tolerated(limit, expected)
+    if worse > allowed:
+        status = Status.REGRESSED
+    elif better > allowed:
+        status = Status.IMPROVED
+    else:
+        status = Status.PASS
+    stored = reference.entry.exact if reference.entry else None
+    return verdict(
+        limit, evidence, status, _sentence(limit, status, measured, expected, allowed),
+        measured=measured, expected=expected, change=measured / expected if expected else None,
+        details=() if status is Status.PASS else what_changed(stored, evidence.candidate, evidence.context),
+        remedy="" if status is Status.PASS else f"if this is intended, accept it: {reference.update}",
+    )  # fmt: skip
+
+
+def _worse_and_better(
+    limit: Limit, evidence: Evidence, reference: Reference, measured: float, expected: float
+) -> tuple[float, float]:
+    """How much worse, how much better. Operators count calls added and calls gone: one cannot hide the other."""
+    stored = reference.entry.exact if reference.entry else None
+    if limit.metric.name == "operators" and stored is not None:
+        added, removed = added_and_removed(stored.operators, evidence.candidate.operators)
+        return sum(added.values()), sum(removed.values())
+    worse = measured - expected if limit.metric.better is Direction.LOWER else expected - measured
+    return worse, -worse
+
+
+def _sentence(limit: Limit, status: Status, measured: float, expected: float, allowed: float) -> str:
+    unit = limit.metric.unit
+    now, then = format_value(measured, unit), format_value(expected, unit)
+    if measured == expected and status is Status.PASS:
+        return f"{limit.metric.name} is {now}, as accepted"
+    if now == then:
+        now, then = f"{measured:,.10g}", f"{expected:,.10g}"
+    change = format_change(measured / expected) if expected else format_difference(measured - expected, unit)
+    match status:
+        case Status.REGRESSED:
+            judged = f"worse by more than the tolerated {format_value(allowed, unit)}"
+        case Status.IMPROVED:
+            judged = "better than accepted"
+        case _:
+            judged = "within the tolerance"
+    return f"{limit.metric.name} is {now}, accepted was {then} ({change}): {judged}"

@@ -1,0 +1,39 @@
+"""Why a number moved: what else changed between the baseline and the candidate, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from perfsuite.baseline.schema import StoredExact
+from perfsuite.spec import Context, Facts
+
+_SHOWN = 8
+
+
+def added_and_removed(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Calls of each operator that are new, and calls that are gone."""
+    change = {name: after.get(name, 0) - before.get(name, 0) for name in sorted({*before, *after})}
+    return {n: c for n, c in change.items() if c > 0}, {n: -c for n, c in change.items() if c < 0}
+
+
+def what_changed(stored: StoredExact | None, facts: Facts, context: Context) -> tuple[str, ...]:
+    """Lines that explain a verdict: operators, exact metrics, versions. Empty if nothing exact changed."""
+    return tuple(_changes(stored, facts, context)) if stored else ()
+
+
+def _changes(stored: StoredExact, facts: Facts, context: Context) -> Iterator[str]:
+    if stored.torch != context.torch:
+        yield f"torch: {stored.torch} -> {context.torch}"
+    if stored.kernels != context.kernels:
+        yield f"kernels: {stored.kernels} -> {context.kernels}"
+    if stored.operators and facts.operators:
+        added, removed = added_and_removed(stored.operators, facts.operators)
+        differences = [f"+{count} {name}" for name, count in added.items()]
+        differences += [f"-{count} {name}" for name, count in removed.items()]
+        if differences:
+            more = f", and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+            yield f"operators: {', '.join(differences[:_SHOWN])}{more}"
+    for name in sorted(stored.metrics.keys() & facts.exact.keys()):
+        before, after = stored.metrics[name], facts.exact[name]
+        if before != after:
+            yield f"{name}: {before:,} -> {after:,}"

@@ -1,0 +1,28 @@
+"""One limit judged on values: the core that decides. Every function here is pure.
+
+A limit goes to the judge of its metric's kind; each returns a verdict that explains itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from perfsuite.gate import exact, paired, timed
+from perfsuite.gate.reference import Reference
+from perfsuite.spec import Evidence, Kind, Limit, Verdict
+
+
+def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
+    """The verdict on one limit."""
+    match limit.metric.kind:
+        case Kind.SAMPLED:
+            return timed.judge(limit, evidence, reference)
+        case Kind.PAIRED:
+            return paired.judge(limit, evidence, reference)
+        case Kind.EXACT:
+            return exact.judge(limit, evidence, reference)
+
+
+def judge_all(limits: Iterable[Limit], evidence: Evidence, reference: Reference) -> tuple[Verdict, ...]:
+    """The verdicts on all limits of a gate, in their order."""
+    return tuple(judge(limit, evidence, reference) for limit in limits)

@@ -1,0 +1,151 @@
+"""Times: block statistics against a stored ratio to the yardstick, or against the original in the same blocks.
+
+Everything is a logarithm of a ratio in which positive is worse, so that latency, throughput and
+speedup are one question: is the effect beyond what is tolerated?
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from perfsuite.gate.explain import what_changed
+from perfsuite.gate.reference import Reference
+from perfsuite.gate.verdicts import no_baseline, verdict
+from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Against, Direction, Evidence, Limit, LimitKind, Status, Verdict
+from perfsuite.stats.blocks import log_ratio
+from perfsuite.stats.decision import Decision, Estimate, Outcome, Spread, decide, estimate, pool, spread_of
+from perfsuite.units import Unit, format_change, format_value
+
+# Between-process spread of log ratios, before anything is known of a case (measured: docs/judging.md).
+YARDSTICK_PRIOR = Spread(0.03, 6)
+RELATION_PRIOR = Spread(0.02, 6)
+RAW_PRIOR = Spread(0.10, 6)
+
+_STATUS = {
+    Outcome.WORSE: Status.REGRESSED,
+    Outcome.WITHIN: Status.PASS,
+    Outcome.BETTER: Status.IMPROVED,
+    Outcome.UNCLEAR: Status.INCONCLUSIVE,
+}
+
+
+def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
+    if not evidence.blocks:
+        why = evidence.not_timed or "no block was measured"
+        sentence = f"{limit.metric.name} was not measured: {why}"
+        return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy="run without -n for times")
+    if limit.metric.against is Against.ORIGINAL:
+        return _judge_relation(limit, evidence)
+    if limit.is_bound:
+        return _judge_raw(limit, evidence)
+    return _judge_stored(limit, evidence, reference)
+
+
+def arms_needed(limit: Limit) -> tuple[str, ...]:
+    """Which arms a block must sample for this limit."""
+    if limit.metric.against is Against.ORIGINAL:
+        return (CANDIDATE, ORIGINAL)
+    return (CANDIDATE,) if limit.is_bound else (CANDIDATE, YARDSTICK)
+
+
+def _judge_relation(limit: Limit, evidence: Evidence) -> Verdict:
+    """speedup = original / candidate, both sampled alternately in every block."""
+    values = [log_ratio(block, CANDIDATE, ORIGINAL) for block in evidence.blocks]
+    effect = estimate(values, pool(RELATION_PRIOR, spread_of(values)))
+    decision = decide(effect, -math.log(limit.value))
+    return _bound_verdict(limit, evidence, decision, math.exp(-effect.center), "beside the original in the same processes")
+
+
+def _judge_raw(limit: Limit, evidence: Evidence) -> Verdict:
+    """An absolute bound on seconds: it holds on this machine only, and the spread is that of raw times."""
+    times = [math.log(statistics.median(block.of(CANDIDATE)) / 1e9) for block in evidence.blocks]
+    effect = estimate(times, pool(RAW_PRIOR, spread_of(times)))
+    bound_s = limit.value if limit.metric.unit is Unit.SECONDS else evidence.case.batch_size / limit.value
+    decision = decide(effect, math.log(bound_s))
+    measured_s = math.exp(effect.center)
+    measured = measured_s if limit.metric.unit is Unit.SECONDS else evidence.case.batch_size / measured_s
+    return _bound_verdict(limit, evidence, decision, measured, "in raw time on this machine")
+
+
+def _bound_verdict(limit: Limit, evidence: Evidence, decision: Decision, measured: float, where: str) -> Verdict:
+    unit = limit.metric.unit
+    word = {Outcome.WORSE: "misses", Outcome.UNCLEAR: "cannot be told from"}.get(decision.outcome, "meets")
+    higher = limit.metric.better is Direction.HIGHER
+    scale = measured / math.exp(-(decision.low + decision.high) / 2 if higher else (decision.low + decision.high) / 2)
+    ends = sorted(scale * math.exp(-end if higher else end) for end in (decision.low, decision.high))
+    sentence = (
+        f"{limit.metric.name} is {format_value(measured, unit)} ({format_value(ends[0], unit)} to "
+        f"{format_value(ends[1], unit)}) {where}, which {word} {limit.kind.value} {format_value(limit.value, unit)}"
+    )
+    status = Status.PASS if decision.outcome is Outcome.BETTER else _STATUS[decision.outcome]
+    remedy = "measure longer (--perf-budget), or ask for less" if status is Status.INCONCLUSIVE else ""
+    return verdict(
+        limit, evidence, status, sentence, measured=measured, expected=limit.value,
+        low=ends[0], high=ends[1], remedy=remedy,
+    )  # fmt: skip
+
+
+def _judge_stored(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
+    times = reference.entry.time if reference.entry else {}
+    stored = times.get(evidence.machine_id)
+    if stored is None:
+        return _foreign(limit, evidence, reference) if times else no_baseline(limit, evidence, reference)
+    if stored.yardstick != evidence.yardstick:
+        sentence = f"the baseline used the yardstick {stored.yardstick}, this run {evidence.yardstick}"
+        return verdict(limit, evidence, Status.INCOMPARABLE, sentence, remedy=f"record it again: {reference.update}")
+    values = [log_ratio(block, CANDIDATE, YARDSTICK) for block in evidence.blocks]
+    spread = pool(YARDSTICK_PRIOR, spread_of(stored.log_ratios), spread_of(values))
+    effect = estimate(values, spread).minus(estimate(stored.log_ratios, spread))
+    decision = decide(effect, _log_tolerance(limit, stored.p50_ms / 1e3))
+    return _stored_verdict(limit, evidence, reference, effect, decision, stored.p50_ms / 1e3)
+
+
+def _log_tolerance(limit: Limit, expected_s: float) -> float:
+    if limit.kind is LimitKind.ABSOLUTE:
+        return math.log1p(limit.value / expected_s)
+    return -math.log1p(-limit.value) if limit.metric.better is Direction.HIGHER else math.log1p(limit.value)
+
+
+def _stored_verdict(
+    limit: Limit, evidence: Evidence, reference: Reference, effect: Estimate, decision: Decision, expected_s: float
+) -> Verdict:
+    status = _STATUS[decision.outcome]
+    sign = -1 if limit.metric.better is Direction.HIGHER else 1
+    ratio, *ends = (math.exp(sign * x) for x in (effect.center, decision.low, decision.high))
+    low, high = sorted(ends)
+    expected = expected_s if limit.metric.unit is Unit.SECONDS else evidence.case.batch_size / expected_s
+    judged = {
+        Status.REGRESSED: f"worse than the tolerated {limit.text}",
+        Status.IMPROVED: "better than accepted",
+        Status.INCONCLUSIVE: f"too uncertain to judge {limit.text}; an effect of "
+        f"{format_change(math.exp(decision.detectable))} would have been seen",
+    }.get(status, f"within {limit.text}")
+    processes = f"{len(evidence.blocks)} {'fresh' if evidence.blocks[0].fresh else 'in-place'} block(s)"
+    sentence = (
+        f"{limit.metric.name} changed by {format_change(ratio)} ({format_change(low)} to {format_change(high)}) "
+        f"relative to the yardstick over {processes}: {judged}"
+    )
+    stored = reference.entry.exact if reference.entry else None
+    return verdict(
+        limit, evidence, status, sentence, measured=expected * ratio, expected=expected, change=ratio, low=low, high=high,
+        details=() if status is Status.PASS else what_changed(stored, evidence.candidate, evidence.context),
+        remedy=_remedy(status, reference),
+    )  # fmt: skip
+
+
+def _remedy(status: Status, reference: Reference) -> str:
+    if status is Status.INCONCLUSIVE:
+        return "measure longer (--perf-budget), tolerate more, or run on a quieter machine"
+    return "" if status is Status.PASS else f"if this is intended, accept it: {reference.update}"
+
+
+def _foreign(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
+    """Times were stored, but on other machine classes: never green."""
+    known = [reference.machines[name] for name in (reference.entry.time if reference.entry else {}) if name in reference.machines]
+    nearest = min((reference.here.differences(machine) for machine in known), key=len, default=())
+    sentence = f"{limit.metric.name} is stored for other machine classes only ({'; '.join(nearest) or 'unknown'})"
+    return verdict(
+        limit, evidence, Status.INCOMPARABLE, sentence, details=nearest,
+        remedy=f"record this machine class: {reference.update}",
+    )  # fmt: skip

@@ -1,0 +1,45 @@
+"""Making verdicts: the parts that every judge shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perfsuite.gate.reference import Reference
+from perfsuite.spec import Evidence, Limit, LimitKind, Status, Verdict
+from perfsuite.units import format_difference, format_value
+
+
+def verdict(limit: Limit, evidence: Evidence, status: Status, sentence: str, **numbers: Any) -> Verdict:
+    return Verdict(
+        case=evidence.case.key, metric=limit.metric.name, unit=limit.metric.unit.value, limit=limit.text,
+        status=status, sentence=sentence, **numbers,
+    )  # fmt: skip
+
+
+def no_baseline(limit: Limit, evidence: Evidence, reference: Reference, **numbers: Any) -> Verdict:
+    return verdict(
+        limit, evidence, Status.NO_BASELINE, f"{limit.metric.name} has no stored baseline for this case",
+        remedy=f"record it: {reference.update}", **numbers,
+    )  # fmt: skip
+
+
+def bound_verdict(limit: Limit, evidence: Evidence, measured: float, note: str = "", **numbers: Any) -> Verdict:
+    """An exact value against ">=" or "<="."""
+    holds = measured >= limit.value if limit.kind is LimitKind.AT_LEAST else measured <= limit.value
+    unit = limit.metric.unit
+    word = "meets" if holds else "misses"
+    sentence = f"{limit.metric.name} is {format_value(measured, unit)}, which {word} {limit.kind.value} {format_value(limit.value, unit)}"
+    return verdict(
+        limit, evidence, Status.PASS if holds else Status.REGRESSED, sentence + note,
+        measured=measured, expected=limit.value, **numbers,
+    )  # fmt: skip
+
+
+def tolerated(limit: Limit, expected: float) -> float:
+    """The tolerated worsening as an amount in the metric's unit."""
+    return limit.value * abs(expected) if limit.kind is LimitKind.RELATIVE else limit.value
+
+
+def worse_or_better(limit: Limit, difference: float) -> str:
+    """A signed difference for a sentence, with its direction in words where it is not obvious."""
+    return format_difference(difference, limit.metric.unit)

@@ -1,0 +1,1 @@
+"""Measuring: time with an injectable clock, exact metrics from dispatch and from saved files."""

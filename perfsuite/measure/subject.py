@@ -1,0 +1,102 @@
+"""One arm, ready to be measured: the exact metrics read what it computes, each thing once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perfsuite.errors import NonFiniteError, UsageError
+from perfsuite.measure.trace import Trace, trace
+from perfsuite.protocols import Inputs
+from perfsuite.spec import Context, Facts, Metric
+from perfsuite.storage import Stored, count_stored
+from perfsuite.techniques.int8 import kernel_name
+
+
+class Subject:
+    """A callable to run, and the model behind it if there is one."""
+
+    def __init__(self, call: Callable[[], object], model: nn.Module | None = None, label: str = "") -> None:
+        self.call = call
+        self.model = model
+        self.label = label
+
+    @classmethod
+    def of_model(cls, model: nn.Module, inputs: Inputs, label: str = "") -> Subject:
+        return cls(forward_call(model, inputs), model, label)
+
+    @cached_property
+    def stored(self) -> Stored:
+        """Counted in the file that the model is saved to."""
+        if self.model is None:
+            raise UsageError(f"{self.label} is a plain callable: it has no weights to save or count", "gate a model")
+        return count_stored(self.model)
+
+    @cached_property
+    def trace(self) -> Trace:
+        """One recorded call, after one that is not recorded (lazy initialisation)."""
+        self.call()
+        held: Iterable[Tensor] = ()
+        if self.model is not None:
+            held = chain(self.model.parameters(), self.model.buffers())
+        return trace(self.call, held)
+
+    def facts(self, metrics: Iterable[Metric]) -> Facts:
+        """Every exact metric that this subject can have."""
+        mine = [m for m in metrics if m.measure is not None and (m.needs == "call" or self.model is not None)]
+        exact = {m.stored_name: m.measure(self) for m in mine if m.measure is not None}
+        return Facts(exact, self.trace.operators)
+
+
+def forward_call(model: nn.Module, inputs: Inputs) -> Callable[[], object]:
+    """A callable that runs one forward pass without gradients."""
+
+    def forward() -> object:
+        with torch.no_grad():
+            return model(*inputs.args, **inputs.kwargs)
+
+    return forward
+
+
+def context(device: torch.device) -> Context:
+    """What dispatch-derived numbers depend on: torch's version and the kernels chosen for the device."""
+    return Context(torch.__version__.partition("+")[0], f"int8:{kernel_name(device)}")
+
+
+def main_output(output: Any) -> Tensor:
+    """The tensor that a model is about: itself, ``logits``, ``last_hidden_state``, or the first one found."""
+    if isinstance(output, Tensor):
+        return output
+    items = dict(output) if isinstance(output, dict) else dict(enumerate(output if isinstance(output, list | tuple) else ()))
+    tensors = {key: value for key, value in items.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise UsageError(f"the output, a {type(output).__name__}, holds no tensor", "return a tensor, or a dict of them")
+    preferred = (tensors[key] for key in ("logits", "last_hidden_state") if key in tensors)
+    return next(preferred, next(iter(tensors.values())))
+
+
+def check_output(output: object, label: str) -> Tensor:
+    """The main output, in float64 on the CPU. Raises NonFiniteError, naming the case, if it holds NaN or infinity."""
+    tensor = main_output(output).detach().cpu()
+    if not bool(torch.isfinite(tensor).all()):
+        raise NonFiniteError(
+            f"the output of {label} has NaN or infinite values", "check the weights and the inputs, or use bf16 for fp16"
+        )
+    return tensor.double()
+
+
+def fidelity(original: Tensor, candidate: Tensor) -> dict[str, float]:
+    """How well a candidate's output (..., C) follows the original's.
+
+    ``sqnr``: signal to quantization noise, in dB, capped at 300 for equal outputs. ``agreement``:
+    the fraction of rows whose largest entry is the same one.
+    """
+    noise, signal = (original - candidate).norm(), original.norm()
+    sqnr = 300.0 if noise == 0 else min(300.0, float(20 * torch.log10(signal / noise)))
+    agreement = float((original.argmax(-1) == candidate.argmax(-1)).double().mean())
+    return {"sqnr": sqnr, "agreement": agreement}

@@ -1,0 +1,103 @@
+"""What one call asks of torch: operators, FLOPs, and the peak bytes of live tensors.
+
+All of it is seen at dispatch, so it is exact: the same code gives the same numbers, on any machine
+where torch dispatches the same operators. Memory inside an operator's own kernel is not seen.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, mm_flop
+
+# Products that the counter of torch does not know.
+_MORE_FLOPS: dict[Any, Callable[..., int]] = {torch.ops.aten._int_mm: mm_flop}
+_MATMUL_WORDS = ("mm", "linear", "conv", "attention", "matmul")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """``uncounted`` names operators that look like products but have no FLOP formula."""
+
+    operators: dict[str, int]
+    flops: int
+    peak_bytes: int
+    uncounted: tuple[str, ...] = ()
+
+    @property
+    def calls(self) -> int:
+        return sum(self.operators.values())
+
+
+def trace(call: Callable[[], object], held: Iterable[Tensor] = ()) -> Trace:
+    """Run the call once and record it; ``held`` are tensors that are alive all along (the weights)."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()  # a collection in the middle would free tensors at a random moment
+    try:
+        with _Recorder(held) as recorder:
+            call()
+    finally:
+        if was_enabled:
+            gc.enable()
+    return recorder.result()
+
+
+class _Recorder(TorchDispatchMode):
+    """Sees each operator as it is dispatched."""
+
+    def __init__(self, held: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._operators: Counter[str] = Counter()
+        self._uncounted: set[str] = set()
+        self._flops = 0
+        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._peak = 0
+        for tensor in held:
+            self._see(tensor)
+        self._note_peak()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for leaf in tree_leaves((args, kwargs)):
+            self._see(leaf)
+        out = func(*args, **kwargs)
+        name = str(func.overloadpacket).replace(".", "::")
+        self._operators[name] += 1
+        self._count_flops(func, name, args, kwargs, out)
+        for leaf in tree_leaves(out):
+            self._see(leaf)
+        self._note_peak()
+        return out
+
+    def result(self) -> Trace:
+        ordered = dict(sorted(self._operators.items()))
+        return Trace(ordered, self._flops, self._peak, tuple(sorted(self._uncounted)))
+
+    def _count_flops(self, func: Any, name: str, args: Any, kwargs: Any, out: Any) -> None:
+        formula: Any = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self._flops += formula(*args, **kwargs, out_val=out)
+        elif func.overloadpacket in _MORE_FLOPS:
+            self._flops += _MORE_FLOPS[func.overloadpacket](*(leaf.shape for leaf in args))
+        elif any(word in name for word in _MATMUL_WORDS):
+            self._uncounted.add(name)
+
+    def _see(self, leaf: object) -> None:
+        if isinstance(leaf, Tensor) and leaf.layout is torch.strided and leaf.device.type != "meta":
+            storage = leaf.untyped_storage()
+            reference = StorageWeakRef(storage)
+            self._live.setdefault(reference.cdata, (reference, storage.nbytes()))
+
+    def _note_peak(self) -> None:
+        self._live = {key: entry for key, entry in self._live.items() if not entry[0].expired()}
+        self._peak = max(self._peak, sum(size for _, size in self._live.values()))

@@ -1,0 +1,56 @@
+"""Frozen reference workloads. A time is stored as a ratio to one, sampled alternately with it.
+
+A yardstick never changes: its name carries a version, and a change is a new name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from perfsuite.errors import UnknownNameError
+
+TRANSFORMER = "transformer-layer-1"
+INTERPRETER = "interpreter-1"
+
+
+def yardstick(name: str, device: str = "cpu") -> Callable[[], object]:
+    """The workload of that name. Raises UnknownNameError for a baseline from another perfsuite."""
+    if name == TRANSFORMER:
+        return _transformer_layer(device)
+    if name == INTERPRETER:
+        return _interpreter
+    raise UnknownNameError("yardstick", name, (TRANSFORMER, INTERPRETER))
+
+
+def _interpreter() -> int:
+    """About a millisecond of what Python code does: arithmetic, dicts, strings."""
+    counts: dict[str, int] = {}
+    total = 0
+    for i in range(4000):
+        key = str(i % 97)
+        counts[key] = counts.get(key, 0) + i
+        total += len(key) * i % 7
+    return total + len(counts)
+
+
+def _transformer_layer(device: str) -> Callable[[], object]:
+    """About a millisecond of a transformer layer: (1, 128, 256), 4 heads, feed-forward 1024."""
+    import torch
+    import torch.nn.functional as F
+
+    generator = torch.Generator().manual_seed(0)
+
+    def weight(*shape: int) -> torch.Tensor:
+        return (torch.rand(*shape, generator=generator) * 0.1 - 0.05).to(device)
+
+    x, ones, zeros = weight(1, 128, 256), torch.ones(256, device=device), torch.zeros(256, device=device)
+    w_qkv, w_out, w_up, w_down = weight(768, 256), weight(256, 256), weight(1024, 256), weight(256, 1024)
+
+    def layer() -> object:
+        with torch.no_grad():
+            qkv = F.linear(x, w_qkv).unflatten(-1, (3, 4, 64)).permute(2, 0, 3, 1, 4)  # (3, 1, 4, 128, 64)
+            mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])  # (1, 4, 128, 64)
+            y = F.layer_norm(x + F.linear(mixed.transpose(1, 2).flatten(2), w_out), (256,), ones, zeros)
+            return F.layer_norm(y + F.linear(F.gelu(F.linear(y, w_up)), w_down), (256,), ones, zeros)
+
+    return layer

@@ -1,0 +1,40 @@
+"""Files that cost time to make, kept under a content key outside the project."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+import safetensors
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+
+def folder(kind: str) -> Path:
+    """The folder for one kind of file: ``$PERFSUITE_CACHE``, else the user's cache."""
+    root = os.environ.get("PERFSUITE_CACHE") or platformdirs.user_cache_dir("perfsuite", appauthor=False)
+    return Path(root) / kind
+
+
+def load_into(model: nn.Module, path: Path) -> bool:
+    """Load weights into the model. False if there is no such file; a broken one counts as none."""
+    try:
+        model.load_state_dict(load_file(path))
+    except (FileNotFoundError, safetensors.SafetensorError, RuntimeError):
+        return False
+    return True
+
+
+def save(model: nn.Module, path: Path) -> None:
+    """Save weights whole or not at all: to a temporary file first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.close(handle)
+    try:
+        save_file(model.state_dict(), temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

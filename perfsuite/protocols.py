@@ -1,0 +1,107 @@
+"""What models, tasks, techniques and reporters promise. Torch is only named here, never imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from perfsuite.spec import Scores, Verdict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Progress(Protocol):
+    """Told of long work, so that a person sees it move."""
+
+    def __call__(self, message: str, done: int, total: int) -> None: ...
+
+
+def silent(message: str, done: int, total: int) -> None:
+    """The progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The arguments of one forward call."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(value: Inputs | torch.Tensor | tuple[Any, ...] | Mapping[str, Any]) -> Inputs:
+        """Accept what a model's author finds natural: a tensor, a tuple of arguments, or a dict of keywords."""
+        if isinstance(value, Inputs):
+            return value
+        if isinstance(value, Mapping):
+            return Inputs(kwargs=dict(value))
+        return Inputs(args=value if isinstance(value, tuple) else (value,))
+
+
+class Task(Protocol):
+    """Real data and a score. ``examples`` is a digest of the data: equal digests can be paired."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def examples(self) -> str: ...
+
+    def score(self, model: nn.Module, progress: Progress = silent) -> Scores:
+        """Correctness for each example, in a fixed order."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A module fresh from its spec. ``weights`` says honestly where they came from."""
+
+    module: nn.Module
+    weights: str
+    suffix: str = ""  # appended to the model's name where the weights are not what the name promises
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A named model: builds the module from a seed, makes inputs for a batch size, may own a task."""
+
+    name: str
+    build: Callable[[int], Built]
+    inputs: Callable[[nn.Module, int, int], Any]  # (module, batch_size, seed) -> tensor, tuple or dict
+    task: Callable[[], Task] | None = None
+    about: str = ""
+
+
+@runtime_checkable
+class Technique(Protocol):
+    """A frozen value that turns a model into a more efficient one.
+
+    ``name`` is its identity, as users write it. ``apply`` returns a new model and never changes the
+    one it was given; ``data`` are calibration inputs, for techniques that want them. ``skeleton``
+    changes a freshly built model into the *structure* that ``apply`` gives (shapes, dtypes, names;
+    values do not matter), so that saved weights can be loaded into it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module: ...
+
+    def skeleton(self, model: nn.Module) -> nn.Module: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a reporter gets: every verdict of a run, the machine, and remarks about the whole."""
+
+    verdicts: tuple[Verdict, ...]
+    machine: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    information: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # case key -> numbers to show
+
+
+class Reporter(Protocol):
+    """Verdicts in, lines of text out; pure."""
+
+    def __call__(self, run: Run) -> Iterator[str]: ...

@@ -1,0 +1,150 @@
+"""One registry pattern for models, techniques, metrics and reporters.
+
+A name can come from four places: built in (a dotted path, imported at first use), an entry point
+of an installed package (group ``perfsuite.models`` and so on), the ``pytest_perfsuite_register``
+hook in a ``conftest.py``, or a decorator. A name that is taken is refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
+from perfsuite.protocols import ModelSpec, Reporter, Technique
+from perfsuite.spec import Metric
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names to values, loaded when first asked for.
+
+    ``check`` refuses a value of the wrong kind with a reason, or returns None.
+    """
+
+    def __init__(self, noun: str, builtins: Mapping[str, str], check: Callable[[T], str | None]) -> None:
+        self.noun = noun
+        self._builtins = builtins
+        self._check = check
+        self._values: dict[str, T] = {}
+
+    @cached_property
+    def _sources(self) -> dict[str, str | EntryPoint]:
+        """Where to load what is not loaded yet; entry points are read once, at first use."""
+        found: dict[str, str | EntryPoint] = dict(self._builtins)
+        for point in entry_points(group=f"perfsuite.{self.noun}s"):
+            if point.name in found:
+                raise _taken(self.noun, point.name)
+            found[point.name] = point
+        return found
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted({*self._values, *self._sources}))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values or name in self._sources
+
+    def get(self, name: str) -> T:
+        """The value of that name. Raises UnknownNameError with the nearest names."""
+        if name not in self:
+            raise UnknownNameError(self.noun, name, self.names())
+        if name not in self._values:
+            self._values[name] = self._checked(name, _load(self._sources[name]))
+        return self._values[name]
+
+    def register(self, name: str, value: T) -> T:
+        """Add a value. Raises DuplicateNameError if the name is taken, UsageError if the value is no such thing."""
+        if name in self:
+            raise _taken(self.noun, name)
+        self._values[name] = self._checked(name, value)
+        return value
+
+    def copy(self) -> Registry[T]:
+        """An independent registry with the same names, for one pytest session."""
+        other = Registry(self.noun, self._builtins, self._check)
+        other._values.update(self._values)
+        return other
+
+    def _checked(self, name: str, value: T) -> T:
+        reason = self._check(value)
+        if reason:
+            raise UsageError(
+                f"{value!r} cannot be registered as {self.noun} {name!r}: {reason}", "see docs/extending.md"
+            )
+        return value
+
+
+def _taken(noun: str, name: str) -> DuplicateNameError:
+    return DuplicateNameError(f"a {noun} named {name!r} is registered already", "choose another name")
+
+
+def _load(source: str | EntryPoint) -> Any:
+    if isinstance(source, EntryPoint):
+        return source.load()
+    module, _, attribute = source.partition(":")
+    return operator.attrgetter(attribute)(importlib.import_module(module))
+
+
+def _must_be(kind: type) -> Callable[[Any], str | None]:
+    return lambda value: None if isinstance(value, kind) else f"it is not a {kind.__name__}"
+
+
+def _must_be_callable(value: Any) -> str | None:
+    return None if callable(value) else "it is not callable"
+
+
+TechniqueFactory = Callable[[str | None], Technique]
+"""Makes a technique from the argument in its name: 'magnitude-50' calls the factory of 'magnitude' with '50'."""
+
+_TECHNIQUES = "perfsuite.techniques.values"
+MODELS: Registry[ModelSpec] = Registry(
+    "model",
+    {
+        name: f"perfsuite.models.zoo:{name.replace('-', '_').upper()}"
+        for name in ("encoder-small", "encoder-medium", "encoder-digits", "distilbert", "minilm")
+    },
+    _must_be(ModelSpec),
+)
+TECHNIQUES: Registry[TechniqueFactory] = Registry(
+    "technique",
+    {
+        "fp32": f"{_TECHNIQUES}:Original.from_argument",
+        "magnitude": f"{_TECHNIQUES}:Magnitude.from_argument",
+        "int8-dynamic": f"{_TECHNIQUES}:Int8Dynamic.from_argument",
+        "bf16": f"{_TECHNIQUES}:bf16_from_argument",
+        "fp16": f"{_TECHNIQUES}:fp16_from_argument",
+    },
+    _must_be_callable,
+)
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {
+        name: f"perfsuite.measure.metrics:{name.upper()}"
+        for name in (
+            "latency", "throughput", "size", "parameters", "nonzeros", "sparsity", "flops", "operators",
+            "peak_memory", "accuracy", "speedup", "compression", "accuracy_kept", "sqnr", "agreement",
+        )
+    },
+    _must_be(Metric),
+)  # fmt: skip
+REPORTERS: Registry[Reporter] = Registry(
+    "reporter",
+    {".json": "perfsuite.report.as_json:lines", ".md": "perfsuite.report.markdown:lines", ".txt": "perfsuite.report.terminal:lines"},
+    _must_be_callable,
+)
+
+
+@dataclass(frozen=True)
+class Registries:
+    """The four registries that one session looks names up in."""
+
+    models: Registry[ModelSpec] = field(default_factory=MODELS.copy)
+    techniques: Registry[TechniqueFactory] = field(default_factory=TECHNIQUES.copy)
+    metrics: Registry[Metric] = field(default_factory=METRICS.copy)
+    reporters: Registry[Reporter] = field(default_factory=REPORTERS.copy)

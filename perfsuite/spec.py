@@ -1,0 +1,259 @@
+"""The nouns: frozen values that walk from one box to the next. No torch, no pytest, no I/O.
+
+    Case -> Block -> Facts -> Evidence --+
+                                         +--> Verdict
+                    Limit ---------------+
+
+Units are in the names: ``_ns`` nanoseconds, ``_s`` seconds, ``_bytes`` bytes; fractions are 0 to 1.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from perfsuite.errors import UsageError
+from perfsuite.units import Unit, format_value
+
+CANDIDATE = "candidate"
+ORIGINAL = "original"
+YARDSTICK = "yardstick"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one baseline entry is about.
+
+    ``key`` is stable and readable, such as ``encoder-small/int8-dynamic/cpu/b8``; ``group`` names
+    the baseline file that holds it.
+    """
+
+    key: str
+    group: str
+    device: str = "cpu"
+    batch_size: int = 1
+
+    @staticmethod
+    def of_model(model: str, technique: str, device: str, batch_size: int) -> Case:
+        return Case(f"{model}/{technique}/{device}/b{batch_size}", model, device, batch_size)
+
+    @staticmethod
+    def of_callable(node_id: str, ordinal: int = 1) -> Case:
+        """The ``ordinal``-th callable measured by one test."""
+        group = node_id.partition("::")[0].removesuffix(".py")
+        return Case(node_id if ordinal == 1 else f"{node_id}#{ordinal}", group)
+
+
+class Direction(Enum):
+    """Which way is better."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+
+
+class Kind(Enum):
+    """How a metric is judged."""
+
+    EXACT = "exact"  # no noise: the same number on every run
+    SAMPLED = "sampled"  # times: blocks of samples, judged with statistics
+    PAIRED = "paired"  # correctness on the same examples
+
+
+class Against(Enum):
+    """What a metric is compared with when its limit is a tolerance."""
+
+    BASELINE = "the stored baseline"
+    ORIGINAL = "the original in the same run"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named measurement. ``measure`` computes an exact one from a ``Subject`` (perfsuite.measure).
+
+    ``needs`` says what a subject must have: "model" (weights to save) or "call" (something to run).
+    ``dispatched`` marks values that depend on which operators torch and the machine choose.
+    """
+
+    name: str
+    unit: Unit
+    better: Direction
+    kind: Kind = Kind.EXACT
+    against: Against = Against.BASELINE
+    measure: Callable[[Any], int | float] | None = None
+    needs: str = "call"
+    dispatched: bool = False
+
+    @property
+    def stored_name(self) -> str:
+        """The key in files: the name with its unit where that is not a plain number."""
+        return f"{self.name}_bytes" if self.unit is Unit.BYTES else self.name
+
+
+class LimitKind(Enum):
+    RELATIVE = "relative"  # "5%": may be worse than the reference by this fraction of it
+    ABSOLUTE = "absolute"  # "64 MB", "0.5pp": may be worse than the reference by this much
+    AT_LEAST = ">="  # ">=1.5": must reach this, whatever the baseline says
+    AT_MOST = "<="  # "<=64 MB": must not exceed this
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What is tolerated of one metric."""
+
+    metric: Metric
+    kind: LimitKind
+    value: float
+    text: str
+
+    @property
+    def is_bound(self) -> bool:
+        return self.kind in (LimitKind.AT_LEAST, LimitKind.AT_MOST)
+
+    def __str__(self) -> str:
+        return f"{self.metric.name} {self.text}"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Back-to-back calls of one arm; the first call of the chunk is already dropped."""
+
+    arm: str
+    calls_ns: tuple[float, ...]
+
+    @property
+    def median_ns(self) -> float:
+        return statistics.median(self.calls_ns)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Every arm sampled alternately in one process. The block, not the call, is the unit of replication."""
+
+    chunks: tuple[Chunk, ...]
+    seed: int
+    fresh: bool
+    threads: int
+    warm: bool = True
+
+    def of(self, arm: str) -> tuple[float, ...]:
+        """All calls of one arm, in nanoseconds, in the order they were made."""
+        return tuple(ns for chunk in self.chunks if chunk.arm == arm for ns in chunk.calls_ns)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A task's outcome for each example. ``examples`` is a digest: only equal digests can be paired."""
+
+    task: str
+    examples: str
+    correct: tuple[bool, ...]
+
+    @property
+    def accuracy(self) -> float:
+        return sum(self.correct) / len(self.correct)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What dispatch-derived numbers depend on beside the code: equal contexts give equal numbers."""
+
+    torch: str
+    kernels: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that was measured of one arm and has no noise; exact values under their stored names."""
+
+    exact: Mapping[str, int | float] = field(default_factory=dict)
+    operators: Mapping[str, int] = field(default_factory=dict)
+    scores: Scores | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was measured for a case, and where. ``relations`` compares candidate with original."""
+
+    case: Case
+    context: Context
+    machine_id: str
+    facts: Mapping[str, Facts] = field(default_factory=dict)
+    blocks: tuple[Block, ...] = ()
+    yardstick: str = ""
+    relations: Mapping[str, float] = field(default_factory=dict)
+    information: Mapping[str, float] = field(default_factory=dict)
+    not_timed: str = ""  # why there are no blocks although a limit asks for them
+    weights: str = ""  # where the weights came from: "random-init", "pretrained", "trained here"
+
+    @property
+    def candidate(self) -> Facts:
+        return self.facts.get(CANDIDATE, Facts())
+
+    @property
+    def original(self) -> Facts:
+        return self.facts.get(ORIGINAL, Facts())
+
+    def with_blocks(self, blocks: tuple[Block, ...]) -> Evidence:
+        return replace(self, blocks=blocks)
+
+
+class Status(Enum):
+    """The outcome of one limit, worst first (the order is the order of reports)."""
+
+    REGRESSED = "REGRESSED"
+    NO_BASELINE = "NO_BASELINE"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    INCOMPARABLE = "INCOMPARABLE"
+    NOT_MEASURED = "NOT_MEASURED"
+    IMPROVED = "IMPROVED"
+    PASS = "PASS"
+    RECORDED = "RECORDED"
+
+    @property
+    def severity(self) -> int:
+        """0 is the worst."""
+        return list(Status).index(self)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the limit could be judged at all."""
+        return self not in (Status.INCONCLUSIVE, Status.INCOMPARABLE, Status.NOT_MEASURED)
+
+    def fails(self, strict: bool = False) -> bool:
+        """Whether the test item fails; ``strict`` fails what could not be judged, too."""
+        return self in (Status.REGRESSED, Status.NO_BASELINE) or (strict and not self.is_judged)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One limit judged: the status, the numbers, one sentence that explains it, and the remedy.
+
+    ``change`` is measured/expected as a ratio where that makes sense; ``low`` and ``high`` bound it.
+    """
+
+    case: str
+    metric: str
+    unit: str
+    limit: str
+    status: Status
+    sentence: str
+    measured: float | None = None
+    expected: float | None = None
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    details: tuple[str, ...] = ()
+    remedy: str = ""
+
+    def formatted(self, value: float | None) -> str:
+        return "" if value is None else format_value(value, Unit(self.unit))
+
+
+def known_seed(seed: int) -> int:
+    """Validate a seed: torch and numpy both take 0 to 2**32 - 1."""
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed {seed} is out of range", "use a seed from 0 to 4294967295")
+    return seed

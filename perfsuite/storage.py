@@ -1,0 +1,201 @@
+"""Models saved to a folder and loaded again, without pickle.
+
+A folder holds ``model.safetensors`` (tied tensors once) and ``perfsuite.json``: how the module is
+built, and which techniques were applied. Loading builds the module, gives it the techniques'
+structure, and reads the weights into it; no code and no pickle comes from the files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import safetensors
+import torch
+from safetensors.torch import load_file, save_model
+from torch import nn
+
+from perfsuite.errors import StorageError
+from perfsuite.models.encoder import TransformerEncoder
+from perfsuite.protocols import Technique
+from perfsuite.registry import TECHNIQUES, Registry, TechniqueFactory
+from perfsuite.techniques.values import parse_technique
+
+WEIGHTS = "model.safetensors"
+RECIPE = "perfsuite.json"
+VERSION = 1
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a saved model is built again. ``architecture`` is "encoder", "transformers" or "custom"."""
+
+    version: int
+    architecture: str
+    config: dict[str, Any]
+    technique: str
+    class_name: str = ""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What an independent count of a saved file finds: bytes, elements and zeros over all its tensors."""
+
+    size_bytes: int
+    elements: int
+    nonzeros: int
+
+    @property
+    def sparsity(self) -> float:
+        return 1 - self.nonzeros / self.elements if self.elements else 0.0
+
+
+def save(model: nn.Module, folder: str | os.PathLike[str], technique: Technique | str = "fp32") -> Path:
+    """Save a model and how it was made. The folder is replaced whole, or left as it was.
+
+    Raises StorageError if the folder cannot be written or holds something else.
+    """
+    target = Path(folder)
+    if target.exists() and not (target / RECIPE).is_file() and any(target.iterdir()):
+        raise StorageError(f"{target} is not empty and holds no saved model", "choose another folder")
+    recipe = _recipe_of(model, technique if isinstance(technique, str) else technique.name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        try:
+            write_weights(model, work / WEIGHTS)
+            (work / RECIPE).write_bytes(msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n")
+            _swap(work, target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(f"cannot save to {target}: {error}", "check the path and the free space") from error
+    return target
+
+
+def load(
+    folder: str | os.PathLike[str],
+    model: nn.Module | None = None,
+    techniques: Registry[TechniqueFactory] = TECHNIQUES,
+) -> nn.Module:
+    """Load a saved model, in eval mode.
+
+    A module that is neither a ``TransformerEncoder`` nor a Hugging Face model cannot be built from
+    a file: give a fresh one as ``model`` (it is changed and returned).
+
+    Raises StorageError for a missing, broken, foreign or future file.
+    """
+    source = Path(folder)
+    recipe = _read_recipe(source / RECIPE)
+    module = model if model is not None else _build(recipe)
+    module = parse_technique(recipe.technique, techniques).skeleton(module)
+    try:
+        _load_exactly(module, source / WEIGHTS)
+    except (OSError, safetensors.SafetensorError, RuntimeError, ValueError) as error:
+        raise StorageError(f"cannot load {source / WEIGHTS}: {error}", "save the model again") from error
+    return module.eval()
+
+
+def write_weights(model: nn.Module, path: Path) -> None:
+    """Write the state dict to one safetensors file; tensors that share memory are written once."""
+    save_model(model, str(path))
+
+
+def count_stored(model: nn.Module) -> Stored:
+    """Save the model to a real file, read it back, and count what is in it."""
+    with tempfile.TemporaryDirectory(prefix="perfsuite-") as folder:
+        path = Path(folder) / WEIGHTS
+        write_weights(model, path)
+        tensors = load_file(path)
+        elements = sum(tensor.numel() for tensor in tensors.values())
+        nonzeros = sum(int(torch.count_nonzero(tensor)) for tensor in tensors.values())
+        return Stored(path.stat().st_size, elements, nonzeros)
+
+
+def _recipe_of(model: nn.Module, technique: str) -> Recipe:
+    if isinstance(model, TransformerEncoder):
+        return Recipe(VERSION, "encoder", asdict(model.config), technique)
+    if type(model).__module__.startswith("transformers.") and hasattr(model, "config"):
+        config: Any = model.config
+        return Recipe(VERSION, "transformers", config.to_dict(), technique, type(model).__name__)
+    return Recipe(VERSION, "custom", {}, technique, type(model).__name__)
+
+
+def _read_recipe(path: Path) -> Recipe:
+    try:
+        recipe = msgspec.json.decode(path.read_bytes(), type=Recipe)
+    except FileNotFoundError as error:
+        raise StorageError(f"{path} does not exist", "give the folder that a model was saved to") from error
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
+        raise StorageError(f"{path} is not a saved model's recipe: {error}", "save the model again") from error
+    if recipe.version != VERSION:
+        raise StorageError(f"{path} has version {recipe.version}, this perfsuite reads {VERSION}", "upgrade perfsuite")
+    return recipe
+
+
+def _build(recipe: Recipe) -> nn.Module:
+    if recipe.architecture == "encoder":
+        try:
+            return TransformerEncoder.from_config(recipe.config)
+        except TypeError as error:
+            raise StorageError(f"the recipe's config does not fit a TransformerEncoder: {error}") from error
+    if recipe.architecture == "transformers":
+        return _build_transformers(recipe.class_name, recipe.config)
+    raise StorageError(
+        f"a model of class {recipe.class_name!r} cannot be built from its files alone",
+        "give a freshly built one: load_model(folder, model=...)",
+    )
+
+
+def _build_transformers(class_name: str, config: Mapping[str, Any]) -> nn.Module:
+    import transformers
+
+    kind = getattr(transformers, class_name, None)
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+        raise StorageError(f"{class_name!r} is no model class of transformers {transformers.__version__}")
+    config_class: Any = kind.config_class
+    model: nn.Module = kind(config_class.from_dict(dict(config)))
+    return model
+
+
+def _load_exactly(module: nn.Module, path: Path) -> None:
+    """Load with names and dtypes that must agree; load_state_dict alone would convert dtypes in silence."""
+    found, wanted = load_file(path), module.state_dict()
+    for name, tensor in found.items():
+        if name in wanted and wanted[name].dtype != tensor.dtype:
+            raise ValueError(f"{name!r} is {tensor.dtype} in the file and {wanted[name].dtype} in the model")
+    missing = {name for name in wanted if name not in found and not _shares(name, found, wanted)}
+    unexpected = found.keys() - wanted.keys()
+    if missing or unexpected:
+        raise ValueError(f"missing {sorted(missing)[:5]}, unexpected {sorted(unexpected)[:5]}")
+    module.load_state_dict(found, strict=False)
+
+
+def _shares(name: str, found: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a tensor that is not in the file is tied to one that is."""
+    mine = wanted[name]
+    return any(
+        other != name and wanted[other].data_ptr() == mine.data_ptr() and wanted[other].shape == mine.shape
+        for other in found
+        if other in wanted
+    )
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put a finished folder in its place; the old one is kept until the new one is there."""
+    if not target.exists():
+        os.replace(new, target)
+        return
+    old = new.with_name(new.name + "-old")
+    os.replace(target, old)
+    try:
+        os.replace(new, target)
+    except OSError:
+        os.replace(old, target)
+        raise
+    shutil.rmtree(old)
