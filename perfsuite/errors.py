@@ -1,17 +1,17 @@
 """Every error that perfsuite raises on purpose.
 
-    PerfsuiteError                 says what, which value, and the remedy
-    |-- UsageError                 what was asked for is not possible as written
-    |   |-- UnknownNameError       no model, technique, metric, reporter or device has that name
-    |   |-- DuplicateNameError     the name is taken
-    |   `-- LimitError             a limit, unit or quantity does not parse or does not fit its metric
-    |-- ModelError                 a model, its weights or its outputs cannot be used
-    |   |-- NonFiniteError         NaN or infinity in a parameter, a buffer or an output
-    |   `-- UnavailableError       a model, dataset or device is not to be had on this machine
-    |-- TechniqueError             a technique does not apply to this model
-    |-- StorageError               a saved model is missing, broken or foreign
-    |-- BaselineError              a baseline file is broken, hostile or from the future
-    `-- EngineError                a worker process died, hung or answered out of turn
+PerfsuiteError                 says what, which value, and the remedy
+|-- UsageError                 what was asked for is not possible as written
+|   |-- UnknownNameError       no model, technique, metric, reporter or device has that name
+|   |-- DuplicateNameError     the name is taken
+|   `-- LimitError             a limit, unit or quantity does not parse or does not fit its metric
+|-- ModelError                 a model, its weights or its outputs cannot be used
+|   |-- NonFiniteError         NaN or infinity in a parameter, a buffer or an output
+|   `-- UnavailableError       a model, dataset or device is not to be had on this machine
+|-- TechniqueError             a technique does not apply to this model
+|-- StorageError               a saved model is missing, broken or foreign
+|-- BaselineError              a baseline file is broken, hostile or from the future
+`-- EngineError                a worker process died, hung or answered out of turn
 """
 
 from __future__ import annotations

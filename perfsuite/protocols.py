@@ -13,16 +13,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Progress(Protocol):
-    """Told of long work, so that a person sees it move."""
-
-    def __call__(self, message: str, done: int, total: int) -> None: ...
-
-
-def silent(message: str, done: int, total: int) -> None:
-    """The progress that nobody watches."""
-
-
 @dataclass(frozen=True)
 class Inputs:
     """The arguments of one forward call."""
@@ -49,7 +39,7 @@ class Task(Protocol):
     @property
     def examples(self) -> str: ...
 
-    def score(self, model: nn.Module, progress: Progress = silent) -> Scores:
+    def score(self, model: nn.Module) -> Scores:
         """Correctness for each example, in a fixed order."""
 
 

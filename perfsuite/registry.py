@@ -135,7 +135,11 @@ METRICS: Registry[Metric] = Registry(
 )  # fmt: skip
 REPORTERS: Registry[Reporter] = Registry(
     "reporter",
-    {".json": "perfsuite.report.as_json:lines", ".md": "perfsuite.report.markdown:lines", ".txt": "perfsuite.report.terminal:lines"},
+    {
+        ".json": "perfsuite.report.as_json:lines",
+        ".md": "perfsuite.report.markdown:lines",
+        ".txt": "perfsuite.report.terminal:lines",
+    },
     _must_be_callable,
 )
 

@@ -189,13 +189,13 @@ def _shares(name: str, found: Mapping[str, Any], wanted: Mapping[str, torch.Tens
 def _swap(new: Path, target: Path) -> None:
     """Put a finished folder in its place; the old one is kept until the new one is there."""
     if not target.exists():
-        os.replace(new, target)
+        new.replace(target)
         return
     old = new.with_name(new.name + "-old")
-    os.replace(target, old)
+    target.replace(old)
     try:
-        os.replace(new, target)
+        new.replace(target)
     except OSError:
-        os.replace(old, target)
+        old.replace(target)
         raise
     shutil.rmtree(old)

@@ -86,4 +86,6 @@ def _cpu() -> tuple[str, frozenset[str]]:
         fields.setdefault(key.strip(), value.strip())
     name = fields.get("model name") or platform.processor() or platform.machine()
     family = "".join(f" {key} {fields[key]}" for key in ("cpu family", "model") if key in fields)
-    return name + family.replace("cpu family", "family"), frozenset((fields.get("flags") or fields.get("Features") or "").split())
+    return name + family.replace("cpu family", "family"), frozenset(
+        (fields.get("flags") or fields.get("Features") or "").split()
+    )

@@ -2,6 +2,8 @@
 
 History of the version:
     1   first: portable exact metrics and operators, scores per task, time per machine class.
+
+Every struct is frozen and strict: a field that this version does not know is an error, not ignored.
 """
 
 from __future__ import annotations
@@ -19,11 +21,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 Duration = Annotated[float, msgspec.Meta(gt=0)]
 
 
-class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Frozen, and strict: a field that this version does not know is an error, not ignored."""
-
-
-class StoredExact(_Stored):
+class StoredExact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Portable: the same on any machine whose context is equal."""
 
     commit: str
@@ -33,7 +31,7 @@ class StoredExact(_Stored):
     operators: dict[Name, Count] = {}
 
 
-class StoredScores(_Stored):
+class StoredScores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Portable: correctness per example. ``correct`` is a bit for each example, as hexadecimal."""
 
     commit: str
@@ -51,7 +49,7 @@ class StoredScores(_Stored):
         return tuple(bit == "1" for bit in binary[: self.count])
 
 
-class StoredTime(_Stored):
+class StoredTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One machine class: log ratios to a yardstick, one from each fresh process, and a summary to read."""
 
     commit: str
@@ -62,7 +60,7 @@ class StoredTime(_Stored):
     p99_ms: Duration
 
 
-class Entry(_Stored):
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that is stored of one case; ``time`` by machine id."""
 
     exact: StoredExact | None = None
@@ -70,7 +68,7 @@ class Entry(_Stored):
     time: dict[Name, StoredTime] = {}
 
 
-class BaselineFile(_Stored):
+class BaselineFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int = VERSION
     machines: dict[Name, Machine] = {}
     cases: dict[Name, Entry] = {}

@@ -43,7 +43,7 @@ class Store:
     def machine(self, group: str, machine_id: str) -> Machine | None:
         return self.read(self.path_of(group)).machines.get(machine_id)
 
-    def keys(self) -> Iterator[str]:
+    def case_keys(self) -> Iterator[str]:
         """Every case key in the folder."""
         for path in sorted(self.folder.glob("*.json")):
             yield from self.read(path).cases
@@ -71,9 +71,13 @@ class Store:
             with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_TIMEOUT_S):
                 _write_whole(path, _encode(_merged(self.read(path), key, entry, machine)))
         except Timeout as error:
-            raise BaselineError(f"baseline {path} is locked by another process", "wait for it, then run again") from error
+            raise BaselineError(
+                f"baseline {path} is locked by another process", "wait for it, then run again"
+            ) from error
         except OSError as error:
-            raise BaselineError(f"baseline {path} cannot be written: {error}", "check permissions and free space") from error
+            raise BaselineError(
+                f"baseline {path} cannot be written: {error}", "check permissions and free space"
+            ) from error
 
 
 def _decode(path: Path, data: bytes) -> BaselineFile:
@@ -120,10 +124,9 @@ def _write_whole(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+            Path(temporary).unlink()
         raise
-

@@ -79,7 +79,9 @@ def _is_amount(metric: Metric, quantity: Quantity) -> bool:
 
 
 def _misfit(metric: Metric, text: str) -> LimitError:
-    return LimitError(f"{metric.name}={text!r} does not fit a metric in {metric.unit.value}", f"write it as {_example(metric)}")
+    return LimitError(
+        f"{metric.name}={text!r} does not fit a metric in {metric.unit.value}", f"write it as {_example(metric)}"
+    )
 
 
 def _example(metric: Metric) -> str:

@@ -40,7 +40,8 @@ def _against_stored(limit: Limit, evidence: Evidence, reference: Reference, scor
     if stored is None:
         return no_baseline(limit, evidence, reference, measured=scores.accuracy)
     if (stored.task, stored.examples) != (scores.task, scores.examples):
-        sentence = f"accuracy was recorded on other examples ({stored.task} {stored.examples}, here {scores.task} {scores.examples})"
+        here = f"{scores.task} {scores.examples}"
+        sentence = f"accuracy was recorded on other examples ({stored.task} {stored.examples}, here {here})"
         remedy = f"install the same versions of the data's packages, or accept: {reference.update}"
         return verdict(limit, evidence, Status.INCOMPARABLE, sentence, measured=scores.accuracy, remedy=remedy)
     before = stored.bits()
@@ -65,10 +66,11 @@ def _status(found: Flips, allowed: float) -> Status:
 
 def _sentence(limit: Limit, found: Flips, status: Status) -> str:
     change = format_difference(found.change, limit.metric.unit)
+    chance = f"but so few flips can be chance (p = {p_more_lost(found):.2f})"
     counted = f"{len(found.lost)} examples lost and {len(found.won)} won of {found.examples}"
     judged = {
         Status.REGRESSED: f"beyond the tolerated {limit.text}",
-        Status.INCONCLUSIVE: f"beyond the tolerated {limit.text}, but so few flips can be chance (p = {p_more_lost(found):.2f})",
+        Status.INCONCLUSIVE: f"beyond the tolerated {limit.text}, {chance}",
         Status.IMPROVED: "better than accepted",
     }.get(status, "within the tolerance")
     return f"accuracy changed by {change}: {counted}, {judged}"

@@ -12,7 +12,18 @@ import statistics
 from perfsuite.gate.explain import what_changed
 from perfsuite.gate.reference import Reference
 from perfsuite.gate.verdicts import no_baseline, verdict
-from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Against, Direction, Evidence, Limit, LimitKind, Status, Verdict
+from perfsuite.spec import (
+    CANDIDATE,
+    ORIGINAL,
+    YARDSTICK,
+    Against,
+    Direction,
+    Evidence,
+    Limit,
+    LimitKind,
+    Status,
+    Verdict,
+)
 from perfsuite.stats.blocks import log_ratio
 from perfsuite.stats.decision import Decision, Estimate, Outcome, Spread, decide, estimate, pool, spread_of
 from perfsuite.units import Unit, format_change, format_value
@@ -31,15 +42,21 @@ _STATUS = {
 
 
 def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
+    if not can_be_judged(limit, reference):
+        return _foreign(limit, evidence, reference)
     if not evidence.blocks:
-        why = evidence.not_timed or "no block was measured"
-        sentence = f"{limit.metric.name} was not measured: {why}"
-        return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy="run without -n for times")
+        sentence = f"{limit.metric.name} was not measured: {evidence.not_timed or 'there is no block of samples'}"
+        return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy=evidence.not_timed_remedy)
     if limit.metric.against is Against.ORIGINAL:
         return _judge_relation(limit, evidence)
     if limit.is_bound:
         return _judge_raw(limit, evidence)
     return _judge_stored(limit, evidence, reference)
+
+
+def can_be_judged(limit: Limit, reference: Reference) -> bool:
+    """Whether blocks can lead to a verdict: a tolerance needs a stored time of this machine class."""
+    return limit.is_bound or (reference.entry is not None and reference.here.id in reference.entry.time)
 
 
 def arms_needed(limit: Limit) -> tuple[str, ...]:
@@ -50,11 +67,13 @@ def arms_needed(limit: Limit) -> tuple[str, ...]:
 
 
 def _judge_relation(limit: Limit, evidence: Evidence) -> Verdict:
-    """speedup = original / candidate, both sampled alternately in every block."""
+    """Speedup is original / candidate, both sampled alternately in every block."""
     values = [log_ratio(block, CANDIDATE, ORIGINAL) for block in evidence.blocks]
     effect = estimate(values, pool(RELATION_PRIOR, spread_of(values)))
     decision = decide(effect, -math.log(limit.value))
-    return _bound_verdict(limit, evidence, decision, math.exp(-effect.center), "beside the original in the same processes")
+    return _bound_verdict(
+        limit, evidence, decision, math.exp(-effect.center), "beside the original in the same processes"
+    )
 
 
 def _judge_raw(limit: Limit, evidence: Evidence) -> Verdict:
@@ -87,10 +106,8 @@ def _bound_verdict(limit: Limit, evidence: Evidence, decision: Decision, measure
 
 
 def _judge_stored(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
-    times = reference.entry.time if reference.entry else {}
-    stored = times.get(evidence.machine_id)
-    if stored is None:
-        return _foreign(limit, evidence, reference) if times else no_baseline(limit, evidence, reference)
+    assert reference.entry is not None  # can_be_judged
+    stored = reference.entry.time[reference.here.id]
     if stored.yardstick != evidence.yardstick:
         sentence = f"the baseline used the yardstick {stored.yardstick}, this run {evidence.yardstick}"
         return verdict(limit, evidence, Status.INCOMPARABLE, sentence, remedy=f"record it again: {reference.update}")
@@ -128,8 +145,8 @@ def _stored_verdict(
     )
     stored = reference.entry.exact if reference.entry else None
     return verdict(
-        limit, evidence, status, sentence, measured=expected * ratio, expected=expected, change=ratio, low=low, high=high,
-        details=() if status is Status.PASS else what_changed(stored, evidence.candidate, evidence.context),
+        limit, evidence, status, sentence, measured=expected * ratio, expected=expected,
+        change=ratio, low=low, high=high, details=() if status is Status.PASS else what_changed(stored, evidence.candidate, evidence.context),
         remedy=_remedy(status, reference),
     )  # fmt: skip
 
@@ -141,8 +158,11 @@ def _remedy(status: Status, reference: Reference) -> str:
 
 
 def _foreign(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
-    """Times were stored, but on other machine classes: never green."""
-    known = [reference.machines[name] for name in (reference.entry.time if reference.entry else {}) if name in reference.machines]
+    """No time is stored, or only on other machine classes: never green."""
+    times = reference.entry.time if reference.entry else {}
+    if not times:
+        return no_baseline(limit, evidence, reference)
+    known = [reference.machines[name] for name in times if name in reference.machines]
     nearest = min((reference.here.differences(machine) for machine in known), key=len, default=())
     sentence = f"{limit.metric.name} is stored for other machine classes only ({'; '.join(nearest) or 'unknown'})"
     return verdict(

@@ -6,7 +6,7 @@ from typing import Any
 
 from perfsuite.gate.reference import Reference
 from perfsuite.spec import Evidence, Limit, LimitKind, Status, Verdict
-from perfsuite.units import format_difference, format_value
+from perfsuite.units import format_value
 
 
 def verdict(limit: Limit, evidence: Evidence, status: Status, sentence: str, **numbers: Any) -> Verdict:
@@ -18,7 +18,7 @@ def verdict(limit: Limit, evidence: Evidence, status: Status, sentence: str, **n
 
 def no_baseline(limit: Limit, evidence: Evidence, reference: Reference, **numbers: Any) -> Verdict:
     return verdict(
-        limit, evidence, Status.NO_BASELINE, f"{limit.metric.name} has no stored baseline for this case",
+        limit, evidence, Status.NO_BASELINE, "no baseline is stored for it",
         remedy=f"record it: {reference.update}", **numbers,
     )  # fmt: skip
 
@@ -28,7 +28,8 @@ def bound_verdict(limit: Limit, evidence: Evidence, measured: float, note: str =
     holds = measured >= limit.value if limit.kind is LimitKind.AT_LEAST else measured <= limit.value
     unit = limit.metric.unit
     word = "meets" if holds else "misses"
-    sentence = f"{limit.metric.name} is {format_value(measured, unit)}, which {word} {limit.kind.value} {format_value(limit.value, unit)}"
+    bound = f"{limit.kind.value} {format_value(limit.value, unit)}"
+    sentence = f"{limit.metric.name} is {format_value(measured, unit)}, which {word} {bound}"
     return verdict(
         limit, evidence, Status.PASS if holds else Status.REGRESSED, sentence + note,
         measured=measured, expected=limit.value, **numbers,
@@ -38,8 +39,3 @@ def bound_verdict(limit: Limit, evidence: Evidence, measured: float, note: str =
 def tolerated(limit: Limit, expected: float) -> float:
     """The tolerated worsening as an amount in the metric's unit."""
     return limit.value * abs(expected) if limit.kind is LimitKind.RELATIVE else limit.value
-
-
-def worse_or_better(limit: Limit, difference: float) -> str:
-    """A signed difference for a sentence, with its direction in words where it is not obvious."""
-    return format_difference(difference, limit.metric.unit)

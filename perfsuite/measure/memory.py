@@ -1,9 +1,16 @@
-"""Memory that the process holds: information beside the exact peak of live tensors, never gated."""
+"""Memory that the process and the device's allocator hold: information beside the exact peak of live
+tensors, never gated. Importing this imports no torch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import psutil
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def resident_bytes() -> int:
@@ -11,6 +18,13 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def cuda_peak_bytes(device: torch.device) -> int | None:
-    """The CUDA allocator's peak since it was last reset; None where there is no CUDA."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+def accelerator_peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
+    """The CUDA allocator's peak during one call; None where there is no CUDA."""
+    if device.type != "cuda":
+        return None
+    import torch
+
+    torch.cuda.reset_peak_memory_stats(device)
+    call()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device)

@@ -72,10 +72,16 @@ def main_output(output: Any) -> Tensor:
     """The tensor that a model is about: itself, ``logits``, ``last_hidden_state``, or the first one found."""
     if isinstance(output, Tensor):
         return output
-    items = dict(output) if isinstance(output, dict) else dict(enumerate(output if isinstance(output, list | tuple) else ()))
+    items = (
+        dict(output)
+        if isinstance(output, dict)
+        else dict(enumerate(output if isinstance(output, list | tuple) else ()))
+    )
     tensors = {key: value for key, value in items.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise UsageError(f"the output, a {type(output).__name__}, holds no tensor", "return a tensor, or a dict of them")
+        raise UsageError(
+            f"the output, a {type(output).__name__}, holds no tensor", "return a tensor, or a dict of them"
+        )
     preferred = (tensors[key] for key in ("logits", "last_hidden_state") if key in tensors)
     return next(preferred, next(iter(tensors.values())))
 
@@ -85,7 +91,8 @@ def check_output(output: object, label: str) -> Tensor:
     tensor = main_output(output).detach().cpu()
     if not bool(torch.isfinite(tensor).all()):
         raise NonFiniteError(
-            f"the output of {label} has NaN or infinite values", "check the weights and the inputs, or use bf16 for fp16"
+            f"the output of {label} has NaN or infinite values",
+            "check the weights and the inputs, or use bf16 for fp16",
         )
     return tensor.double()
 

@@ -44,7 +44,8 @@ def trace(call: Callable[[], object], held: Iterable[Tensor] = ()) -> Trace:
     was_enabled = gc.isenabled()
     gc.disable()  # a collection in the middle would free tensors at a random moment
     try:
-        with _Recorder(held) as recorder:
+        recorder = _Recorder(held)
+        with recorder:
             call()
     finally:
         if was_enabled:
@@ -56,7 +57,7 @@ class _Recorder(TorchDispatchMode):
     """Sees each operator as it is dispatched."""
 
     def __init__(self, held: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._operators: Counter[str] = Counter()
         self._uncounted: set[str] = set()
         self._flops = 0

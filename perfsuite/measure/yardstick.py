@@ -48,7 +48,7 @@ def _transformer_layer(device: str) -> Callable[[], object]:
 
     def layer() -> object:
         with torch.no_grad():
-            qkv = F.linear(x, w_qkv).unflatten(-1, (3, 4, 64)).permute(2, 0, 3, 1, 4)  # (3, 1, 4, 128, 64)
+            qkv = torch.unflatten(F.linear(x, w_qkv), -1, (3, 4, 64)).permute(2, 0, 3, 1, 4)  # (3, 1, 4, 128, 64)
             mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])  # (1, 4, 128, 64)
             y = F.layer_norm(x + F.linear(mixed.transpose(1, 2).flatten(2), w_out), (256,), ones, zeros)
             return F.layer_norm(y + F.linear(F.gelu(F.linear(y, w_up)), w_down), (256,), ones, zeros)

@@ -34,7 +34,7 @@ def save(model: nn.Module, path: Path) -> None:
     os.close(handle)
     try:
         save_file(model.state_dict(), temporary)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -34,9 +34,13 @@ def resolve_device(name: str) -> torch.device:
     if kind not in KINDS or (index and not index.isdecimal()):
         raise UnknownNameError("device", name, KINDS)
     if kind not in available_devices():
-        raise UnavailableError(f"device {name!r} is not on this machine", f"choose from {', '.join(available_devices())}")
+        raise UnavailableError(
+            f"device {name!r} is not on this machine", f"choose from {', '.join(available_devices())}"
+        )
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
-        raise UnavailableError(f"device {name!r} is not on this machine, which has {torch.cuda.device_count()} CUDA devices")
+        raise UnavailableError(
+            f"device {name!r} is not on this machine, which has {torch.cuda.device_count()} CUDA devices"
+        )
     return torch.device(name)
 
 

@@ -23,7 +23,7 @@ from perfsuite.models import cache as cached_files
 from perfsuite.models import encoder as encoder_module
 from perfsuite.models.encoder import EncoderConfig, TransformerEncoder
 from perfsuite.models.seeding import seeded
-from perfsuite.protocols import Progress, silent
+from perfsuite.progress import tell
 from perfsuite.spec import Scores
 
 CONFIG = EncoderConfig(
@@ -72,18 +72,18 @@ class Digits:
         data = split()
         return hashlib.sha256(data.test_tokens.numpy().tobytes() + data.test_labels.numpy().tobytes()).hexdigest()[:16]
 
-    def score(self, model: nn.Module, progress: Progress = silent) -> Scores:
+    def score(self, model: nn.Module) -> Scores:
         data = split()
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         correct: list[bool] = []
         with torch.no_grad():
             for tokens, labels in zip(data.test_tokens.split(90), data.test_labels.split(90), strict=True):
                 correct += (model(tokens.to(device)).argmax(-1).cpu() == labels).tolist()
-                progress("digits", len(correct), TEST_EXAMPLES)
+                tell("digits", len(correct), TEST_EXAMPLES)
         return Scores(self.name, self.examples, tuple(correct))
 
 
-def trained_encoder(seed: int = 0, progress: Progress = silent) -> TransformerEncoder:
+def trained_encoder(seed: int = 0) -> TransformerEncoder:
     """The encoder trained on the training digits, from the cache if it was trained before.
 
     The cache key covers the seed, the settings and the source of the encoder and of this training:
@@ -92,12 +92,12 @@ def trained_encoder(seed: int = 0, progress: Progress = silent) -> TransformerEn
     path = cached_files.folder("digits") / f"{_content_key(seed)}.safetensors"
     model = TransformerEncoder.from_config(CONFIG)
     if not cached_files.load_into(model, path):
-        model = train(seed, progress)
+        model = train(seed)
         cached_files.save(model, path)
     return model.eval().requires_grad_(False)
 
 
-def train(seed: int, progress: Progress = silent) -> TransformerEncoder:
+def train(seed: int) -> TransformerEncoder:
     """Train from scratch with AdamW and a one-cycle learning rate; about 20 s on two cores."""
     data = split()
     with seeded(seed):
@@ -110,10 +110,10 @@ def train(seed: int, progress: Progress = silent) -> TransformerEncoder:
             for batch in order.split(BATCH_SIZE):
                 optimizer.zero_grad(set_to_none=True)
                 loss = F.cross_entropy(model(data.train_tokens[batch]), data.train_labels[batch], label_smoothing=0.05)
-                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
+                loss.backward()
                 optimizer.step()
                 schedule.step()
-            progress("training the digits encoder", epoch + 1, EPOCHS)
+            tell("training the digits encoder", epoch + 1, EPOCHS)
     return model
 
 

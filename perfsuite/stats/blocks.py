@@ -8,6 +8,7 @@ choice, is the worst: see docs/judging.md.)
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from perfsuite.spec import Block, Chunk
 def log_ratio(block: Block, numerator: str, denominator: str) -> float:
     """Median log ratio of adjacent chunks of two arms. Raises ValueError if an arm was not sampled."""
     mine = [chunk for chunk in block.chunks if chunk.arm in (numerator, denominator)]
-    pairs = [_oriented(a, b, numerator) for a, b in zip(mine, mine[1:], strict=False) if a.arm != b.arm]
+    pairs = [_oriented(a, b, numerator) for a, b in itertools.pairwise(mine) if a.arm != b.arm]
     if not pairs:
         raise ValueError(f"the block has no adjacent chunks of {numerator!r} and {denominator!r}")
     return statistics.median(pairs)

@@ -36,7 +36,8 @@ def flips(before: Sequence[bool], after: Sequence[bool]) -> Flips:
 
 def p_more_lost(found: Flips) -> float:
     """Exact one-sided McNemar test: the chance of at least this many losses among the flips if
-    losing and winning were equally likely (McNemar 1947, exact binomial form)."""
+    losing and winning were equally likely (McNemar 1947, exact binomial form).
+    """
     return _binomial_tail(len(found.lost), len(found.lost) + len(found.won))
 
 

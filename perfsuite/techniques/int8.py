@@ -114,7 +114,7 @@ def _converted(module: nn.Module, memo: dict[Tensor, Quantized], embeddings: boo
     return module
 
 
-def _quantize_weight(weight: nn.Parameter, memo: dict[Tensor, Quantized]) -> Quantized:
+def _quantize_weight(weight: Tensor, memo: dict[Tensor, Quantized]) -> Quantized:
     if weight not in memo:
         wide = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
         memo[weight] = quantize_rows(wide)

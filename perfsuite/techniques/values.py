@@ -103,7 +103,9 @@ class Int8Dynamic:
     @classmethod
     def from_argument(cls, argument: str | None) -> Int8Dynamic:
         if argument not in (None, "linear"):
-            raise UsageError(f"unknown variant 'int8-dynamic-{argument}'", "use 'int8-dynamic' or 'int8-dynamic-linear'")
+            raise UsageError(
+                f"unknown variant 'int8-dynamic-{argument}'", "use 'int8-dynamic' or 'int8-dynamic-linear'"
+            )
         return cls(embeddings=argument is None)
 
     def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module:

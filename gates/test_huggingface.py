@@ -1,0 +1,13 @@
+"""Hugging Face models, as their users would gate them."""
+
+import pytest
+
+
+@pytest.mark.perf(models=["minilm"], techniques=["fp32", "int8-dynamic"])
+def test_minilm(perf_case):
+    perf_case.gate(accuracy="1pp", accuracy_kept=">=99%", size="0%", operators="0%", latency="20%")
+
+
+@pytest.mark.perf(models=["distilbert"], techniques=["int8-dynamic"])
+def test_distilbert_claims(perf_case):
+    perf_case.gate(speedup=">=1.5", compression=">=3.9", sqnr=">=20 dB", size="0%")

@@ -1,0 +1,58 @@
+"""perfsuite: stops performance regressions of PyTorch models. Names load at first use (PEP 562)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perfsuite import storage
+    from perfsuite.models.devices import available_devices as available_devices
+    from perfsuite.models.devices import get_device as get_device
+    from perfsuite.models.encoder import TransformerEncoder as TransformerEncoder
+    from perfsuite.models.encoder import create_test_transformer as create_test_transformer
+    from perfsuite.protocols import Built as Built
+    from perfsuite.protocols import Inputs as Inputs
+    from perfsuite.protocols import ModelSpec as ModelSpec
+    from perfsuite.spec import Metric as Metric
+    from perfsuite.techniques.values import Int8Dynamic as Int8Dynamic
+    from perfsuite.techniques.values import Magnitude as Magnitude
+    from perfsuite.techniques.values import Pipeline as Pipeline
+    from perfsuite.techniques.values import Precision as Precision
+    from perfsuite.techniques.values import parse_technique as parse_technique
+
+    load_model, save_model = storage.load, storage.save
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "TransformerEncoder": "perfsuite.models.encoder:TransformerEncoder",
+    "create_test_transformer": "perfsuite.models.encoder:create_test_transformer",
+    "get_device": "perfsuite.models.devices:get_device",
+    "available_devices": "perfsuite.models.devices:available_devices",
+    "Magnitude": "perfsuite.techniques.values:Magnitude",
+    "Int8Dynamic": "perfsuite.techniques.values:Int8Dynamic",
+    "Precision": "perfsuite.techniques.values:Precision",
+    "Pipeline": "perfsuite.techniques.values:Pipeline",
+    "parse_technique": "perfsuite.techniques.values:parse_technique",
+    "save_model": "perfsuite.storage:save",
+    "load_model": "perfsuite.storage:load",
+    "ModelSpec": "perfsuite.protocols:ModelSpec",
+    "Built": "perfsuite.protocols:Built",
+    "Inputs": "perfsuite.protocols:Inputs",
+    "Metric": "perfsuite.spec:Metric",
+}
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'perfsuite' has no attribute {name!r}")
+    module, _, attribute = _HOME[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,16 @@
+"""The hook that perfsuite offers to ``conftest.py``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perfsuite.registry import Registries
+
+
+def pytest_perfsuite_register(registries: Registries) -> None:
+    """Register models, techniques, metrics and reporters for this session.
+
+    ``registries.models.register("name", ModelSpec(...))``, and likewise ``techniques``, ``metrics``
+    and ``reporters``. Called once, before tests are collected.
+    """

@@ -1,0 +1,149 @@
+"""From a marker and the options to the cases of a test, and every mistake found while collecting."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+import pytest
+
+from perfsuite.errors import PerfsuiteError, UsageError
+from perfsuite.gate.limits import parse_limits
+from perfsuite.models.zoo import model_spec
+from perfsuite.plugin.options import Options
+from perfsuite.protocols import ModelSpec, Technique
+from perfsuite.registry import Registries
+from perfsuite.techniques.values import parse_technique
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What the marker names: every combination is a case."""
+
+    models: tuple[str, ...] = ()
+    techniques: tuple[str, ...] = ("fp32",)
+    devices: tuple[str, ...] = ("cpu",)
+    batch_sizes: tuple[int, ...] = (1,)
+
+
+@dataclass(frozen=True)
+class CaseParameters:
+    """One case, as the fixture ``perf_case`` gets it."""
+
+    spec: ModelSpec
+    technique: Technique
+    device: str
+    batch_size: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.spec.name}/{self.technique.name}/{self.device}/b{self.batch_size}"
+
+
+def check_and_parametrize(metafunc: pytest.Metafunc, options: Options, registries: Registries) -> None:
+    """Give ``perf_case`` its cases. A wrong name, unit or limit stops the collection of the file."""
+    try:
+        for limits in _literal_limits(metafunc.function):
+            parse_limits(limits, registries.metrics)
+        if "perf_case" in metafunc.fixturenames:
+            cases = list(_cases(metafunc, options, registries))
+            metafunc.parametrize("perf_case", cases, ids=[case.id for case in cases], indirect=True)
+    except PerfsuiteError as error:
+        name = metafunc.definition.nodeid
+        raise pytest.Collector.CollectError(f"{name}: {error}") from None
+
+
+def marked_limits(node: pytest.Item | Any) -> dict[str, object]:
+    """The limits that the test's markers carry; a nearer marker wins."""
+    limits: dict[str, object] = {}
+    for marker in reversed(list(node.iter_markers("perf"))):
+        limits.update({name: value for name, value in marker.kwargs.items() if name not in _AXES})
+    return limits
+
+
+_AXES = tuple(field.name for field in fields(Matrix))
+
+
+def _cases(metafunc: pytest.Metafunc, options: Options, registries: Registries) -> Iterator[CaseParameters]:
+    matrix = _matrix(metafunc.definition, options)
+    limits = marked_limits(metafunc.definition)
+    if limits:
+        parse_limits(limits, registries.metrics)
+    specs = [model_spec(name, registries.models) for name in matrix.models]
+    techniques = [parse_technique(name, registries.techniques) for name in matrix.techniques]
+    devices = _devices(matrix.devices)
+    for spec, technique, device, size in itertools.product(specs, techniques, devices, matrix.batch_sizes):
+        yield CaseParameters(spec, technique, device, size)
+
+
+def _matrix(definition: Any, options: Options) -> Matrix:
+    values: dict[str, tuple[Any, ...]] = {}
+    for marker in reversed(list(definition.iter_markers("perf"))):
+        if marker.args:
+            raise UsageError("the marker perf takes keywords only", "write @pytest.mark.perf(models=[...])")
+        values.update({name: _listed(name, marker.kwargs[name]) for name in _AXES if name in marker.kwargs})
+    values.update({name: getattr(options, name) for name in _AXES if getattr(options, name)})
+    matrix = Matrix(**values)
+    if not matrix.models:
+        raise UsageError(
+            "the test uses perf_case, but no marker names its models",
+            "add @pytest.mark.perf(models=['encoder-small'])",
+        )
+    return matrix
+
+
+def _listed(name: str, value: object) -> tuple[Any, ...]:
+    """A list of names or sizes; one name alone is a list of one."""
+    if isinstance(value, str | int):
+        value = (value,)
+    wanted = int if name == "batch_sizes" else str
+    if not isinstance(value, Iterable):
+        raise UsageError(f"perf({name}={value!r}) is no list", f"write {name}=[...]")
+    listed = tuple(value)
+    if not listed or not all(isinstance(item, wanted) and item not in (0, "") for item in listed):
+        raise UsageError(f"perf({name}={value!r}) is not a list of {wanted.__name__}", f"write {name}=[...]")
+    return listed
+
+
+def _devices(names: Iterable[str]) -> tuple[str, ...]:
+    from perfsuite.errors import UnknownNameError
+
+    if "available" in names:
+        from perfsuite.models.devices import available_devices  # imports torch: only "available" has to ask it
+
+        return available_devices()
+    for name in names:
+        if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+            raise UnknownNameError("device", name, ("cpu", "cuda", "mps", "available"))
+    return tuple(names)
+
+
+def _literal_limits(function: Callable[..., object]) -> Iterator[dict[str, object]]:
+    """The limits that calls of ``perf_case.gate`` and ``perf`` in the test name literally.
+
+    A typo in one is found while collecting, not after minutes of measuring. What is computed, or
+    whose source cannot be read, is checked when it runs.
+    """
+    return iter(_literals_in_source(inspect.unwrap(function)))
+
+
+@cache
+def _literals_in_source(function: Callable[..., object]) -> tuple[dict[str, object], ...]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return ()
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in _GATES]
+    found = [
+        {k.arg: k.value.value for k in call.keywords if k.arg and isinstance(k.value, ast.Constant)} for call in calls
+    ]
+    return tuple({name: value for name, value in limits.items() if name != "name"} for limits in found if limits)
+
+
+_GATES = ("perf_case.gate", "perf")

@@ -1,0 +1,134 @@
+"""Every option in one table. Command line before ini key before default, resolved in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for, resolved and validated."""
+
+    update: bool
+    strict: bool
+    only: bool
+    skip: bool
+    models: tuple[str, ...]
+    techniques: tuple[str, ...]
+    devices: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    report: tuple[Path, ...]
+    storage: Path
+    budget: float
+    seed: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class _Option:
+    """``convert`` turns the text of the command line or the ini file into the value; flags have none."""
+
+    name: str
+    help: str
+    default: str | bool
+    convert: Callable[[str], Any] | None = None
+    metavar: str = ""
+
+    @property
+    def ini(self) -> str:
+        return f"perf_{self.name.replace('-', '_')}"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _batch_sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in _names(text))
+    if any(size < 1 for size in sizes):
+        raise ValueError("batch sizes are whole numbers from 1")
+    return sizes
+
+
+def _at_least(least: float, kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not least <= value < 2**32:
+            raise ValueError(f"it must be a number from {least:g} to 4294967295")
+        return value
+
+    return convert
+
+
+_NUMBER = _at_least(0, int)
+_OPTIONS = (
+    _Option("update", "accept what is measured as the new baseline, for the cases that run", False),
+    _Option("strict", "fail what cannot be judged (INCONCLUSIVE, INCOMPARABLE, NOT_MEASURED)", False),
+    _Option("only", "run performance tests only", False),
+    _Option("skip", "run everything but performance tests", False),
+    _Option("models", "run these models instead of those that the markers name", "", _names, "NAMES"),
+    _Option("techniques", "run these techniques instead, such as fp32,magnitude-50+int8-dynamic", "", _names, "NAMES"),
+    _Option("devices", "run on these devices instead, or 'available'", "", _names, "NAMES"),
+    _Option("batch-sizes", "run these batch sizes instead, such as 1,8", "", _batch_sizes, "SIZES"),
+    _Option("report", "write reports, as the endings say (.json, .md, .txt); commas separate", "", _names, "FILES"),
+    _Option("storage", "the folder of baselines, relative to the root", "baselines", str, "DIR"),
+    _Option("budget", "seconds for confirming one case in fresh processes", "60", _at_least(0, float), "SECONDS"),
+    _Option("seed", "the seed of weights, inputs and sampling orders", "0", _NUMBER, "N"),
+    _Option("threads", "torch threads while measuring; 0 is every core that is usable", "0", _NUMBER, "N"),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare each option, with its ini key. Defaults are None, so that the ini file can be told apart."""
+    group = parser.getgroup("perfsuite", "performance regressions of models (perfsuite)")
+    for option in _OPTIONS:
+        flag = f"--perf-{option.name}"
+        if option.convert is None:
+            group.addoption(flag, action="store_true", default=None, dest=option.ini, help=option.help)
+        else:
+            group.addoption(flag, default=None, dest=option.ini, metavar=option.metavar, help=option.help)
+        if option.convert is None:
+            parser.addini(option.ini, option.help, type="bool", default=None)
+        else:
+            parser.addini(option.ini, option.help, type="string", default=None)
+
+
+def resolve(config: pytest.Config) -> Options:
+    """Command line, then ini key, then default. Raises UsageError with every mistake at once."""
+    from perfsuite.errors import UsageError
+
+    values: dict[str, Any] = {}
+    mistakes = []
+    for option in _OPTIONS:
+        raw, source = _raw(config, option)
+        try:
+            values[option.name.replace("-", "_")] = option.convert(raw) if option.convert else bool(raw)
+        except ValueError as error:
+            mistakes.append(f"{source} is {raw!r}: {error}")
+    if values.get("only") and values.get("skip"):
+        mistakes.append("--perf-only and --perf-skip together leave nothing to run")
+    if mistakes:
+        raise UsageError("\n".join(mistakes), "see 'pytest --help'")
+    values["storage"] = config.rootpath / values["storage"]
+    values["report"] = tuple(config.invocation_params.dir / name for name in values["report"])
+    return Options(**values)
+
+
+def _raw(config: pytest.Config, option: _Option) -> tuple[Any, str]:
+    """The unconverted value, and where it came from."""
+    given = config.getoption(option.ini)
+    if given is not None:
+        return given, f"--perf-{option.name}"
+    if option.ini in config.inicfg or any(override.startswith(f"{option.ini}=") for override in _overrides(config)):
+        return config.getini(option.ini), f"ini key {option.ini}"
+    return option.default, f"the default of --perf-{option.name}"
+
+
+def _overrides(config: pytest.Config) -> list[str]:
+    return config.getoption("override_ini") or []

@@ -1,0 +1,58 @@
+"""Verdicts on their way from an item to the summary: as text on the report, which also crosses xdist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from perfsuite.report.rows import remarks
+from perfsuite.session.session import Judged
+from perfsuite.spec import Verdict
+
+_JUDGED = pytest.StashKey[list[Judged]]()
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What one gate found."""
+
+    verdicts: tuple[Verdict, ...]
+    information: dict[str, Any]
+
+
+def add(item: pytest.Item, judged: Judged) -> None:
+    item.stash.setdefault(_JUDGED, []).append(judged)
+
+
+def attach(report: pytest.TestReport, item: pytest.Item) -> None:
+    """Put the item's records on the report of its call."""
+    if report.when == "call" and _JUDGED in item.stash:
+        encoded = [_encode(judged) for judged in item.stash[_JUDGED] if judged.verdicts]
+        report.perfsuite = encoded  # type: ignore[attr-defined]  # reports carry extra attributes, also over xdist
+
+
+def records(reports: Sequence[Any]) -> list[Record]:
+    return [
+        msgspec.json.decode(text, type=Record)
+        for report in reports
+        for text in getattr(report, "perfsuite", None) or ()
+    ]
+
+
+def teststatus(report: Any) -> tuple[str, str, tuple[str, Mapping[str, bool]]] | None:
+    """A passed item in which something could not be judged is shown as such, and is not green."""
+    found = [verdict for record in records([report]) for verdict in record.verdicts]
+    if report.passed and not all(verdict.status.is_judged for verdict in found):
+        return "partial", "~", ("PARTIAL", {"yellow": True})
+    return None
+
+
+def failure_text(failed: Sequence[Verdict]) -> str:
+    """What a failing item says: the sentence, what else changed, the remedy."""
+    return "\n".join(line for remark in remarks(failed) for line in remark.lines())
+
+
+def _encode(judged: Judged) -> str:
+    return msgspec.json.encode(Record(judged.verdicts, dict(judged.information))).decode()

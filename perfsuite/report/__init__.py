@@ -1,0 +1,1 @@
+"""Verdicts in, lines of text out. Pure, and without torch."""

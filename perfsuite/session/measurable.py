@@ -1,0 +1,241 @@
+"""What a session can measure: a case of the matrix, or any callable."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Protocol
+
+from perfsuite.protocols import Inputs, ModelSpec, Technique
+from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Case, Context, Metric, Scores
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from perfsuite.measure.subject import Subject
+
+
+class Measurable(Protocol):
+    """``subject`` and ``scores`` take the name of an arm, CANDIDATE or ORIGINAL."""
+
+    @property
+    def case(self) -> Case: ...
+
+    @property
+    def weights(self) -> str: ...
+
+    @property
+    def memo_key(self) -> tuple[object, ...]:
+        """Equal for cases whose original is one and the same."""
+
+    def subject(self, arm: str) -> Subject: ...
+
+    def scores(self, arm: str) -> Scores | None: ...
+
+    def relations(self) -> Mapping[str, float]: ...
+
+    def information(self) -> Mapping[str, float]: ...
+
+    def arm(self, name: str, yardstick: str) -> Callable[[], object]: ...
+
+    def context(self) -> Context: ...
+
+    def has_facts(self, metrics: list[Metric]) -> bool: ...
+
+    def default_yardstick(self) -> str: ...
+
+    def accelerator(self) -> str: ...
+
+
+class ModelCase:
+    """Model x technique x device x batch size. Everything is built when it is first asked for."""
+
+    def __init__(self, spec: ModelSpec, technique: Technique, device: str, batch_size: int, seed: int) -> None:
+        self.spec = spec
+        self.technique = technique
+        self.device_name = device
+        self.batch_size = batch_size
+        self.seed = seed
+
+    @cached_property
+    def case(self) -> Case:
+        """The key says so where the weights are not what the model's name promises."""
+        name = self.spec.name + self._built[1]
+        return Case.of_model(name, self.technique.name, self.device_name, self.batch_size)
+
+    @property
+    def weights(self) -> str:
+        return self._built[2]
+
+    @property
+    def memo_key(self) -> tuple[object, ...]:
+        return (self.spec.name, self.device_name, self.batch_size, self.seed)
+
+    @cached_property
+    def device(self) -> torch.device:
+        from perfsuite.models.devices import resolve_device
+
+        return resolve_device(self.device_name)
+
+    @property
+    def original(self) -> nn.Module:
+        """The model before the technique, on the device, in eval mode."""
+        return self._built[0]
+
+    @cached_property
+    def _built(self) -> tuple[nn.Module, str, str]:
+        built = self.spec.build(self.seed)
+        return built.module.eval().to(self.device), built.suffix, built.weights
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The model after the technique, on the device."""
+        return self.technique.apply(self.original).to(self.device)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """Seeded inputs for the batch size, on the device."""
+        made = Inputs.of(self.spec.inputs(self.original, self.batch_size, self.seed))
+        return Inputs(tuple(map(self._to_device, made.args)), {k: self._to_device(v) for k, v in made.kwargs.items()})
+
+    def _to_device(self, value: object) -> object:
+        import torch
+
+        return value.to(self.device) if isinstance(value, torch.Tensor) else value
+
+    def subject(self, arm: str) -> Subject:
+        return self._candidate if arm == CANDIDATE else self._original
+
+    @cached_property
+    def _candidate(self) -> Subject:
+        from perfsuite.measure.subject import Subject
+
+        return Subject.of_model(self.model, self.inputs, self.case.key)
+
+    @cached_property
+    def _original(self) -> Subject:
+        from perfsuite.measure.subject import Subject
+
+        return Subject.of_model(self.original, self.inputs, f"the original of {self.case.key}")
+
+    def scores(self, arm: str) -> Scores | None:
+        if self.spec.task is None:
+            return None
+        return self.spec.task().score(self.model if arm == CANDIDATE else self.original)
+
+    def relations(self) -> Mapping[str, float]:
+        """Fidelity of the candidate's output to the original's; checks both for NaN."""
+        from perfsuite.measure.subject import check_output, fidelity
+
+        outputs = [check_output(subject.call(), subject.label) for subject in (self._original, self._candidate)]
+        return fidelity(*outputs)
+
+    def information(self) -> Mapping[str, float]:
+        from perfsuite.measure.memory import accelerator_peak_bytes, resident_bytes
+
+        peak = accelerator_peak_bytes(self._candidate.call, self.device)
+        return {"resident_bytes": resident_bytes()} | ({} if peak is None else {"accelerator_peak_bytes": peak})
+
+    def arm(self, name: str, yardstick: str) -> Callable[[], object]:
+        from perfsuite.measure.yardstick import yardstick as reference_workload
+        from perfsuite.models.devices import synchronize
+
+        calls = {
+            CANDIDATE: lambda: self._candidate.call,
+            ORIGINAL: lambda: self._original.call,
+            YARDSTICK: lambda: reference_workload(yardstick, self.device_name),
+        }
+        call = calls[name]()
+        return call if self.device.type == "cpu" else partial(_call_and_wait, call, partial(synchronize, self.device))
+
+    def context(self) -> Context:
+        from perfsuite.measure.subject import context
+
+        return context(self.device)
+
+    def has_facts(self, metrics: list[Metric]) -> bool:
+        return True
+
+    def default_yardstick(self) -> str:
+        from perfsuite.measure.yardstick import TRANSFORMER
+
+        return TRANSFORMER
+
+    def accelerator(self) -> str:
+        import torch
+
+        return (
+            torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else self.device.type.replace("cpu", "")
+        )
+
+
+class CallableCase:
+    """Any callable without arguments. It imports torch only if somebody else has, or an exact metric is gated."""
+
+    weights = ""
+
+    def __init__(self, case: Case, call: Callable[[], object]) -> None:
+        self.case = case
+        self.call = call
+
+    @property
+    def memo_key(self) -> tuple[object, ...]:
+        return (self.case.key,)
+
+    @cached_property
+    def _subject(self) -> Subject:
+        from perfsuite.measure.subject import Subject
+
+        return Subject(self.call, label=self.case.key)
+
+    def subject(self, arm: str) -> Subject:
+        return self._subject
+
+    def scores(self, arm: str) -> Scores | None:
+        return None
+
+    def relations(self) -> Mapping[str, float]:
+        return {}
+
+    def information(self) -> Mapping[str, float]:
+        from perfsuite.measure.memory import resident_bytes
+
+        return {"resident_bytes": resident_bytes()}
+
+    def arm(self, name: str, yardstick: str) -> Callable[[], object]:
+        from perfsuite.measure.yardstick import yardstick as reference_workload
+
+        return reference_workload(yardstick) if name == YARDSTICK else self.call
+
+    def context(self) -> Context:
+        if not _torch_is_imported():
+            return Context("not imported", "")
+        import torch
+
+        from perfsuite.measure.subject import context
+
+        return context(torch.device("cpu"))
+
+    def has_facts(self, metrics: list[Metric]) -> bool:
+        return _torch_is_imported() or any(metric.measure is not None for metric in metrics)
+
+    def default_yardstick(self) -> str:
+        from perfsuite.measure.yardstick import INTERPRETER, TRANSFORMER
+
+        return TRANSFORMER if _torch_is_imported() else INTERPRETER
+
+    def accelerator(self) -> str:
+        return ""
+
+
+def _torch_is_imported() -> bool:
+    return "torch" in sys.modules
+
+
+def _call_and_wait(call: Callable[[], object], wait: Callable[[], None]) -> None:
+    call()
+    wait()
