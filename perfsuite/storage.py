@@ -24,7 +24,6 @@ from torch import nn
 from perfsuite.errors import StorageError
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.protocols import Technique
-from perfsuite.registry import TECHNIQUES, Registry, TechniqueFactory
 from perfsuite.techniques.values import parse_technique
 
 WEIGHTS = "model.safetensors"
@@ -81,19 +80,22 @@ def save(model: nn.Module, folder: str | os.PathLike[str], technique: Technique 
 def load(
     folder: str | os.PathLike[str],
     model: nn.Module | None = None,
-    techniques: Registry[TechniqueFactory] = TECHNIQUES,
+    technique: Technique | None = None,
 ) -> nn.Module:
     """Load a saved model, in eval mode.
 
     A module that is neither a ``TransformerEncoder`` nor a Hugging Face model cannot be built from
-    a file: give a fresh one as ``model`` (it is changed and returned).
+    a file: give a fresh one, as it was before the technique, as ``model`` (it is changed and
+    returned). A technique that is not registered is given as ``technique``.
 
     Raises StorageError for a missing, broken, foreign or future file.
     """
     source = Path(folder)
     recipe = _read_recipe(source / RECIPE)
     module = model if model is not None else _build(recipe)
-    module = parse_technique(recipe.technique, techniques).skeleton(module)
+    if technique is not None and technique.name != recipe.technique:
+        raise StorageError(f"{source} was saved with technique {recipe.technique!r}, not {technique.name!r}")
+    module = (technique or parse_technique(recipe.technique)).skeleton(module)
     try:
         _load_exactly(module, source / WEIGHTS)
     except (OSError, safetensors.SafetensorError, RuntimeError, ValueError) as error:

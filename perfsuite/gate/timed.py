@@ -144,10 +144,10 @@ def _stored_verdict(
         f"relative to the yardstick over {processes}: {judged}"
     )
     stored = reference.entry.exact if reference.entry else None
+    details = () if status is Status.PASS else what_changed(stored, evidence.candidate, evidence.context)
     return verdict(
         limit, evidence, status, sentence, measured=expected * ratio, expected=expected,
-        change=ratio, low=low, high=high, details=() if status is Status.PASS else what_changed(stored, evidence.candidate, evidence.context),
-        remedy=_remedy(status, reference),
+        change=ratio, low=low, high=high, details=details, remedy=_remedy(status, reference),
     )  # fmt: skip
 
 

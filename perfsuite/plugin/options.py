@@ -125,10 +125,7 @@ def _raw(config: pytest.Config, option: _Option) -> tuple[Any, str]:
     given = config.getoption(option.ini)
     if given is not None:
         return given, f"--perf-{option.name}"
-    if option.ini in config.inicfg or any(override.startswith(f"{option.ini}=") for override in _overrides(config)):
-        return config.getini(option.ini), f"ini key {option.ini}"
+    written = config.getini(option.ini)  # None where no ini file and no -o sets it
+    if written is not None:
+        return written, f"ini key {option.ini}"
     return option.default, f"the default of --perf-{option.name}"
-
-
-def _overrides(config: pytest.Config) -> list[str]:
-    return config.getoption("override_ini") or []

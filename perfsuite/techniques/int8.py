@@ -138,9 +138,9 @@ def blocked_matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _int_mm_takes(a: Tensor, b: Tensor) -> bool:
-    """CUDA's kernel wants more than 16 rows and multiples of 8; the CPU's takes anything but an empty product."""
+    """CUDA's kernel wants more than 16 rows and multiples of 8; the CPU's is wrong for a depth of 1 (torch 2.13)."""
     if a.device.type != "cuda":
-        return a.numel() > 0
+        return a.shape[0] > 0 and a.shape[1] > 1
     return a.shape[0] > 16 and a.shape[1] % 8 == 0 and b.shape[0] % 8 == 0
 
 

@@ -1,0 +1,106 @@
+"""Hypothesis strategies: small real models with their inputs, tensors, sparsities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import hypothesis.strategies as st
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from perfsuite.models.encoder import TransformerEncoder
+from perfsuite.models.seeding import seeded
+from perfsuite.protocols import Inputs
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A drawn model with inputs for it. ``build`` makes the same untrained structure again."""
+
+    model: nn.Module
+    inputs: Inputs
+    description: str
+
+    def __repr__(self) -> str:
+        return self.description
+
+
+class TiedClassifier(nn.Module):
+    """Token ids (B, T) to logits (B, T, V); the output layer's weight is the embedding's."""
+
+    def __init__(self, vocab_size: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.hidden = nn.Linear(width, width)
+        self.output = nn.Linear(width, vocab_size, bias=False)
+        self.output.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.output(torch.tanh(self.hidden(self.embedding(tokens))))
+        return logits
+
+
+def sparsities() -> st.SearchStrategy[float]:
+    """Fractions from 0 to 1, the ends and round numbers among them."""
+    return st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.floats(0, 1))
+
+
+def scales() -> st.SearchStrategy[float]:
+    """Magnitudes at which a float32 tensor may live, without subnormals."""
+    return st.integers(-60, 60).map(lambda exponent: 2.0**exponent)
+
+
+@st.composite
+def float_tensors(draw: st.DrawFn, max_rows: int = 6, max_columns: int = 40) -> Tensor:
+    """Float32 (rows, columns): normal at some scale, with ties, constants, zeros, or subnormals."""
+    rows, columns = draw(st.integers(1, max_rows)), draw(st.integers(1, max_columns))
+    kind = draw(st.sampled_from(["normal", "ties", "constant", "zero", "subnormal"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    normal = rng.standard_normal((rows, columns))
+    values = {
+        "normal": normal * draw(scales()),
+        "ties": np.round(normal),
+        "constant": np.full((rows, columns), draw(st.floats(-1e6, 1e6, width=32))),
+        "zero": np.zeros((rows, columns)),
+        "subnormal": normal * 1e-40,
+    }[kind]
+    return torch.from_numpy(values.astype(np.float32))
+
+
+@st.composite
+def models(draw: st.DrawFn) -> Sample:
+    """Small models of the kinds that techniques meet: encoders, MLPs, convolutions, tied weights; in either mode."""
+    seed = draw(st.integers(0, 2**16))
+    with seeded(seed):
+        model, inputs, description = draw(st.sampled_from([_encoder, _mlp, _convolution, _tied]))(draw)
+    model.train(draw(st.booleans()))
+    return Sample(model, inputs, f"{description} seed={seed} training={model.training}")
+
+
+def _encoder(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
+    heads, head_dim = draw(st.sampled_from([1, 2, 4])), draw(st.sampled_from([2, 4, 8]))
+    positions = draw(st.sampled_from(["sinusoidal", "learned", "rotary"]))
+    classes, norm_first = draw(st.sampled_from([None, 3])), draw(st.booleans())
+    model = TransformerEncoder(
+        50, heads * head_dim, heads, draw(st.integers(1, 2)), draw(st.integers(1, 20)), dropout=0.0,
+        max_seq_length=16, positional_encoding=positions, num_classes=classes, norm_first=norm_first,
+    )  # fmt: skip
+    return model, Inputs((torch.randint(0, 50, (2, draw(st.integers(1, 16)))),)), f"encoder {model.config}"
+
+
+def _mlp(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
+    width, bias = draw(st.integers(1, 32)), draw(st.booleans())
+    model = nn.Sequential(nn.Linear(8, width, bias=bias), nn.ReLU(), nn.Linear(width, 5))
+    return model, Inputs((torch.randn(3, 8),)), f"MLP width={width} bias={bias}"
+
+
+def _convolution(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
+    channels = draw(st.integers(1, 8))
+    model = nn.Sequential(nn.Conv2d(1, channels, 3), nn.ReLU(), nn.Flatten(), nn.Linear(channels * 16, 4))
+    return model, Inputs((torch.randn(2, 1, 6, 6),)), f"convolution channels={channels}"
+
+
+def _tied(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
+    width = draw(st.integers(2, 16))
+    return TiedClassifier(30, width), Inputs((torch.randint(0, 30, (2, 5)),)), f"tied classifier width={width}"
