@@ -1,0 +1,130 @@
+import math
+import random
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfsuite.spec import Block, Chunk
+from perfsuite.stats.blocks import log_ratio, quantile
+from perfsuite.stats.decision import Estimate, Outcome, Spread, decide, estimate, pool, spread_of, student_t_quantile
+from perfsuite.stats.paired import flips, p_more_lost, p_more_won
+
+PRIOR = Spread(0.03, 6)
+
+
+def block(*pairs):
+    return Block(tuple(Chunk(arm, (float(ns),)) for arm, ns in pairs), seed=0, fresh=True, threads=1)
+
+
+def test_log_ratio_is_the_median_over_adjacent_chunks():
+    drifting = block(("a", 100), ("b", 50), ("b", 80), ("a", 160), ("a", 300), ("b", 150))
+    assert log_ratio(drifting, "a", "b") == pytest.approx(math.log(2))
+    assert log_ratio(drifting, "b", "a") == pytest.approx(-math.log(2))
+
+
+def test_a_third_arm_between_two_does_not_hide_their_neighbourhood():
+    assert log_ratio(block(("a", 30), ("y", 1), ("b", 10)), "a", "b") == pytest.approx(math.log(3))
+
+
+def test_one_burst_does_not_move_the_median():
+    quiet = [("a", 100), ("b", 100)] * 5
+    burst = [*quiet[:4], ("a", 10_000), *quiet[5:]]
+    assert log_ratio(block(*burst), "a", "b") == 0
+
+
+def test_an_arm_that_was_not_sampled_is_an_error():
+    with pytest.raises(ValueError, match="no adjacent chunks"):
+        log_ratio(block(("a", 1)), "a", "b")
+
+
+@given(st.lists(st.floats(1, 1e9), min_size=4, max_size=30), st.floats(0.001, 1000))
+def test_scaling_all_times_changes_nothing(times, factor):
+    arms = ["ab"[i % 2] for i in range(len(times))]
+    original = log_ratio(block(*zip(arms, times, strict=True)), "a", "b")
+    scaled = log_ratio(block(*zip(arms, [t * factor for t in times], strict=True)), "a", "b")
+    assert scaled == pytest.approx(original, abs=1e-9)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50), st.floats(0, 1))
+def test_quantile_agrees_with_numpy(values, q):
+    import numpy as np
+
+    assert quantile(values, q) == pytest.approx(float(np.quantile(values, q)), rel=1e-9, abs=1e-6)
+
+
+def test_student_t_against_a_printed_table():
+    assert student_t_quantile(0.99, 6) == pytest.approx(3.143, abs=1e-3)
+    assert student_t_quantile(0.95, 1) == pytest.approx(6.314, abs=1e-3)
+
+
+def test_pooling_weighs_by_degrees_of_freedom():
+    assert pool(Spread(0.1, 3), Spread(0.2, 1)).sd == pytest.approx(math.sqrt((0.01 * 3 + 0.04) / 4))
+    assert pool(PRIOR, spread_of([0.5])).sd == pytest.approx(PRIOR.sd)
+    assert spread_of([1.0, 3.0]) == Spread(statistics.stdev([1.0, 3.0]), 1)
+
+
+def test_the_error_shrinks_with_the_root_of_the_blocks():
+    assert estimate([0.1] * 9, PRIOR).se == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("center", "outcome"),
+    [(0.2, Outcome.WORSE), (0.0, Outcome.WITHIN), (-0.2, Outcome.BETTER), (0.05, Outcome.UNCLEAR)],
+)
+def test_the_four_outcomes(center, outcome):
+    decision = decide(Estimate(center, 0.01, 20), tolerance=0.05)
+    assert decision.outcome is outcome
+    assert decision.low < center < decision.high
+    assert decision.detectable > 0.05
+
+
+@given(st.floats(-1, 1), st.floats(1e-4, 0.2), st.floats(0, 0.5))
+def test_swapping_candidate_and_base_flips_the_verdict(center, se, tolerance):
+    one, other = decide(Estimate(center, se, 10), tolerance), decide(Estimate(-center, se, 10), tolerance)
+    if one.outcome is Outcome.WORSE and center > tolerance:
+        assert other.outcome is Outcome.BETTER
+
+
+@given(st.lists(st.floats(0.2, 0.4), min_size=2, max_size=8), st.lists(st.floats(0.3, 0.4), min_size=0, max_size=8))
+def test_adding_consistent_evidence_never_acquits(values, more):
+    def outcome(blocks):
+        return decide(estimate(blocks, pool(PRIOR, spread_of(blocks))), 0.05).outcome
+
+    if outcome(values) is Outcome.WORSE:
+        assert outcome(values + more) is not Outcome.WITHIN
+
+
+@pytest.mark.parametrize("noise", ["normal", "heavy"])
+def test_identical_code_is_rarely_called_worse(noise):
+    """1000 simulated cases, five blocks stored and five new, with no effect and no tolerance at all."""
+    rng = random.Random(1)
+
+    def draw():
+        tail = rng.gauss(0, 1) / math.sqrt(rng.gammavariate(2, 0.5)) if noise == "heavy" else rng.gauss(0, 1)
+        return 0.03 * tail
+
+    worse = 0
+    for _ in range(1000):
+        old, new = [draw() for _ in range(5)], [draw() for _ in range(5)]
+        spread = pool(PRIOR, spread_of(old), spread_of(new))
+        worse += decide(estimate(new, spread).minus(estimate(old, spread)), 0.0).outcome is Outcome.WORSE
+    assert worse <= 25  # 1% nominal for normal noise: 10 expected
+
+
+def test_flips_are_counted_on_the_same_examples():
+    found = flips((True, True, False, False), (False, True, True, False))
+    assert (found.lost, found.won, found.change) == ((0,), (2,), 0.0)
+    with pytest.raises(ValueError, match="cannot be paired"):
+        flips((True,), (True, False))
+    with pytest.raises(ValueError, match="cannot be paired"):
+        flips((), ())
+
+
+def test_mcnemar_against_numbers_by_hand():
+    found = flips((True,) * 10, (False,) * 5 + (True,) * 5)
+    assert p_more_lost(found) == pytest.approx(2**-5)
+    assert p_more_won(found) == 1.0
+    mixed = flips((True, True, False), (False, False, True))
+    assert p_more_lost(mixed) == pytest.approx(0.5)

@@ -1,0 +1,103 @@
+import pytest
+
+from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
+from perfsuite.protocols import ModelSpec, Technique
+from perfsuite.registry import METRICS, MODELS, REPORTERS, TECHNIQUES, Registries, Registry
+from perfsuite.techniques.values import Int8Dynamic, Magnitude, Original, Pipeline, Precision, parse_technique
+
+
+@pytest.mark.parametrize("registry", [MODELS, TECHNIQUES, METRICS, REPORTERS], ids=lambda r: r.noun)
+def test_every_builtin_loads(registry):
+    assert registry.names()
+    for name in registry.names():
+        assert registry.get(name) is registry.get(name)
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+def test_a_metric_is_registered_under_its_own_name(name):
+    assert METRICS.get(name).name == name
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_a_model_is_registered_under_its_own_name(name):
+    assert MODELS.get(name).name == name
+
+
+def test_an_unknown_name_lists_the_nearest():
+    with pytest.raises(UnknownNameError, match="unknown model 'encoder-smal'") as error:
+        MODELS.get("encoder-smal")
+    assert "did you mean 'encoder-small'" in str(error.value)
+
+
+def test_a_taken_name_and_a_wrong_value_are_refused():
+    registries = Registries()
+    spec = ModelSpec("mine", lambda seed: None, lambda module, batch, seed: None)
+    registries.models.register("mine", spec)
+    assert registries.models.get("mine") is spec
+    assert "mine" not in MODELS
+    for name in ("mine", "minilm"):
+        with pytest.raises(DuplicateNameError, match=f"{name!r} is registered already"):
+            registries.models.register(name, spec)
+    with pytest.raises(UsageError, match="it is not a ModelSpec"):
+        registries.models.register("other", "no spec")
+    with pytest.raises(UsageError, match="not callable"):
+        registries.reporters.register(".csv", 3)
+
+
+def test_an_entry_point_adds_a_name(tmp_path, monkeypatch):
+    """A real installed distribution, found as pip would leave it."""
+    (tmp_path / "theirs.py").write_text("def lines(run):\n    yield 'csv'\n")
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[perfsuite.reporters]\n.csv = theirs:lines\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = Registry("reporter", {}, lambda value: None)
+    assert list(registry.get(".csv")(None)) == ["csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "technique"),
+    [
+        ("fp32", Original()),
+        ("magnitude-50", Magnitude(0.5)),
+        ("magnitude-62.5", Magnitude(0.625)),
+        ("magnitude-30-global", Magnitude(0.3, "global")),
+        ("int8-dynamic", Int8Dynamic()),
+        ("int8-dynamic-linear", Int8Dynamic(embeddings=False)),
+        ("bf16", Precision("bf16")),
+        ("fp16", Precision("fp16")),
+        ("magnitude-50+int8-dynamic", Pipeline((Magnitude(0.5), Int8Dynamic()))),
+    ],
+)
+def test_a_technique_is_its_name_and_back(name, technique):
+    assert parse_technique(name) == technique
+    assert technique.name == name
+    assert isinstance(technique, Technique)
+    assert hash(technique) == hash(parse_technique(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("int9-dynamic", "did you mean 'int8-dynamic'"),
+        ("magnitude", "needs a percentage"),
+        ("magnitude-lots", "needs a percentage, not 'lots'"),
+        ("magnitude-150", "not between 0 and 1"),
+        ("magnitude-50-sideways", "unknown scope 'sideways'"),
+        ("magnitude-nan", "not between 0 and 1"),
+        ("fp32-x", "takes no argument"),
+        ("int8-dynamic-all", "unknown variant"),
+        ("magnitude-50+", "unknown technique ''"),
+    ],
+)
+def test_a_wrong_technique_name_says_what_is_wrong(name, message):
+    with pytest.raises(UsageError, match=message):
+        parse_technique(name)
+
+
+def test_errors_survive_pickling_between_processes():
+    import pickle
+
+    error = UnknownNameError("model", "x", ["y"])
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301  # our own object, made a line above
