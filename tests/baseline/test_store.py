@@ -1,0 +1,162 @@
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfsuite.baseline import store as store_module
+from perfsuite.baseline.machine import Machine, this_machine
+from perfsuite.baseline.schema import BaselineFile, Entry, StoredExact, StoredScores, StoredTime, pack_bits
+from perfsuite.baseline.store import Store
+from perfsuite.errors import BaselineError
+
+HERE = this_machine(2)
+EXACT = StoredExact("abc123", "2.13.0", "int8:int_mm", {"size_bytes": 12, "sparsity": 0.5}, {"aten::mm": 2})
+TIME = StoredTime("abc123", "transformer-layer-1", (0.1, 0.12), 1.5, 1.7, 2.0)
+ENTRY = Entry(EXACT, None, {HERE.id: TIME})
+
+
+def test_written_and_read_back_is_equal(tmp_path):
+    store = Store(tmp_path / "baselines")
+    store.accept("m", "m/fp32/cpu/b1", ENTRY, HERE)
+    assert store.entry("m", "m/fp32/cpu/b1") == ENTRY
+    assert store.read(store.path_of("m")).machines == {HERE.id: HERE}
+    assert list(store.case_keys()) == ["m/fp32/cpu/b1"]
+    assert store.entry("m", "other") is None
+    assert store.entry("other", "m/fp32/cpu/b1") is None
+
+
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=20), st.integers(0, 2**53) | st.floats(0, 1e12), max_size=5),
+    st.dictionaries(st.text(min_size=1, max_size=20), st.integers(0, 10**6), max_size=5),
+    st.lists(st.booleans(), min_size=1, max_size=70),
+    st.lists(st.floats(-5, 5), min_size=1, max_size=5),
+)
+def test_any_entry_survives_the_file(tmp_path_factory, metrics, operators, correct, ratios):
+    entry = Entry(
+        StoredExact("c", "t", "k", metrics, operators),
+        StoredScores("c", "task", "d", len(correct), pack_bits(tuple(correct))),
+        {"m": StoredTime("c", "y", tuple(ratios), 1.0, 1.0, 1.0)},
+    )
+    store = Store(tmp_path_factory.mktemp("store"))
+    store.accept("g", "case [x] {y}, \"z\" 'ü'", entry)
+    found = store.entry("g", "case [x] {y}, \"z\" 'ü'")
+    assert found == entry
+    assert found.scores.bits() == tuple(correct)
+
+
+def test_the_file_is_made_for_review(tmp_path):
+    store = Store(tmp_path)
+    store.accept("m", "b", ENTRY, HERE)
+    store.accept("m", "a", ENTRY, HERE)
+    text = store.path_of("m").read_text()
+    content = json.loads(text)
+    assert next(iter(content)) == "version"
+    assert list(content["cases"]) == ["a", "b"]
+    assert text.endswith("}\n")
+    store.accept("m", "a", ENTRY, HERE)
+    assert store.path_of("m").read_text() == text
+
+
+def test_parts_that_did_not_run_stay(tmp_path):
+    store = Store(tmp_path)
+    store.accept("m", "a", ENTRY, HERE)
+    scores = StoredScores("def", "digits", "d", 4, pack_bits((True, False, True, True)))
+    store.accept("m", "a", Entry(scores=scores))
+    assert store.entry("m", "a") == Entry(EXACT, scores, {HERE.id: TIME})
+
+
+BROKEN = {
+    "truncated": b'{"version": 1, "cases": {"a": {"exa',
+    "empty": b"",
+    "not JSON": b"\x80\x04\x95pickle",
+    "a list": b"[]",
+    "no version": b'{"cases": {}}',
+    "unknown field": b'{"version": 1, "cases": {}, "run": "rm -rf"}',
+    "wrong type": b'{"version": 1, "cases": {"a": {"exact": 5}}}',
+    "infinite": b'{"version": 1, "cases": {"a": {"time": {"m": {"p50_ms": Infinity}}}}}',
+    "negative time": b'{"version":1,"cases":{"a":{"time":{"m":{"commit":"c","yardstick":"y","log_ratios":[0.1],'
+    b'"p50_ms":-1,"p90_ms":1,"p99_ms":1}}}}}',
+    "too few bits": b'{"version":1,"cases":{"a":{"scores":{"commit":"c","task":"t","examples":"e","count":99,"correct":"f"}}}}',
+    "deep": b'{"version": 1, "cases": ' + b"[" * 100_000,
+    "not UTF-8": b'{"version": 1, "cases": {"\xff\xfe": {}}}',
+}
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN.keys())
+def test_a_file_that_cannot_be_trusted_is_refused_and_left_alone(tmp_path, data):
+    store = Store(tmp_path)
+    path = store.path_of("m")
+    path.write_bytes(data)
+    for use in (lambda: store.entry("m", "a"), lambda: store.accept("m", "a", ENTRY, HERE)):
+        with pytest.raises(BaselineError, match="m.json") as error:
+            use()
+        assert "git checkout" in error.value.remedy
+        assert path.read_bytes() == data
+
+
+def test_the_future_is_told_apart(tmp_path):
+    path = Store(tmp_path).path_of("m")
+    path.write_bytes(b'{"version": 7, "anything": "new"}')
+    with pytest.raises(BaselineError, match="has version 7, this perfsuite reads version 1") as error:
+        Store(tmp_path).entry("m", "a")
+    assert error.value.remedy == "upgrade perfsuite"
+
+
+def test_a_huge_file_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "MAX_FILE_BYTES", 10)
+    Store(tmp_path).path_of("m").write_bytes(b" " * 11)
+    with pytest.raises(BaselineError, match="larger than 10 bytes"):
+        Store(tmp_path).entry("m", "a")
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_write_that_fails_midway_loses_nothing(tmp_path, monkeypatch, step):
+    store = Store(tmp_path)
+    store.accept("m", "a", ENTRY, HERE)
+    before = store.path_of("m").read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full) if step == "fsync" else monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(BaselineError, match="No space left") as error:
+        store.accept("m", "b", ENTRY, HERE)
+    assert "free space" in error.value.remedy
+    assert store.path_of("m").read_bytes() == before
+    assert not list(tmp_path.glob("*.tmp")) + list(tmp_path.glob(".*.tmp"))
+
+
+def _accept_many(folder, prefix):
+    for number in range(20):
+        Store(Path(folder)).accept("m", f"{prefix}-{number}", ENTRY, HERE)
+
+
+def test_processes_that_write_at_once_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_accept_many, args=(str(tmp_path), name)) for name in "abc"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(list(Store(tmp_path).case_keys())) == 60
+
+
+def test_group_names_become_safe_file_names(tmp_path):
+    store = Store(tmp_path)
+    for group in ("hf:org/name", "../../etc/passwd", "tests/test_x", ".hidden"):
+        path = store.path_of(group)
+        assert path.parent == tmp_path
+        assert not path.name.startswith(".")
+
+
+def test_a_machine_is_what_must_be_equal():
+    other = Machine("cpu x", HERE.isa, 64, HERE.os, HERE.python, HERE.torch, HERE.threads)
+    assert other.id != HERE.id
+    assert HERE.id == this_machine(2).id
+    assert this_machine(1).id != HERE.id
+    assert any(text.startswith("cores: 64, here ") for text in HERE.differences(other))
+    assert BaselineFile().version == 1

@@ -1,0 +1,149 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from perfsuite.errors import NonFiniteError, UsageError
+from perfsuite.measure.subject import Subject, check_output, fidelity, main_output
+from perfsuite.measure.trace import trace
+from perfsuite.models.encoder import TransformerEncoder
+from perfsuite.models.seeding import seeded
+from perfsuite.protocols import Inputs
+from perfsuite.registry import METRICS
+from perfsuite.techniques.values import parse_technique
+
+PRINT_FACTS = """
+import json, sys
+from perfsuite.measure.subject import Subject
+from perfsuite.models.zoo import model_spec
+from perfsuite.protocols import Inputs
+from perfsuite.registry import METRICS
+from perfsuite.techniques.values import parse_technique
+found = {}
+for name in sys.argv[1:]:
+    spec = model_spec("encoder-small")
+    model = parse_technique(name).apply(spec.build(0).module.eval())
+    subject = Subject.of_model(model, Inputs.of(spec.inputs(model, 2, 0)), name)
+    facts = subject.facts([METRICS.get(metric) for metric in METRICS.names()])
+    found[name] = [dict(facts.exact), dict(facts.operators)]
+print(json.dumps(found))
+"""
+
+
+def exact_facts(techniques, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_FACTS, *techniques],
+        env={**os.environ, **environment}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_exact_metrics_are_identical_in_two_processes():
+    techniques = ["fp32", "magnitude-50", "int8-dynamic", "bf16", "fp16", "magnitude-50+int8-dynamic"]
+    one = exact_facts(techniques, PYTHONHASHSEED="1")
+    assert one == exact_facts(techniques, PYTHONHASHSEED="2")
+    assert '"size_bytes"' in one
+
+
+def test_exact_metrics_are_identical_on_a_lesser_cpu():
+    """Other vector instructions stand for another machine; without int8, whose kernels would differ."""
+    techniques = ["fp32", "magnitude-50", "bf16", "fp16"]
+    lesser = exact_facts(techniques, ATEN_CPU_CAPABILITY="default", ONEDNN_MAX_CPU_ISA="SSE41")
+    assert lesser == exact_facts(techniques)
+
+
+def test_operators_and_flops_of_a_linear_layer():
+    model, x = nn.Linear(8, 4), torch.zeros(3, 8)
+    found = Subject.of_model(model, Inputs((x,))).trace
+    assert found.operators == {"aten::addmm": 1, "aten::t": 1}
+    assert found.flops == 2 * 3 * 8 * 4
+    assert found.uncounted == ()
+
+
+def test_flops_of_int8_are_those_of_the_product():
+    layer = parse_technique("int8-dynamic").apply(nn.Linear(64, 32))
+    found = Subject.of_model(layer, Inputs((torch.ones(5, 64),))).trace
+    assert found.flops == 2 * 5 * 64 * 32
+
+
+def test_a_product_without_a_formula_is_said():
+    found = trace(lambda: torch.cdist(torch.ones(2, 3), torch.ones(4, 3)) @ torch.ones(4, 2))
+    assert found.flops == 2 * 2 * 4 * 2
+    assert trace(lambda: torch.trapezoid(torch.ones(4))).uncounted == ()
+
+
+def test_peak_bytes_count_what_is_alive_at_once():
+    def freed_in_turn():
+        for _ in range(5):
+            torch.empty(1000, dtype=torch.float32)
+
+    def kept():
+        return [torch.empty(1000, dtype=torch.float32) for _ in range(5)]
+
+    assert trace(freed_in_turn).peak_bytes == 4000
+    assert trace(kept).peak_bytes == 20_000
+
+
+def test_peak_bytes_count_shared_memory_once_and_include_the_weights():
+    x = torch.zeros(1000)
+    assert trace(lambda: x.view(10, 100).t()).peak_bytes == 4000
+    model = nn.Linear(100, 100, bias=False)
+    assert Subject.of_model(model, Inputs((torch.zeros(1, 100),))).trace.peak_bytes == 40_000 + 400 + 400
+
+
+def test_an_extra_copy_per_layer_shows_in_operators():
+    class Copying(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, *args):
+            return self.inner(*args).clone()
+
+    with seeded(0):
+        model = TransformerEncoder(20, 16, 2, 3, 32).eval()
+    tokens = Inputs((torch.zeros(1, 4, dtype=torch.long),))
+    before = Subject.of_model(model, tokens).trace
+    for layer in model.layers:
+        layer.attention = Copying(layer.attention)
+    after = Subject.of_model(model, tokens).trace
+    assert after.operators["aten::clone"] - before.operators.get("aten::clone", 0) == 3
+
+
+def test_facts_have_every_exact_metric_of_a_model_and_what_a_callable_can_have():
+    metrics = [METRICS.get(name) for name in METRICS.names()]
+    model = Subject.of_model(nn.Linear(2, 2), Inputs((torch.ones(1, 2),)))
+    assert set(model.facts(metrics).exact) == {
+        "size_bytes", "parameters", "nonzeros", "sparsity", "flops", "operators", "peak_memory_bytes",
+    }  # fmt: skip
+    plain = Subject(lambda: torch.ones(2), label="f")
+    assert set(plain.facts(metrics).exact) == {"flops", "operators", "peak_memory_bytes"}
+    with pytest.raises(UsageError, match="f is a plain callable"):
+        _ = plain.stored
+
+
+def test_nan_in_an_output_names_the_case():
+    with pytest.raises(NonFiniteError, match="output of m/fp32/cpu/b1 has NaN"):
+        check_output(torch.tensor([float("nan")]), "m/fp32/cpu/b1")
+
+
+def test_fidelity():
+    x = torch.tensor([[1.0, 2.0], [3.0, 1.0]], dtype=torch.float64)
+    assert fidelity(x, x) == {"sqnr": 300.0, "agreement": 1.0}
+    found = fidelity(x, x + torch.tensor([[0.0, 0.0], [0.0, 2.1]], dtype=torch.float64))
+    assert found["agreement"] == 0.5
+    assert found["sqnr"] == pytest.approx(20 * torch.log10(x.norm() / 2.1).item())
+
+
+def test_main_output_of_what_models_return():
+    x = torch.ones(1)
+    from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+
+    outputs = (x, (x, 3), [x], {"a": x}, SequenceClassifierOutput(logits=x), BaseModelOutput(last_hidden_state=x))
+    assert all(main_output(output) is x for output in outputs)
+    for nothing in ("text", {}, ()):
+        with pytest.raises(UsageError, match="holds no tensor"):
+            main_output(nothing)

@@ -1,0 +1,124 @@
+import gc
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from perfsuite.measure.clock import SimulatedClock
+from perfsuite.measure.latency import Plan, sample_block
+from perfsuite.measure.yardstick import INTERPRETER, TRANSFORMER, yardstick
+from perfsuite.errors import UnknownNameError
+
+MS = 1_000_000
+
+
+def sample(clock, arms, **kwargs):
+    return sample_block(arms, seed=kwargs.pop("seed", 0), fresh=False, threads=1, clock=clock, plan=Plan(**kwargs))
+
+
+def worker(clock, duration_ns):
+    return lambda: clock.advance_ns(duration_ns)
+
+
+def test_every_arm_gets_the_same_number_of_chunks_with_its_own_time():
+    clock = SimulatedClock()
+    block = sample(clock, {"a": worker(clock, 5 * MS), "b": worker(clock, 10 * MS)}, rounds=6)
+    assert Counter(chunk.arm for chunk in block.chunks) == {"a": 6, "b": 6}
+    assert set(block.of("a")) == {5 * MS}
+    assert set(block.of("b")) == {10 * MS}
+    assert block.warm
+
+
+def test_orders_are_mirrored_and_drawn_from_the_seed():
+    clock = SimulatedClock()
+    arms = {name: worker(clock, MS) for name in "abc"}
+
+    def orders(seed):
+        names = [chunk.arm for chunk in sample(clock, arms, rounds=8, seed=seed).chunks]
+        return [tuple(names[i : i + 3]) for i in range(0, len(names), 3)]
+
+    for first, second in list(pairwise(orders(3)))[::2]:
+        assert second == first[::-1]
+    assert orders(3) == orders(3)
+    assert len({tuple(orders(seed)) for seed in range(10)}) > 1
+
+
+def test_the_first_call_of_a_chunk_is_dropped():
+    """A workload that is cold after another arm ran: ten times slower once."""
+    clock = SimulatedClock()
+    last = []
+
+    def arm(name):
+        def call():
+            clock.advance_ns(MS if last[-1:] == [name] else 10 * MS)
+            last.append(name)
+
+        return call
+
+    block = sample(clock, {"a": arm("a"), "b": arm("b")}, rounds=4)
+    assert set(block.of("a")) | set(block.of("b")) == {MS}
+
+
+def test_fast_calls_are_timed_together_and_slow_ones_get_their_minimum():
+    clock = SimulatedClock()
+    calls = Counter()
+
+    def fast():
+        calls["fast"] += 1
+        clock.advance_ns(100)
+
+    block = sample(clock, {"fast": fast}, rounds=2)
+    assert set(block.of("fast")) == {100}
+    assert calls["fast"] > 200 * len(block.of("fast")) / 2
+    slow = sample(clock, {"slow": worker(clock, 900 * MS)}, rounds=2)
+    assert len(slow.of("slow")) == 4
+
+
+def test_the_budget_stops_in_balance():
+    clock = SimulatedClock()
+    arms = {"a": worker(clock, 500 * MS), "b": worker(clock, 500 * MS)}
+    block = sample(clock, arms, rounds=100, budget_ns=5_000 * MS)
+    counts = Counter(chunk.arm for chunk in block.chunks)
+    assert counts["a"] == counts["b"]
+    assert counts["a"] % 2 == 0
+    assert counts["a"] < 10
+
+
+def test_warm_up_goes_on_until_the_time_is_stable_and_says_if_it_never_was():
+    clock = SimulatedClock()
+    durations = iter([50, 40, 30, 20, 10] + [5] * 1000)
+    block = sample(clock, {"a": lambda: clock.advance_ns(next(durations) * MS)}, rounds=2)
+    assert set(block.of("a")) == {5 * MS}
+    growing = iter(range(1, 10_000))
+    assert not sample(clock, {"a": lambda: clock.advance_ns(next(growing) ** 3 * MS)}, rounds=2).warm
+
+
+def test_garbage_collection_is_off_while_sampling_and_restored_also_after_an_error():
+    clock = SimulatedClock()
+    seen = set()
+
+    def arm():
+        seen.add(gc.isenabled())
+        clock.advance_ns(MS)
+
+    sample(clock, {"a": arm}, rounds=2)
+    assert seen == {False}
+    assert gc.isenabled()
+
+    def broken():
+        raise RuntimeError("the model broke")
+
+    with pytest.raises(RuntimeError, match="the model broke"):
+        sample(clock, {"a": broken})
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("name", [TRANSFORMER, INTERPRETER])
+def test_yardsticks_run_and_do_the_same_each_time(name):
+    first, second = yardstick(name)(), yardstick(name)()
+    assert bool((first == second).all()) if name == TRANSFORMER else first == second
+
+
+def test_an_unknown_yardstick_is_named():
+    with pytest.raises(UnknownNameError, match="yardstick 'transformer-layer-9'"):
+        yardstick("transformer-layer-9")
