@@ -4,5 +4,5 @@ from perfsuite.techniques.values import parse_technique
 
 
 def test_parse_technique(perf):
-    technique = perf(parse_technique, "magnitude-50+int8-dynamic", latency="25%")
+    technique = perf(parse_technique, "magnitude-50+int8-dynamic", latency="50%")
     assert technique.name == "magnitude-50+int8-dynamic"

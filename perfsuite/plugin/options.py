@@ -26,6 +26,7 @@ class Options:
     report: tuple[Path, ...]
     storage: Path
     budget: float
+    blocks: int
     seed: int
     threads: int
 
@@ -79,6 +80,7 @@ _OPTIONS = (
     _Option("report", "write reports, as the endings say (.json, .md, .txt); commas separate", "", _names, "FILES"),
     _Option("storage", "the folder of baselines, relative to the root", "baselines", str, "DIR"),
     _Option("budget", "seconds for confirming one case in fresh processes", "60", _at_least(0, float), "SECONDS"),
+    _Option("blocks", "fresh processes that a recorded time is made of", "5", _at_least(1, int), "N"),
     _Option("seed", "the seed of weights, inputs and sampling orders", "0", _NUMBER, "N"),
     _Option("threads", "torch threads while measuring; 0 is every core that is usable", "0", _NUMBER, "N"),
 )

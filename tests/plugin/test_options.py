@@ -1,0 +1,225 @@
+"""Every option from the command line, from the ini file, and by default; and pytest's own ways of choosing."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from perfsuite.plugin.options import _OPTIONS, resolve
+
+VALUES = {
+    "models": ("net,minilm", ("net", "minilm")),
+    "techniques": ("fp32, bf16", ("fp32", "bf16")),
+    "devices": ("cpu", ("cpu",)),
+    "batch-sizes": ("1,8", (1, 8)),
+    "budget": ("2.5", 2.5),
+    "blocks": ("3", 3),
+    "seed": ("7", 7),
+    "threads": ("1", 1),
+}
+FLAGS = ("update", "strict", "only", "skip")
+
+
+def attribute(name):
+    return name.replace("-", "_")
+
+
+def test_this_file_covers_every_option():
+    assert {option.name for option in _OPTIONS} == {*VALUES, *FLAGS, "report", "storage"}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_command_line_before_ini_before_default(pytester, name):
+    text, value = VALUES[name]
+    default = getattr(resolve(pytester.parseconfigure()), attribute(name))
+    assert default != value
+    pytester.makeini(f"[pytest]\nperf_{attribute(name)} = {text}\n")
+    assert getattr(resolve(pytester.parseconfigure()), attribute(name)) == value
+    other = "fp16" if isinstance(value, tuple) and isinstance(value[0], str) else "4"
+    given = resolve(pytester.parseconfigure(f"--perf-{name}={other}"))
+    assert getattr(given, attribute(name)) not in (value, default)
+    overridden = resolve(pytester.parseconfigure("-o", f"perf_{attribute(name)}={other}"))
+    assert getattr(overridden, attribute(name)) == getattr(given, attribute(name))
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_flags(pytester, name):
+    assert getattr(resolve(pytester.parseconfigure()), name) is False
+    assert getattr(resolve(pytester.parseconfigure(f"--perf-{name}")), name) is True
+    pytester.makeini(f"[pytest]\nperf_{name} = true\n")
+    assert getattr(resolve(pytester.parseconfigure()), name) is True
+
+
+def test_paths(pytester):
+    options = resolve(pytester.parseconfigure())
+    assert (options.storage, options.report) == (pytester.path / "baselines", ())
+    pytester.makeini("[pytest]\nperf_storage = kept/here\nperf_report = a.json, b.md\n")
+    options = resolve(pytester.parseconfigure())
+    assert options.storage == pytester.path / "kept" / "here"
+    assert options.report == (pytester.path / "a.json", pytester.path / "b.md")
+
+
+def test_all_mistakes_are_usage_errors_told_at_once(pytester):
+    result = pytester.runpytest_inprocess(
+        "--perf-batch-sizes=1,0", "--perf-seed=many", "--perf-only", "--perf-skip", "--perf-budget=-1", "--perf-blocks=0"
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--perf-batch-sizes is '1,0'*", "*--perf-budget is '-1'*", "*--perf-blocks is '0'*"])
+    result.stderr.fnmatch_lines(["*--perf-seed is 'many'*", "*--perf-only and --perf-skip together*"])
+
+
+def test_help_names_every_option_ini_key_and_marker_without_importing_torch():
+    code = (
+        "import sys, pytest\n"
+        "ours = ['-p', 'perfsuite.plugin.hooks']; pytest.main([*ours, '--help']); pytest.main([*ours, '--markers'])\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'transformers', 'msgspec', 'rich'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))\n"
+    )
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # other plugins import numpy
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", env=alone, check=True)
+    for option in _OPTIONS:
+        assert f"--perf-{option.name}" in done.stdout
+        assert f"{option.ini} (" in done.stdout
+    assert "@pytest.mark.perf(models=[...]" in done.stdout
+    assert "heavy: []" in done.stdout
+
+
+def test_importing_perfsuite_does_not_import_torch():
+    code = "import sys, perfsuite; perfsuite.Magnitude(0.5); print('torch' in sys.modules, perfsuite.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("False ['TransformerEncoder'")
+
+
+def test_every_exported_name_loads():
+    import perfsuite
+
+    for name in perfsuite.__all__:
+        assert getattr(perfsuite, name) is not None
+        assert name in dir(perfsuite)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = perfsuite.Nothing
+
+
+MISTAKES = [
+    ("models=['netz']", "size='0%'", "*unknown model 'netz'*", "*did you mean 'net'*"),
+    ("models=['net'], techniques=['int8-dynamik']", "size='0%'", "*unknown technique*", "*did you mean 'int8-dynamic'*"),
+    ("models=['net'], devices=['gpu']", "size='0%'", "*unknown device 'gpu'*", "*valid names: available, cpu, cuda, mps"),
+    ("models=['net']", "latencu='5%'", "*unknown metric 'latencu'*", "*did you mean 'latency'*"),
+    ("models=['net']", "latency='5 parsecs'", "*unknown unit 'parsecs'*", "*valid units: *"),
+    ("models=['net'], size='5 s'", "", "*does not fit a metric in bytes*", "*write it as*"),
+    ("models=['net'], batch_sizes=[0]", "size='0%'", "*batch_sizes=*is not a list of int*", "*write batch_sizes*"),
+    ("models=3", "size='0%'", "*is not a list of str*", "*"),
+    ("['net']", "size='0%'", "*keywords only*", "*"),
+    ("", "size='0%'", "*no marker names its models*", "*add @pytest.mark.perf*"),
+]
+
+
+@pytest.mark.parametrize(("marker", "limits", "what", "remedy"), MISTAKES)
+def test_wrong_names_and_units_stop_at_collection(gate, marker, limits, what, remedy):
+    result = gate(limits, marker)()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([what, remedy])
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_only_skip_k_and_the_matrix(gate, project):
+    run = gate("size='<=1 MB'", "models=['net'], techniques=['fp32', 'bf16'], batch_sizes=[1, 2]")
+    project.makepyfile(test_plain="def test_plain(): pass")
+    run().assert_outcomes(passed=5)
+    run("--perf-only").assert_outcomes(passed=4, deselected=1)
+    run("--perf-skip").assert_outcomes(passed=1, deselected=4)
+    run("-k", "bf16 and b2").assert_outcomes(passed=1, deselected=4)
+    run("--perf-techniques=int8-dynamic", "--perf-batch-sizes=8").assert_outcomes(passed=2)
+    run("test_gate.py::test_gate[net/bf16/cpu/b2]").assert_outcomes(passed=1)
+    run("-x", "--perf-models=encoder-small").assert_outcomes(failed=1)
+
+
+def test_a_device_that_is_not_here_skips_with_the_reason_and_fails_when_strict(gate):
+    import torch
+
+    absent = "mps" if torch.cuda.is_available() else "cuda"
+    run = gate("size='<=1 MB'", f"models=['net'], devices=['{absent}']")
+    result = run("-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines([f"*device '{absent}' is not on this machine*"])
+    run("--perf-strict").assert_outcomes(errors=1)
+    gate("size='<=1 MB'", "models=['net'], devices='available'")().assert_outcomes(passed=1 + torch.cuda.is_available())
+
+
+def test_under_xdist_exact_metrics_are_judged_and_times_are_not(gate, project):
+    run = gate("latency='200%', size='0%'")
+    run("--perf-update").assert_outcomes(passed=1)
+    result = project.runpytest_subprocess("-n", "2")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["NOT_MEASURED*net/fp32/cpu/b1*=*"])
+    result.stdout.fnmatch_lines(["*latency was not measured: under pytest-xdist*", "*remedy: *without -n*"])
+    path = project.path / "net.py"
+    path.write_text(path.read_text().replace("layers=2", "layers=3"))
+    result = project.runpytest_subprocess("-n", "2")
+    result.stdout.fnmatch_lines(["*REGRESSED net/fp32/cpu/b1: size*", "*1 failed*"])
+
+
+def test_reports(gate, project):
+    import json
+
+    run = gate("size='<=1 kB', operators='0%'")
+    (project.path / "taken").write_text("a file, not a folder")
+    result = run("--perf-report=out/run.json,run.md,run.txt,run.docx,taken/run.md")
+    content = json.loads((project.path / "out" / "run.json").read_text())
+    assert {verdict["status"] for verdict in content["verdicts"]} == {"REGRESSED", "NO_BASELINE"}
+    assert content["information"]["net/fp32/cpu/b1"]["weights"] == "random-init"
+    assert "| REGRESSED | net/fp32/cpu/b1 |" in (project.path / "run.md").read_text()
+    assert "REGRESSED" in (project.path / "run.txt").read_text()
+    result.stdout.fnmatch_lines(["report *run.docx was not written: unknown reporter '.docx'*"])
+    result.stdout.fnmatch_lines(["report *taken/run.md was not written:*"])
+    assert result.ret == 1
+
+
+def test_third_parties_add_techniques_metrics_and_reporters(gate, project):
+    with (project.path / "conftest.py").open("a") as file:
+        file.write(
+            """
+    from dataclasses import dataclass
+    from perfsuite.measure.metrics import SIZE
+    from dataclasses import replace
+    import copy
+
+    @dataclass(frozen=True)
+    class Halve:
+        name: str = "halve"
+        def apply(self, model, *, data=None):
+            model = copy.deepcopy(model)
+            for p in model.parameters():
+                p.data /= 2
+            return model
+        def skeleton(self, model):
+            return model
+
+    registries.techniques.register("halve", lambda argument: Halve())
+    registries.metrics.register("biases", replace(SIZE, name="biases", measure=lambda s: sum(
+        p.numel() for n, p in s.model.named_parameters() if n.endswith("bias"))))
+    registries.reporters.register(".count", lambda run: iter([str(len(run.verdicts))]))
+"""
+        )
+    run = gate("biases='0%', size='<=1 MB'", "models=['net'], techniques=['halve+bf16']")
+    run("--perf-update", "--perf-report=n.count").assert_outcomes(passed=1)
+    assert (project.path / "n.count").read_text() == "2\n"
+    run().stdout.fnmatch_lines(["PASS*net/halve+bf16/cpu/b1*=*"])
+
+
+def test_benchmark_and_randomly_beside_it(project):
+    project.makepyfile(
+        """
+        import pytest
+        def test_theirs(benchmark):
+            assert benchmark(sum, [1, 2]) == 3
+        @pytest.mark.perf(models=["net"], batch_sizes=[1, 2])
+        def test_ours(perf_case):
+            perf_case.gate(size="<=1 MB")
+        """
+    )
+    result = project.runpytest_subprocess("-o", "addopts=--strict-markers", "-p", "randomly", "--benchmark-only")
+    assert result.ret == 0
+    result = project.runpytest_subprocess("-o", "addopts=--strict-markers", "-n", "2")
+    result.assert_outcomes(passed=3)
