@@ -36,10 +36,11 @@ def _table(run: Run, width: int, colour: bool) -> Iterator[str]:
     from rich.text import Text
 
     names = metrics(run)
-    wide = 16 + max(len(row.case) for row in rows(run)) + sum(max(len(name), 8) + 2 for name in names) <= width
+    longest = max(len(row.case) for row in rows(run))
+    wide = 16 + longest + sum(max(len(name), 8) + 2 for name in names) <= width
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("verdict", no_wrap=True)
-    table.add_column("case", overflow="fold")
+    table.add_column("case", overflow="fold", min_width=min(longest, max(12, width - 40)))
     for name in names if wide else ["judged"]:
         table.add_column(name, justify="right" if wide else "left")
     for row in rows(run):

@@ -163,7 +163,8 @@ class Session:
         if why:
             return replace(evidence, not_timed=why, not_timed_remedy=remedy)
         run = _TimedRun(self, subject, timed, reference, rerun.worker_command)
-        return run.record(evidence) if self.settings.update else run.judge(evidence)
+        recording = self.settings.update and not all(limit.is_bound for limit in timed)
+        return run.record(evidence) if recording else run.judge(evidence)
 
     def _accept(
         self, limits: Sequence[Limit], evidence: Evidence, reference: Reference, verdicts: Sequence[Verdict]

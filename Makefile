@@ -1,0 +1,35 @@
+# make gate    judge this repository's models against baselines/   (the main job)
+# make test    prove the judge: every test
+# make check   lint, strict types, layers
+# make baseline   record what is measured as the new baselines; review the diff
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: gate test check baseline clean
+
+gate: $(READY)
+	$(BIN)/pytest
+
+test: $(READY)
+	$(BIN)/pytest tests
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+baseline: $(READY)
+	$(BIN)/pytest --perf-update
+
+clean:
+	rm -rf .venv
+
+# torch comes first and pinned: pulled in by another package it would bring CUDA along.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)

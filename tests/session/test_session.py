@@ -1,0 +1,169 @@
+"""The session decides what to measure: on simulated time, with block sources that are handed in."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from perfsuite.baseline.machine import this_machine
+from perfsuite.baseline.schema import Entry, StoredTime
+from perfsuite.baseline.store import Store
+from perfsuite.errors import EngineError
+from perfsuite.session import session as session_module
+from perfsuite.session.blocks import Fresh, InPlace, WorkerOrder, serve
+from perfsuite.session.measurable import CallableCase
+from perfsuite.session.revision import revision
+from perfsuite.session.session import Rerun, Session, Settings, WorkerDone
+from perfsuite.spec import Case, Status
+from tests.gate.evidence import blocks
+
+CASE = Case.of_callable("test_x.py::test_x")
+RERUN = Rerun("pytest --perf-update x", ["false"])
+
+
+class Scripted:
+    """Stands where processes would: hands out blocks and counts how often it was asked."""
+
+    def __init__(self, found):
+        self.found = iter(found)
+        self.asked = 0
+
+    def block(self, seed):
+        self.asked += 1
+        return next(self.found)
+
+
+@pytest.fixture
+def session(tmp_path):
+    store = Store(tmp_path / "baselines")
+    machine = this_machine(2)
+    time = StoredTime("abc", "interpreter-1", (-0.02, -0.01, 0.0, 0.01, 0.02), 1.0, 1.1, 1.2)
+    store.accept(CASE.group, CASE.key, Entry(time={machine.id: time}), machine)
+    return Session(Settings(root=tmp_path, storage=store.folder, threads=2, max_blocks=6))
+
+
+def run(session, monkeypatch, in_place, fresh, limits=None):
+    sources = Scripted(in_place), Scripted(fresh)
+    monkeypatch.setattr(session_module._TimedRun, "_in_place", lambda self: sources[0])
+    monkeypatch.setattr(session_module._TimedRun, "_fresh", lambda self: sources[1])
+    judged = session.gate(CallableCase(CASE, lambda: None), limits or {"latency": "20%"}, RERUN)
+    return judged.verdicts[0], sources[0].asked, sources[1].asked
+
+
+def test_a_good_first_look_ends_it(session, monkeypatch):
+    verdict, in_place, fresh = run(session, monkeypatch, blocks(1, ratio=1.0, between=0.0, fresh=False), [])
+    assert (verdict.status, in_place, fresh) == (Status.PASS, 1, 0)
+
+
+def test_a_bad_first_look_never_convicts(session, monkeypatch):
+    looks_bad = blocks(1, ratio=2.0, between=0.0, fresh=False)
+    verdict, _, fresh = run(session, monkeypatch, looks_bad, blocks(6, ratio=1.0))
+    assert verdict.status is Status.PASS
+    assert fresh >= 2
+    assert "fresh block(s)" in verdict.sentence
+
+
+def test_a_regression_is_confirmed_in_fresh_processes_and_rests_on_them(session, monkeypatch):
+    verdict, _, fresh = run(session, monkeypatch, blocks(1, ratio=5.0, fresh=False), blocks(6, ratio=1.6))
+    assert verdict.status is Status.REGRESSED
+    assert fresh == 2
+    assert verdict.change == pytest.approx(1.6, rel=0.1)
+
+
+def test_what_cannot_be_told_takes_all_blocks_and_is_inconclusive(session, monkeypatch):
+    verdict, _, fresh = run(session, monkeypatch, blocks(1, ratio=1.2, fresh=False), blocks(6, ratio=1.2))
+    assert verdict.status is Status.INCONCLUSIVE
+    assert fresh == 6
+
+
+def test_the_budget_ends_the_confirmation(session, monkeypatch):
+    now = iter(range(0, 10_000, 50))
+    monkeypatch.setattr(session_module.time, "monotonic", lambda: next(now))
+    _, _, fresh = run(session, monkeypatch, blocks(1, ratio=1.2, fresh=False), blocks(6, ratio=1.2))
+    assert fresh == 2
+
+
+def test_the_baselines_yardstick_is_used():
+    from perfsuite.gate.reference import Reference
+
+    machine = this_machine(2)
+    stored = Entry(time={machine.id: StoredTime("c", "interpreter-1", (0.0,), 1.0, 1.0, 1.0)})
+    session = Session(Settings(root=Path(), storage=Path("nowhere"), threads=2))
+    timed = session_module._TimedRun(session, CallableCase(CASE, lambda: None), (), Reference(stored, machine), ())
+    assert timed._yardstick() == "interpreter-1"
+
+
+def order(answer, case=CASE.key):
+    return WorkerOrder(case, ("candidate",), "interpreter-1", 3, 2, str(answer))
+
+
+def test_a_worker_answers_and_ends_and_ignores_other_gates(tmp_path):
+    for case, answered in ((CASE.key, True), ("another", False)):
+        settings = Settings(root=tmp_path, storage=tmp_path, threads=2)
+        session = Session(settings, worker=order(tmp_path / "block.json", case))
+        subject = CallableCase(CASE, lambda: sum(range(100)))
+        if answered:
+            with pytest.raises(WorkerDone):
+                session.gate(subject, {"latency": "5%"}, RERUN)
+            assert (tmp_path / "block.json").is_file()
+            (tmp_path / "block.json").unlink()
+        else:
+            assert session.gate(subject, {"latency": "5%"}, RERUN).verdicts == ()
+            assert not (tmp_path / "block.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "was killed by signal 9"),
+        ("print('no more memory'); raise SystemExit(3)", r"ended with status 3 before it measured(.|\n)*no more memory"),
+        ("import time; time.sleep(60)", "did not finish in 0.5 s"),
+        ("pass", "ended with status 0 before it measured"),
+    ],
+)
+def test_a_worker_that_dies_or_hangs_is_said_with_its_last_words(code, message):
+    source = Fresh([sys.executable, "-c", code], lambda seed, answer: order(answer), timeout_s=0.5 if "sleep" in code else 60)
+    with pytest.raises(EngineError, match=message):
+        source.block(1)
+
+
+def test_a_served_block_is_what_the_order_asked_for(tmp_path):
+    serve(order(tmp_path / "b.json"), {"candidate": lambda: sum(range(50))})
+    import msgspec
+
+    from perfsuite.spec import Block
+
+    block = msgspec.json.decode((tmp_path / "b.json").read_bytes(), type=Block)
+    assert (block.seed, block.fresh, block.threads) == (3, True, 2)
+    assert all(math.isfinite(ns) and ns > 0 for ns in block.of("candidate"))
+
+
+def test_threads_are_set_while_sampling_and_restored():
+    import torch
+
+    before = torch.get_num_threads()
+    seen = set()
+    InPlace({"candidate": lambda: seen.add(torch.get_num_threads())}, threads=1).block(0)
+    assert seen == {1}
+    assert torch.get_num_threads() == before
+
+
+def test_the_revision_says_when_the_tree_has_changes(tmp_path):
+    import subprocess
+
+    def git(*arguments):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    assert revision(tmp_path) == "unknown"
+    git("init")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-m", "one")
+    revision.cache_clear()
+    clean = revision(tmp_path)
+    assert len(clean) == 12
+    (tmp_path / "a").write_text("2")
+    revision.cache_clear()
+    assert revision(tmp_path) == f"{clean}+changes"

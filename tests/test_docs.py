@@ -1,0 +1,61 @@
+"""The words are true: every Python block of the README and the docs runs, every command exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def python_blocks():
+    return [pytest.param(page, i, id=f"{page.name}-{i}") for page in PAGES for i in range(len(blocks(page, "python")))]
+
+
+@pytest.mark.parametrize(("page", "number"), python_blocks())
+def test_python_blocks_run(pytester, page, number):
+    """A block with tests runs under pytest (recorded, then judged), beside the page's conftest; others run as they are."""
+    found = blocks(page, "python")
+    for block in found:
+        if "pytest_perfsuite_register" in block:
+            pytester.makeconftest(block)
+    pytester.makeini("[pytest]\naddopts = --strict-markers -p no:randomly\nperf_blocks = 1\n")
+    block = found[number]
+    if "pytest_perfsuite_register" in block:
+        block = "def test_the_conftest_loads(): pass\n"
+    if "def test_" in block or "class Test" in block:
+        pytester.makepyfile(test_block=block)
+        assert pytester.runpytest_subprocess("--perf-update").ret == 0
+        result = pytester.runpytest_subprocess()
+        assert result.ret == 0
+        assert "failed" not in result.stdout.str()
+    else:
+        pytester.makepyfile(block=block)
+        assert pytester.runpython("block.py").ret == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_and_links_exist(page):
+    text = page.read_text()
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make (\w+)`|^make (\w+)$", text, re.MULTILINE)) <= {(t, "") for t in targets} | {
+        ("", t) for t in targets
+    }
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / link).exists(), link
+
+
+def test_every_option_in_the_readme_exists_and_every_metric_is_named():
+    from perfsuite.plugin.options import _OPTIONS
+    from perfsuite.registry import METRICS
+    from perfsuite.spec import Status
+
+    text = (ROOT / "README.md").read_text()
+    assert set(re.findall(r"--perf-([a-z-]+)", text)) == {option.name for option in _OPTIONS}
+    assert all(f"`{name}`" in text for name in METRICS.names())
+    assert all(f"`{status.value}`" in text for status in Status if status is not Status.RECORDED)
