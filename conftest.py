@@ -2,8 +2,6 @@
 
 import os
 
-
-
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may depend on what a hub serves today
 
 pytest_plugins = ["pytester"]
@@ -14,5 +12,3 @@ def pytest_configure():
 
     settings.register_profile("perfsuite", deadline=None, derandomize=True, print_blob=True)
     settings.load_profile("perfsuite")
-
-

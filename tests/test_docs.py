@@ -19,7 +19,7 @@ def python_blocks():
 
 @pytest.mark.parametrize(("page", "number"), python_blocks())
 def test_python_blocks_run(pytester, page, number):
-    """A block with tests runs under pytest (recorded, then judged), beside the page's conftest; others run as they are."""
+    """A block with tests is recorded, then judged, beside the page's conftest; others run as they are."""
     found = blocks(page, "python")
     for block in found:
         if "pytest_perfsuite_register" in block:

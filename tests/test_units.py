@@ -1,3 +1,4 @@
+import contextlib
 import math
 
 import pytest
@@ -39,10 +40,8 @@ def test_what_is_no_quantity_is_refused_with_the_text(text):
 
 @given(st.text(max_size=30))
 def test_any_text_parses_or_is_refused(text):
-    try:
+    with contextlib.suppress(LimitError):
         assert math.isfinite(parse_quantity(text).value)
-    except LimitError:
-        pass
 
 
 @pytest.mark.parametrize(

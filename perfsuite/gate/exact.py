@@ -43,48 +43,42 @@ def _measured(metric: Metric, evidence: Evidence) -> float | None:
 def _against_stored(
     limit: Limit, evidence: Evidence, reference: Reference, measured: float, expected: float
 ) -> Verdict:
-    worse, better = _worse_and_better(limit, evidence, reference, measured, expected)
-    allowed = tolerated(limit, expected)
-    if worse > allowed:
-        status = Status.REGRESSED
-    elif better > allowed:
-        status = Status.IMPROVED
-    else:
-        status = Status.PASS
-    stored = reference.entry.exact if reference.entry else None
-    return verdict(
-        limit, evidence, status, _sentence(limit, status, measured, expected, allowed),
-        measured=measured, expected=expected, change=measured / expected if expected else None,
-        details=() if status is Status.PASS else what_changed(stored, evidence.candidate, evidence.context),
-        remedy="" if status is Status.PASS else f"if this is intended, accept it: {reference.update}",
-    )  # fmt: skip
-
-
-def _worse_and_better(
-    limit: Limit, evidence: Evidence, reference: Reference, measured: float, expected: float
-) -> tuple[float, float]:
-    """How much worse, how much better. Operators count calls added and calls gone: one cannot hide the other."""
     stored = reference.entry.exact if reference.entry else None
     if limit.metric.name == "operators" and stored is not None:
         added, removed = added_and_removed(stored.operators, evidence.candidate.operators)
-        return sum(added.values()), sum(removed.values())
-    worse = measured - expected if limit.metric.better is Direction.LOWER else expected - measured
-    return worse, -worse
+        worse, better = float(sum(added.values())), float(sum(removed.values()))
+        what = f"operators has {worse:g} calls added and {better:g} gone, of {expected:g} accepted"
+    else:
+        worse = measured - expected if limit.metric.better is Direction.LOWER else expected - measured
+        better = -worse
+        what = _what(limit.metric, measured, expected)
+    allowed = tolerated(limit, expected)
+    status = Status.REGRESSED if worse > allowed else Status.IMPROVED if better > allowed else Status.PASS
+    plain = status is Status.PASS
+    return verdict(
+        limit, evidence, status, f"{what}: {_judged(limit, status, allowed)}",
+        measured=measured, expected=expected, change=measured / expected if expected else None,
+        details=() if plain else what_changed(stored, evidence.candidate, evidence.context),
+        remedy="" if plain else f"if this is intended, accept it: {reference.update}",
+    )  # fmt: skip
 
 
-def _sentence(limit: Limit, status: Status, measured: float, expected: float, allowed: float) -> str:
-    unit = limit.metric.unit
-    now, then = format_value(measured, unit), format_value(expected, unit)
-    if measured == expected and status is Status.PASS:
-        return f"{limit.metric.name} is {now}, as accepted"
+def _what(metric: Metric, measured: float, expected: float) -> str:
+    """The numbers, in full where they would look equal."""
+    now, then = format_value(measured, metric.unit), format_value(expected, metric.unit)
+    if measured == expected:
+        return f"{metric.name} is {now}, as accepted"
     if now == then:
         now, then = f"{measured:,.10g}", f"{expected:,.10g}"
-    change = format_change(measured / expected) if expected else format_difference(measured - expected, unit)
+    change = format_change(measured / expected) if expected else format_difference(measured - expected, metric.unit)
+    return f"{metric.name} is {now}, accepted was {then} ({change})"
+
+
+def _judged(limit: Limit, status: Status, allowed: float) -> str:
     match status:
         case Status.REGRESSED:
-            judged = f"worse by more than the tolerated {format_value(allowed, unit)}"
+            return f"worse by more than the tolerated {format_value(allowed, limit.metric.unit)}"
         case Status.IMPROVED:
-            judged = "better than accepted"
+            return "better than accepted"
         case _:
-            judged = "within the tolerance"
-    return f"{limit.metric.name} is {now}, accepted was {then} ({change}): {judged}"
+            return "within the tolerance"

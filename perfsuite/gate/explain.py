@@ -33,7 +33,7 @@ def _changes(stored: StoredExact, facts: Facts, context: Context) -> Iterator[st
         if differences:
             more = f", and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
             yield f"operators: {', '.join(differences[:_SHOWN])}{more}"
-    for name in sorted(stored.metrics.keys() & facts.exact.keys()):
+    for name in sorted((stored.metrics.keys() & facts.exact.keys()) - {"operators"}):
         before, after = stored.metrics[name], facts.exact[name]
         if before != after:
             yield f"{name}: {before:,} -> {after:,}"

@@ -35,19 +35,21 @@ def _table(run: Run, width: int, colour: bool) -> Iterator[str]:
     from rich.table import Table
     from rich.text import Text
 
-    names = metrics(run)
-    longest = max(len(row.case) for row in rows(run))
-    wide = 16 + longest + sum(max(len(name), 8) + 2 for name in names) <= width
+    names, found = metrics(run), rows(run)
+    needed = 16 + max(len(row.case) for row in found) + sum(max(len(name), 8) + 2 for name in names)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("verdict", no_wrap=True)
-    table.add_column("case", overflow="fold", min_width=min(longest, max(12, width - 40)))
-    for name in names if wide else ["judged"]:
-        table.add_column(name, justify="right" if wide else "left")
-    for row in rows(run):
-        cells = [_cell(row, name) for name in names]
-        if not wide:
-            cells = [", ".join(f"{name} {cell}" for name, cell in zip(names, cells, strict=True) if cell)]
-        table.add_row(Text(row.status.value, _COLOURS[row.status]), Text(row.case), *map(Text, cells))
+    table.add_column("case", overflow="fold")
+    if needed <= width:
+        for name in names:
+            table.add_column(name, justify="right")
+    for row in found:
+        status, cells = Text(row.status.value, _COLOURS[row.status]), [_cell(row, name) for name in names]
+        if needed <= width:
+            table.add_row(status, Text(row.case), *map(Text, cells))
+        else:  # one line for the case, and what was judged below it
+            judged = ", ".join(f"{name} {cell}" for name, cell in zip(names, cells, strict=True) if cell)
+            table.add_row(status, Text(f"{row.case}\n  {judged}"))
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=colour, color_system="standard" if colour else None)
     console.print(table)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from perfsuite.models.encoder import TransformerEncoder
+from perfsuite.models.encoder import Positions, TransformerEncoder
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
 
@@ -80,7 +80,7 @@ def models(draw: st.DrawFn) -> Sample:
 
 def _encoder(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
     heads, head_dim = draw(st.sampled_from([1, 2, 4])), draw(st.sampled_from([2, 4, 8]))
-    positions = draw(st.sampled_from(["sinusoidal", "learned", "rotary"]))
+    positions: Positions = draw(st.sampled_from(["sinusoidal", "learned", "rotary"]))
     classes, norm_first = draw(st.sampled_from([None, 3])), draw(st.booleans())
     model = TransformerEncoder(
         50, heads * head_dim, heads, draw(st.integers(1, 2)), draw(st.integers(1, 20)), dropout=0.0,

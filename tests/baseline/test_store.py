@@ -80,7 +80,8 @@ BROKEN = {
     "infinite": b'{"version": 1, "cases": {"a": {"time": {"m": {"p50_ms": Infinity}}}}}',
     "negative time": b'{"version":1,"cases":{"a":{"time":{"m":{"commit":"c","yardstick":"y","log_ratios":[0.1],'
     b'"p50_ms":-1,"p90_ms":1,"p99_ms":1}}}}}',
-    "too few bits": b'{"version":1,"cases":{"a":{"scores":{"commit":"c","task":"t","examples":"e","count":99,"correct":"f"}}}}',
+    "too few bits": b'{"version":1,"cases":{"a":{"scores":{"commit":"c","task":"t","examples":"e",'
+    b'"count":99,"correct":"f"}}}}',
     "deep": b'{"version": 1, "cases": ' + b"[" * 100_000,
     "not UTF-8": b'{"version": 1, "cases": {"\xff\xfe": {}}}',
 }
@@ -92,7 +93,7 @@ def test_a_file_that_cannot_be_trusted_is_refused_and_left_alone(tmp_path, data)
     path = store.path_of("m")
     path.write_bytes(data)
     for use in (lambda: store.entry("m", "a"), lambda: store.accept("m", "a", ENTRY, HERE)):
-        with pytest.raises(BaselineError, match="m.json") as error:
+        with pytest.raises(BaselineError, match=r"m\.json") as error:
             use()
         assert "git checkout" in error.value.remedy
         assert path.read_bytes() == data

@@ -30,11 +30,15 @@ def status(name, text, found, reference):
 # exact metrics
 
 
-@pytest.mark.parametrize(("name", "text"), [*EXACT_LIMITS, ("latency", "5%"), ("throughput", "5%"), ("accuracy", "1pp")])
+@pytest.mark.parametrize(
+    ("name", "text"), [*EXACT_LIMITS, ("latency", "5%"), ("throughput", "5%"), ("accuracy", "1pp")]
+)
 def test_identical_evidence_passes(name, text):
     right = (True, False) * 20
     found = evidence(scores=scores(right), blocks=blocks(20))
-    reference = stored(times=[math.log(b.chunks[0].median_ns / b.chunks[1].median_ns) for b in found.blocks], scores=right)
+    reference = stored(
+        times=[math.log(b.chunks[0].median_ns / b.chunks[1].median_ns) for b in found.blocks], scores=right
+    )
     assert status(name, text, found, reference) is Status.PASS
 
 
@@ -200,7 +204,9 @@ def test_what_was_not_timed_says_why():
     assert verdict.remedy == "without -n"
 
 
-@pytest.mark.parametrize(("true", "expected"), [(2.0, Status.PASS), (1.2, Status.REGRESSED), (1.5, Status.INCONCLUSIVE)])
+@pytest.mark.parametrize(
+    ("true", "expected"), [(2.0, Status.PASS), (1.2, Status.REGRESSED), (1.5, Status.INCONCLUSIVE)]
+)
 def test_speedup_beside_the_original(true, expected):
     verdict = judge(limit("speedup", ">=1.5"), evidence(blocks=blocks(3, speedup=true)), Reference(None, HERE))
     assert verdict.status is expected
@@ -234,7 +240,9 @@ def test_accuracy_down_by_three_points_is_red():
     assert verdict.status is Status.REGRESSED
     assert "11 examples lost and 0 won of 360" in verdict.sentence
     assert verdict.details[0].startswith("examples lost: 0, 1, 2")
-    assert judge(limit("accuracy", "1pp"), evidence(scores=scores(before)), stored(scores=after)).status is Status.IMPROVED
+    assert (
+        judge(limit("accuracy", "1pp"), evidence(scores=scores(before)), stored(scores=after)).status is Status.IMPROVED
+    )
 
 
 def test_few_flips_beyond_the_tolerance_are_inconclusive():

@@ -4,10 +4,10 @@ from itertools import pairwise
 
 import pytest
 
+from perfsuite.errors import UnknownNameError
 from perfsuite.measure.clock import SimulatedClock
 from perfsuite.measure.latency import Plan, sample_block
 from perfsuite.measure.yardstick import INTERPRETER, TRANSFORMER, yardstick
-from perfsuite.errors import UnknownNameError
 
 MS = 1_000_000
 

@@ -30,7 +30,9 @@ def minilm():
 @pytest.fixture(scope="module")
 def tiny_bert():
     with seeded(0):
-        config = DistilBertConfig(vocab_size=100, dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=32)
+        config = DistilBertConfig(
+            vocab_size=100, dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=32
+        )
         return DistilBertForSequenceClassification(config).eval()
 
 

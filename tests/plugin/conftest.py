@@ -9,7 +9,7 @@ import torch._dynamo  # noqa: F401
 import perfsuite.session.session
 import perfsuite.techniques.int8  # noqa: F401
 
-MODEL = '''
+MODEL = """
 import torch
 from torch import nn
 
@@ -29,9 +29,9 @@ class Net(nn.Module):
 
     def forward(self, x):
         return self.head(self.layers(x))
-'''
+"""
 
-CONFTEST = '''
+CONFTEST = """
 import json
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def pytest_perfsuite_register(registries):
             labels.write_text(json.dumps(build(0).module.eval()(torch.randn(400, 32)).argmax(-1).tolist()))
     Task.right = torch.tensor(json.loads(labels.read_text()))
     registries.models.register("net", ModelSpec("net", build, inputs, Task))
-'''
+"""
 
 
 @pytest.fixture
@@ -82,7 +82,12 @@ def gate(project):
 
     def write(limits, marker="models=['net']"):
         project.makepyfile(
-            test_gate=f"import pytest\n@pytest.mark.perf({marker})\ndef test_gate(perf_case):\n    perf_case.gate({limits})\n"
+            test_gate=f"""
+            import pytest
+            @pytest.mark.perf({marker})
+            def test_gate(perf_case):
+                perf_case.gate({limits})
+            """
         )
         return project.runpytest_inprocess
 

@@ -20,10 +20,14 @@ def test_any_callable_is_gated_and_returns_its_result(project):
     assert list(content["cases"]) == ["test_f.py::test_work", "test_f.py::test_work#2"]
     project.runpytest_inprocess().assert_outcomes(passed=1)
     text = (project.path / "test_f.py").read_text()
-    (project.path / "test_f.py").write_text(text.replace("return sum(", "[sum(range(n)) for _ in range(300)]; return sum("))
+    (project.path / "test_f.py").write_text(
+        text.replace("return sum(", "[sum(range(n)) for _ in range(300)]; return sum(")
+    )
     result = project.runpytest_inprocess()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*REGRESSED test_f.py::test_work: latency", "*fresh block(s): worse than the tolerated 300%"])
+    result.stdout.fnmatch_lines(
+        ["*REGRESSED test_f.py::test_work: latency", "*fresh block(s): worse than the tolerated 300%"]
+    )
 
 
 def test_a_callable_on_tensors_has_exact_metrics(project):

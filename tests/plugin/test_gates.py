@@ -26,7 +26,9 @@ def edit(project, old, new, file="net.py"):
 
 def test_an_unchanged_tree_passes_and_the_table_shows_it(gate):
     result = recorded(gate, ALL_EXACT)("-v")
-    result.stdout.fnmatch_lines(["*= perfsuite =*", "verdict*case*", "PASS*net/fp32/cpu/b1*=*=*=*", "5 PASS (limits over 1 cases)"])
+    result.stdout.fnmatch_lines(
+        ["*= perfsuite =*", "verdict*case*", "PASS*net/fp32/cpu/b1*=*=*=*", "5 PASS (limits over 1 cases)"]
+    )
 
 
 def test_without_a_baseline_the_item_fails_with_the_command_that_records_it(gate, project):
@@ -68,7 +70,7 @@ def test_an_extra_copy_per_layer_is_red_by_its_operators(gate, project):
     assert "REGRESSED net/fp32/cpu/b1: size" not in result.stdout.str()
 
 
-FALLEN_BACK = '''
+FALLEN_BACK = """
 import perfsuite.techniques.int8 as int8
 honest = int8._converted
 
@@ -76,7 +78,7 @@ def fall_back(module, memo, embeddings):
     return module if getattr(module, "out_features", 0) == 4 else honest(module, memo, embeddings)
 
 int8._converted = fall_back
-'''
+"""
 
 
 def test_an_int8_layer_fallen_back_to_fp32_is_red(gate, project, monkeypatch):
@@ -108,11 +110,15 @@ def test_accuracy_down_by_three_points_is_red(gate, project):
          "        return torch.cat([-y[:12], y[12:]]) if len(y) == 400 else y")  # fmt: skip
     result = run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*accuracy changed by -3pp: 12 examples lost and 0 won of 400, beyond the tolerated 1pp"])
+    result.stdout.fnmatch_lines(
+        ["*accuracy changed by -3pp: 12 examples lost and 0 won of 400, beyond the tolerated 1pp"]
+    )
 
 
 def test_relations_need_no_baseline_and_fail_too(gate):
-    run = gate("compression='>=2.5', sqnr='>=20 dB', accuracy_kept='>=90%'", "models=['net'], techniques=['int8-dynamic']")
+    run = gate(
+        "compression='>=2.5', sqnr='>=20 dB', accuracy_kept='>=90%'", "models=['net'], techniques=['int8-dynamic']"
+    )
     run().assert_outcomes(passed=1)
     result = gate("compression='>=9'", "models=['net'], techniques=['int8-dynamic']")()
     result.assert_outcomes(failed=1)
@@ -155,7 +161,9 @@ def test_a_foreign_machine_is_incomparable_in_time_and_judged_in_the_rest(gate, 
     foreign(project)
     result = run()
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["INCOMPARABLE*net/fp32/cpu/b1*", "*cpu: 'A Much Older CPU', here*", "1 INCOMPARABLE, 1 PASS*"])
+    result.stdout.fnmatch_lines(
+        ["INCOMPARABLE*net/fp32/cpu/b1*", "*cpu: 'A Much Older CPU', here*", "1 INCOMPARABLE, 1 PASS*"]
+    )
     result.stdout.fnmatch_lines(["*1 partial*"])
     strict = run("--perf-strict")
     strict.assert_outcomes(failed=1)
@@ -190,7 +198,11 @@ def test_a_broken_baseline_is_one_clear_message_and_stays_as_it_was(gate, projec
 
 def test_nan_names_the_parameter_or_the_case(gate, project):
     run = gate("size='0%'")
-    edit(project, "self.head = nn.Linear(32, 4)", "self.head = nn.Linear(32, 4)\n        self.head.bias.data[0] = float('nan')")
+    edit(
+        project,
+        "self.head = nn.Linear(32, 4)",
+        "self.head = nn.Linear(32, 4)\n        self.head.bias.data[0] = float('nan')",
+    )
     run().stdout.fnmatch_lines(["*parameter 'head.bias' has 1 NaN or infinite values out of 4"])
     edit(project, "self.head.bias.data[0] = float('nan')", "pass")
     edit(project, "return self.head(self.layers(x))", "return self.head(self.layers(x)) / 0.0 * 0.0")
@@ -201,12 +213,22 @@ def test_nan_names_the_parameter_or_the_case(gate, project):
 
 def test_a_worker_that_dies_fails_its_item_with_its_own_words_and_nothing_else(gate, project):
     run = recorded(gate, "latency='200%'")
-    edit(project, "class Net", "import os, sys\nif 'PERFSUITE_WORKER' in os.environ:\n    sys.exit('the worker ran out of luck')\nclass Net")
-    edit(project, "return self.head(self.layers(x))", "for _ in range(30):\n            y = self.head(self.layers(x))\n        return y")
+    edit(
+        project,
+        "class Net",
+        "import os, sys\nif 'PERFSUITE_WORKER' in os.environ:\n    sys.exit('the worker ran out of luck')\nclass Net",
+    )
+    edit(
+        project,
+        "return self.head(self.layers(x))",
+        "for _ in range(30):\n            y = self.head(self.layers(x))\n        return y",
+    )
     project.makepyfile(test_other="def test_other(): pass")
     result = run()
     result.assert_outcomes(failed=1, passed=1)
-    result.stdout.fnmatch_lines(["*a fresh process for net/fp32/cpu/b1 ended with status*", "*the worker ran out of luck*"])
+    result.stdout.fnmatch_lines(
+        ["*a fresh process for net/fp32/cpu/b1 ended with status*", "*the worker ran out of luck*"]
+    )
 
 
 def test_unused_baselines_are_reported_by_a_whole_run_only(gate, project):

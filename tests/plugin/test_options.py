@@ -62,7 +62,12 @@ def test_paths(pytester):
 
 def test_all_mistakes_are_usage_errors_told_at_once(pytester):
     result = pytester.runpytest_inprocess(
-        "--perf-batch-sizes=1,0", "--perf-seed=many", "--perf-only", "--perf-skip", "--perf-budget=-1", "--perf-blocks=0"
+        "--perf-batch-sizes=1,0",
+        "--perf-seed=many",
+        "--perf-only",
+        "--perf-skip",
+        "--perf-budget=-1",
+        "--perf-blocks=0",
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--perf-batch-sizes is '1,0'*", "*--perf-budget is '-1'*", "*--perf-blocks is '0'*"])
@@ -103,8 +108,18 @@ def test_every_exported_name_loads():
 
 MISTAKES = [
     ("models=['netz']", "size='0%'", "*unknown model 'netz'*", "*did you mean 'net'*"),
-    ("models=['net'], techniques=['int8-dynamik']", "size='0%'", "*unknown technique*", "*did you mean 'int8-dynamic'*"),
-    ("models=['net'], devices=['gpu']", "size='0%'", "*unknown device 'gpu'*", "*valid names: available, cpu, cuda, mps"),
+    (
+        "models=['net'], techniques=['int8-dynamik']",
+        "size='0%'",
+        "*unknown technique*",
+        "*did you mean 'int8-dynamic'*",
+    ),
+    (
+        "models=['net'], devices=['gpu']",
+        "size='0%'",
+        "*unknown device 'gpu'*",
+        "*valid names: available, cpu, cuda, mps",
+    ),
     ("models=['net']", "latencu='5%'", "*unknown metric 'latencu'*", "*did you mean 'latency'*"),
     ("models=['net']", "latency='5 parsecs'", "*unknown unit 'parsecs'*", "*valid units: *"),
     ("models=['net'], size='5 s'", "", "*does not fit a metric in bytes*", "*write it as*"),

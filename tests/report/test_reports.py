@@ -16,7 +16,7 @@ def verdict(case="m/fp32/cpu/b1", metric="size", status=Status.PASS, unit="bytes
 RUN = Run(
     verdicts=(
         verdict("a/fp32/cpu/b1", measured=1000.0),
-        verdict("b/int8/cpu/b1", metric="latency", unit="seconds", status=Status.INCONCLUSIVE, sentence="too uncertain"),
+        verdict("b/int8/cpu/b1", "latency", Status.INCONCLUSIVE, "seconds", sentence="too uncertain"),
         verdict("c/<script>|`x`/cpu/b1", status=Status.REGRESSED, sentence="size grew", details=("operators: +1 a",),
                 remedy="accept it: pytest c"),
         verdict("d/fp32/cpu/b1", status=Status.REGRESSED, sentence="size grew", details=("operators: +1 a",),

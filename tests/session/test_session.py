@@ -117,13 +117,18 @@ def test_a_worker_answers_and_ends_and_ignores_other_gates(tmp_path):
     ("code", "message"),
     [
         ("import os; os.kill(os.getpid(), 9)", "was killed by signal 9"),
-        ("print('no more memory'); raise SystemExit(3)", r"ended with status 3 before it measured(.|\n)*no more memory"),
+        (
+            "print('no more memory'); raise SystemExit(3)",
+            r"ended with status 3 before it measured(.|\n)*no more memory",
+        ),
         ("import time; time.sleep(60)", "did not finish in 0.5 s"),
         ("pass", "ended with status 0 before it measured"),
     ],
 )
 def test_a_worker_that_dies_or_hangs_is_said_with_its_last_words(code, message):
-    source = Fresh([sys.executable, "-c", code], lambda seed, answer: order(answer), timeout_s=0.5 if "sleep" in code else 60)
+    source = Fresh(
+        [sys.executable, "-c", code], lambda seed, answer: order(answer), timeout_s=0.5 if "sleep" in code else 60
+    )
     with pytest.raises(EngineError, match=message):
         source.block(1)
 

@@ -1,9 +1,7 @@
 """Our own techniques keep the laws that we offer to others."""
 
-import pytest
-
+from perfsuite.techniques.values import Int8Dynamic, Magnitude, Original, Pipeline, Precision
 from perfsuite.testing import TechniqueContract
-from perfsuite.techniques.values import Original, Int8Dynamic, Magnitude, Pipeline, Precision
 
 
 class TestOriginal(TechniqueContract):
