@@ -25,10 +25,15 @@ def test_half_precision(perf_case):
 
 
 @pytest.mark.perf(models=["encoder-medium"], techniques=["int8-dynamic"], batch_sizes=[4])
-def test_int8_claims(perf_case):
-    perf_case.gate(speedup=">=1.3", compression=">=3.9", sqnr=">=25 dB")
+def test_int8_is_smaller_and_close(perf_case):
+    perf_case.gate(compression=">=3.9", sqnr=">=25 dB")
+
+
+@pytest.mark.perf(models=["encoder-medium"], techniques=["int8-dynamic"], batch_sizes=[4])
+def test_int8_is_faster(perf_case, int8_kernel):
+    perf_case.gate(speedup=">=1.5")
 
 
 @pytest.mark.perf(models=["encoder-digits"], techniques=["fp32", "magnitude-50", "int8-dynamic"])
 def test_digits_accuracy(perf_case):
-    perf_case.gate(accuracy="1pp", accuracy_kept=">=97%", size="0%")
+    perf_case.gate(accuracy="2pp", accuracy_kept=">=97%", size="0%")  # each machine trains its own

@@ -183,10 +183,9 @@ class Evidence:
     blocks: tuple[Block, ...] = ()
     yardstick: str = ""
     relations: Mapping[str, float] = field(default_factory=dict)
-    information: Mapping[str, float] = field(default_factory=dict)
+    information: Mapping[str, object] = field(default_factory=dict)
     not_timed: str = ""  # why there are no blocks although a limit asks for them
     not_timed_remedy: str = ""
-    weights: str = ""  # where the weights came from: "random-init", "pretrained", "trained here"
 
     @property
     def candidate(self) -> Facts:

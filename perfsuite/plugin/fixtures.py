@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -23,7 +25,6 @@ from perfsuite.spec import Case, Verdict
 if TYPE_CHECKING:
     from torch import nn
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -113,7 +114,7 @@ def _gate(
     item: pytest.Item, session: Session, subject: Measurable, limits: Mapping[str, object]
 ) -> tuple[Verdict, ...]:
     """The session decides; this turns its answer into an outcome of the item."""
-    rerun = Rerun(f"pytest --perf-update {shlex.quote(item.nodeid)}", _worker_command(item))
+    rerun = Rerun(f"pytest --perf-update {shlex.quote(item.nodeid)}", partial(_worker_command, item))
     progress = TerminalProgress(item.config)
     try:
         with watched(progress):
@@ -142,13 +143,14 @@ def _require_device(subject: ModelCase, strict: bool) -> None:
         (pytest.fail if strict else pytest.skip)(str(error))
 
 
-def _worker_command(item: pytest.Item) -> Sequence[str]:
-    """The running pytest again, with the same options, for this item alone."""
+def _worker_command(item: pytest.Item, folder: Path) -> Sequence[str]:
+    """The running pytest again, with the same options, for this item alone; its cache goes to the folder."""
     config = item.config
     path, separator, rest = item.nodeid.partition("::")
     options = [str(argument) for argument in config.invocation_params.args if str(argument) not in config.args]
     inifile = ["-c", str(config.inipath)] if config.inipath and "-c" not in options else []
+    cache = ["-o", f"cache_dir={folder / 'cache'}"] if config.pluginmanager.hasplugin("cacheprovider") else []
     return [
         sys.executable, "-m", "pytest", f"{config.rootpath / path}{separator}{rest}", *options,
-        f"--rootdir={config.rootpath}", *inifile,
+        f"--rootdir={config.rootpath}", *inifile, *cache,
     ]  # fmt: skip

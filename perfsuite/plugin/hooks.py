@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perfsuite.plugin import options
-from perfsuite.plugin.state import PerfTests, note_deselected, options_of, registries_of, session_of, start
+from perfsuite.plugin.state import PerfTests, is_worker, note_deselected, options_of, registries_of, session_of, start
 
 if TYPE_CHECKING:
     from perfsuite.plugin.fixtures import Perf, PerfCase
@@ -87,7 +87,8 @@ def pytest_report_teststatus(report: Any, config: pytest.Config) -> tuple[str, s
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if any(getattr(report, "perfsuite", None) for reports in terminalreporter.stats.values() for report in reports):
+    judged = (getattr(report, "perfsuite", None) for reports in terminalreporter.stats.values() for report in reports)
+    if any(judged) or (options_of(config).report and not is_worker()):
         from perfsuite.plugin.summary import summarize
 
         summarize(terminalreporter, config)

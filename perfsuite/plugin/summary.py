@@ -25,7 +25,8 @@ def summarize(reporter: Any, config: pytest.Config) -> None:
     """Print the table and write the reports that were asked for."""
     run = run_of(reporter, config)
     reporter.write_sep("=", "perfsuite")
-    for line in terminal.lines(run, width=reporter._tw.fullwidth, colour=reporter.hasmarkup):
+    more = config.get_verbosity() > 0
+    for line in terminal.lines(run, width=reporter._tw.fullwidth, colour=reporter.hasmarkup, more=more):
         reporter.write_line(line)
     for path in options_of(config).report:
         reporter.write_line(_write_report(path, run, config))

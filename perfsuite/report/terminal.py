@@ -21,11 +21,16 @@ _COLOURS = {
 }
 
 
-def lines(run: Run, width: int = 120, colour: bool = False) -> Iterator[str]:
-    """A table by case, worst first; then one remark for each thing that is no plain PASS; then notes."""
+def lines(run: Run, width: int = 120, colour: bool = False, more: bool = False) -> Iterator[str]:
+    """A table by case, worst first; one remark for each thing that is no plain PASS; notes.
+
+    ``more`` adds what was measured and not judged.
+    """
     if run.verdicts:
         yield from _table(run, width, colour)
         yield from _remarks(run)
+        if more:
+            yield from _information(run)
         yield f"{tally(run)} (limits over {len(rows(run))} cases)"
     yield from run.notes
 
@@ -67,3 +72,16 @@ def _remarks(run: Run) -> Iterator[str]:
         yield ""
         yield from remark.lines()
     yield ""
+
+
+def _information(run: Run) -> Iterator[str]:
+    """Each case's numbers that are not judged: percentiles, throughput, memory, where the weights are from."""
+    for case, shown in sorted(run.information.items()):
+        yield f"{case}: {', '.join(f'{name} {_text(value)}' for name, value in shown.items())}"
+    yield ""
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -26,6 +26,10 @@ from perfsuite.spec import Block
 ORDER_VARIABLE = "PERFSUITE_WORKER"
 
 
+WorkerCommand = Callable[[Path], Sequence[str]]
+"""The command of a worker, given a folder of its own for what it leaves behind."""
+
+
 class BlockSource(Protocol):
     def block(self, seed: int) -> Block:
         """One block, its order drawn from the seed."""
@@ -69,7 +73,7 @@ class InPlace:
 class Fresh:
     """Blocks from fresh processes, one each. ``command`` runs the test that measures the case."""
 
-    command: Sequence[str]
+    command: WorkerCommand
     order: Callable[[int, str], WorkerOrder]  # (seed, path of the answer)
     timeout_s: float = 300
 
@@ -78,7 +82,7 @@ class Fresh:
         with tempfile.TemporaryDirectory(prefix="perfsuite-worker-") as folder:
             answer, log = Path(folder) / "block.json", Path(folder) / "output.txt"
             order = self.order(seed, str(answer))
-            status = self._run(order, log, [*self.command, "-o", f"cache_dir={folder}/cache"])
+            status = self._run(order, log, self.command(Path(folder)))
             if not answer.is_file():
                 raise EngineError(f"a fresh process for {order.case} {status}; its output ends:\n{_tail(log)}")
             return msgspec.json.decode(answer.read_bytes(), type=Block)

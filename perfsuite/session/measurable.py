@@ -24,9 +24,6 @@ class Measurable(Protocol):
     def case(self) -> Case: ...
 
     @property
-    def weights(self) -> str: ...
-
-    @property
     def memo_key(self) -> tuple[object, ...]:
         """Equal for cases whose original is one and the same."""
 
@@ -36,7 +33,8 @@ class Measurable(Protocol):
 
     def relations(self) -> Mapping[str, float]: ...
 
-    def information(self) -> Mapping[str, float]: ...
+    def information(self) -> Mapping[str, object]:
+        """Numbers and remarks that are shown and not judged."""
 
     def arm(self, name: str, yardstick: str) -> Callable[[], object]: ...
 
@@ -132,11 +130,16 @@ class ModelCase:
         outputs = [check_output(subject.call(), subject.label) for subject in (self._original, self._candidate)]
         return fidelity(*outputs)
 
-    def information(self) -> Mapping[str, float]:
+    def information(self) -> Mapping[str, object]:
         from perfsuite.measure.memory import accelerator_peak_bytes, resident_bytes
 
+        shown: dict[str, object] = {"resident_bytes": resident_bytes(), "weights": self.weights}
         peak = accelerator_peak_bytes(self._candidate.call, self.device)
-        return {"resident_bytes": resident_bytes()} | ({} if peak is None else {"accelerator_peak_bytes": peak})
+        if peak is not None:
+            shown["accelerator_peak_bytes"] = peak
+        if self._candidate.trace.uncounted:
+            shown["flops_do_not_count"] = self._candidate.trace.uncounted
+        return shown
 
     def arm(self, name: str, yardstick: str) -> Callable[[], object]:
         from perfsuite.measure.yardstick import yardstick as reference_workload
@@ -176,8 +179,6 @@ class ModelCase:
 class CallableCase:
     """Any callable without arguments. It imports torch only if somebody else has, or an exact metric is gated."""
 
-    weights = ""
-
     def __init__(self, case: Case, call: Callable[[], object]) -> None:
         self.case = case
         self.call = call
@@ -201,7 +202,7 @@ class CallableCase:
     def relations(self) -> Mapping[str, float]:
         return {}
 
-    def information(self) -> Mapping[str, float]:
+    def information(self) -> Mapping[str, object]:
         from perfsuite.measure.memory import resident_bytes
 
         return {"resident_bytes": resident_bytes()}

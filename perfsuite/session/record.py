@@ -26,8 +26,6 @@ def information_of(evidence: Evidence) -> dict[str, object]:
     """Numbers that are shown and not judged."""
     shown: dict[str, object] = dict(evidence.information)
     shown.update(evidence.relations)
-    if evidence.weights:
-        shown["weights"] = evidence.weights
     if evidence.blocks:
         p50, p90, p99 = _percentiles_ms(evidence)
         shown.update(p50_ms=p50, p90_ms=p90, p99_ms=p99, examples_per_s=evidence.case.batch_size / p50 * 1e3)

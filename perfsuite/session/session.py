@@ -21,7 +21,7 @@ from perfsuite.gate.timed import arms_needed, can_be_judged
 from perfsuite.measure.latency import Arm
 from perfsuite.progress import tell
 from perfsuite.registry import Registries
-from perfsuite.session.blocks import BlockSource, Fresh, InPlace, WorkerOrder, serve
+from perfsuite.session.blocks import BlockSource, Fresh, InPlace, WorkerCommand, WorkerOrder, serve
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.record import entry_of, information_of
 from perfsuite.session.revision import revision
@@ -61,7 +61,7 @@ class Rerun:
     """The commands that run one test again: to record its baseline, and as a worker."""
 
     update_command: str
-    worker_command: Sequence[str]
+    worker_command: WorkerCommand
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,6 @@ class Session:
                 facts[ORIGINAL] = self._facts_of_original(subject, scored)
         return Evidence(
             subject.case, subject.context(), facts, relations=subject.relations(), information=subject.information(),
-            weights=subject.weights,
         )  # fmt: skip
 
     def _facts(self, subject: Measurable, arm: str, scored: bool) -> Facts:
@@ -189,7 +188,7 @@ class _TimedRun:
     subject: Measurable
     limits: Sequence[Limit]
     reference: Reference
-    command: Sequence[str]
+    command: WorkerCommand
 
     def judge(self, evidence: Evidence) -> Evidence:
         """Screen in place; confirm in fresh processes what looks bad or cannot be told."""

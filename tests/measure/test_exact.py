@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -53,6 +54,16 @@ def test_exact_metrics_are_identical_on_a_lesser_cpu():
     techniques = ["fp32", "magnitude-50", "bf16", "fp16"]
     lesser = exact_facts(techniques, ATEN_CPU_CAPABILITY="default", ONEDNN_MAX_CPU_ISA="SSE41")
     assert lesser == exact_facts(techniques)
+
+
+def test_what_is_counted_in_files_is_identical_on_a_lesser_cpu_also_for_int8():
+    here, lesser = (
+        json.loads(exact_facts(["int8-dynamic", "magnitude-50+int8-dynamic"], **environment))
+        for environment in ({}, {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"})
+    )
+    for name in here:
+        for metric in ("size_bytes", "parameters", "nonzeros", "sparsity", "flops"):
+            assert here[name][0][metric] == lesser[name][0][metric]
 
 
 def test_operators_and_flops_of_a_linear_layer():

@@ -27,7 +27,14 @@ def edit(project, old, new, file="net.py"):
 def test_an_unchanged_tree_passes_and_the_table_shows_it(gate):
     result = recorded(gate, ALL_EXACT)("-v")
     result.stdout.fnmatch_lines(
-        ["*= perfsuite =*", "verdict*case*", "PASS*net/fp32/cpu/b1*=*=*=*", "5 PASS (limits over 1 cases)"]
+        [
+            "*= perfsuite =*",
+            "verdict*case*",
+            "PASS*net/fp32/cpu/b1*",
+            "*size =, nonzeros =, flops =, operators =, peak_memory =",
+            "net/fp32/cpu/b1: resident_bytes *, weights random-init*",
+            "5 PASS (limits over 1 cases)",
+        ]
     )
 
 

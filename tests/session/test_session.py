@@ -19,7 +19,7 @@ from perfsuite.spec import Case, Status
 from tests.gate.evidence import blocks
 
 CASE = Case.of_callable("test_x.py::test_x")
-RERUN = Rerun("pytest --perf-update x", ["false"])
+RERUN = Rerun("pytest --perf-update x", lambda folder: ["false"])
 
 
 class Scripted:
@@ -90,7 +90,7 @@ def test_the_baselines_yardstick_is_used():
     machine = this_machine(2)
     stored = Entry(time={machine.id: StoredTime("c", "interpreter-1", (0.0,), 1.0, 1.0, 1.0)})
     session = Session(Settings(root=Path(), storage=Path("nowhere"), threads=2))
-    timed = session_module._TimedRun(session, CallableCase(CASE, lambda: None), (), Reference(stored, machine), ())
+    timed = session_module._TimedRun(session, CallableCase(CASE, lambda: None), (), Reference(stored, machine), list)
     assert timed._yardstick() == "interpreter-1"
 
 
@@ -126,9 +126,8 @@ def test_a_worker_answers_and_ends_and_ignores_other_gates(tmp_path):
     ],
 )
 def test_a_worker_that_dies_or_hangs_is_said_with_its_last_words(code, message):
-    source = Fresh(
-        [sys.executable, "-c", code], lambda seed, answer: order(answer), timeout_s=0.5 if "sleep" in code else 60
-    )
+    command, timeout_s = [sys.executable, "-c", code], 0.5 if "sleep" in code else 60
+    source = Fresh(lambda folder: command, lambda seed, answer: order(answer), timeout_s)
     with pytest.raises(EngineError, match=message):
         source.block(1)
 
