@@ -15,7 +15,7 @@ from perfsuite.measure.trace import Trace, trace
 from perfsuite.protocols import Inputs
 from perfsuite.spec import Context, Facts, Metric
 from perfsuite.storage import Stored, count_stored
-from perfsuite.techniques.int8 import kernel_name
+from perfsuite.techniques.int8 import Int8Linear, kernel_name
 
 
 class Subject:
@@ -63,9 +63,14 @@ def forward_call(model: nn.Module, inputs: Inputs) -> Callable[[], object]:
     return forward
 
 
-def context(device: torch.device) -> Context:
-    """What dispatch-derived numbers depend on: torch's version and the kernels chosen for the device."""
-    return Context(torch.__version__.partition("+")[0], f"int8:{kernel_name(device)}")
+def context(device: torch.device, model: nn.Module | None = None) -> Context:
+    """What dispatch-derived numbers depend on: torch's version, and the int8 kernel where int8 layers may run.
+
+    A callable without a known model may run some.
+    """
+    may_run_int8 = model is None or any(isinstance(module, Int8Linear) for module in model.modules())
+    kernels = f"int8:{kernel_name(device)}" if may_run_int8 else "torch's own"
+    return Context(torch.__version__.partition("+")[0], kernels)
 
 
 def main_output(output: Any) -> Tensor:

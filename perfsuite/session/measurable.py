@@ -156,7 +156,7 @@ class ModelCase:
     def context(self) -> Context:
         from perfsuite.measure.subject import context
 
-        return context(self.device)
+        return context(self.device, self.model)
 
     def has_facts(self, metrics: list[Metric]) -> bool:
         return True

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from perfsuite.errors import NonFiniteError, UsageError
-from perfsuite.measure.subject import Subject, check_output, fidelity, main_output
+from perfsuite.measure.subject import Subject, check_output, context, fidelity, main_output
 from perfsuite.measure.trace import trace
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
@@ -139,6 +139,14 @@ def test_facts_have_every_exact_metric_of_a_model_and_what_a_callable_can_have()
 def test_nan_in_an_output_names_the_case():
     with pytest.raises(NonFiniteError, match="output of m/fp32/cpu/b1 has NaN"):
         check_output(torch.tensor([float("nan")]), "m/fp32/cpu/b1")
+
+
+def test_only_what_runs_int8_depends_on_the_int8_kernel():
+    cpu = torch.device("cpu")
+    plain = nn.Linear(4, 4)
+    assert context(cpu, plain).kernels == "torch's own"
+    assert context(cpu, parse_technique("int8-dynamic").apply(plain)).kernels.startswith("int8:")
+    assert context(cpu).kernels.startswith("int8:")
 
 
 def test_fidelity():
