@@ -41,6 +41,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     class_name: str = ""
 
 
+class _Versioned(msgspec.Struct):
+    version: int
+
+
 @dataclass(frozen=True)
 class Stored:
     """What an independent count of a saved file finds: bytes, elements and zeros over all its tensors."""
@@ -60,12 +64,13 @@ def save(model: nn.Module, folder: str | os.PathLike[str], technique: Technique 
     Raises StorageError if the folder cannot be written or holds something else.
     """
     target = Path(folder)
-    if target.exists() and not (target / RECIPE).is_file() and any(target.iterdir()):
-        raise StorageError(f"{target} is not empty and holds no saved model", "choose another folder")
+    if target.exists() and not (target / RECIPE).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise StorageError(f"{target} is not an empty folder and holds no saved model", "choose another folder")
     recipe = _recipe_of(model, technique if isinstance(technique, str) else technique.name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        work.chmod(0o755)  # mkdtemp's own mode is for one user only
         try:
             write_weights(model, work / WEIGHTS)
             (work / RECIPE).write_bytes(msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n")
@@ -94,7 +99,9 @@ def load(
     recipe = _read_recipe(source / RECIPE)
     module = model if model is not None else _build(recipe)
     if technique is not None and technique.name != recipe.technique:
-        raise StorageError(f"{source} was saved with technique {recipe.technique!r}, not {technique.name!r}")
+        raise StorageError(
+            f"{source} was saved with technique {recipe.technique!r}, not {technique.name!r}", "give that technique"
+        )
     module = (technique or parse_technique(recipe.technique)).skeleton(module)
     try:
         _load_exactly(module, source / WEIGHTS)
@@ -120,7 +127,7 @@ def count_stored(model: nn.Module) -> Stored:
 
 
 def _recipe_of(model: nn.Module, technique: str) -> Recipe:
-    if isinstance(model, TransformerEncoder):
+    if type(model) is TransformerEncoder:  # a subclass may compute something else
         return Recipe(VERSION, "encoder", asdict(model.config), technique)
     if type(model).__module__.startswith("transformers.") and hasattr(model, "config"):
         config: Any = model.config
@@ -130,14 +137,15 @@ def _recipe_of(model: nn.Module, technique: str) -> Recipe:
 
 def _read_recipe(path: Path) -> Recipe:
     try:
-        recipe = msgspec.json.decode(path.read_bytes(), type=Recipe)
+        data = path.read_bytes()
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version != VERSION:
+            raise StorageError(f"{path} has version {version}, this perfsuite reads {VERSION}", "upgrade perfsuite")
+        return msgspec.json.decode(data, type=Recipe)
     except FileNotFoundError as error:
         raise StorageError(f"{path} does not exist", "give the folder that a model was saved to") from error
     except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise StorageError(f"{path} is not a saved model's recipe: {error}", "save the model again") from error
-    if recipe.version != VERSION:
-        raise StorageError(f"{path} has version {recipe.version}, this perfsuite reads {VERSION}", "upgrade perfsuite")
-    return recipe
 
 
 def _build(recipe: Recipe) -> nn.Module:
@@ -145,7 +153,9 @@ def _build(recipe: Recipe) -> nn.Module:
         try:
             return TransformerEncoder.from_config(recipe.config)
         except TypeError as error:
-            raise StorageError(f"the recipe's config does not fit a TransformerEncoder: {error}") from error
+            raise StorageError(
+                f"the recipe's config does not fit a TransformerEncoder: {error}", "save the model again"
+            ) from error
     if recipe.architecture == "transformers":
         return _build_transformers(recipe.class_name, recipe.config)
     raise StorageError(
@@ -159,7 +169,10 @@ def _build_transformers(class_name: str, config: Mapping[str, Any]) -> nn.Module
 
     kind = getattr(transformers, class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
-        raise StorageError(f"{class_name!r} is no model class of transformers {transformers.__version__}")
+        raise StorageError(
+            f"{class_name!r} is no model class of transformers {transformers.__version__}",
+            "install the version that saved it",
+        )
     config_class: Any = kind.config_class
     model: nn.Module = kind(config_class.from_dict(dict(config)))
     return model

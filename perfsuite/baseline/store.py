@@ -7,6 +7,7 @@ nothing, and a write that fails midway leaves the old file.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import platformdirs
 from filelock import FileLock, Timeout
 
 from perfsuite.baseline.machine import Machine
@@ -39,9 +41,6 @@ class Store:
     def entry(self, group: str, key: str) -> Entry | None:
         """What is stored for a case, or None. Raises BaselineError for a file that cannot be trusted."""
         return self.read(self.path_of(group)).cases.get(key)
-
-    def machine(self, group: str, machine_id: str) -> Machine | None:
-        return self.read(self.path_of(group)).machines.get(machine_id)
 
     def case_keys(self) -> Iterator[str]:
         """Every case key in the folder."""
@@ -68,8 +67,8 @@ class Store:
         path = self.path_of(group)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_TIMEOUT_S):
-                _write_whole(path, _encode(_merged(self.read(path), key, entry, machine)))
+            with FileLock(_lock_of(path), timeout=_LOCK_TIMEOUT_S):
+                _write_whole(path, _encode(path, _merged(self.read(path), key, entry, machine)))
         except Timeout as error:
             raise BaselineError(
                 f"baseline {path} is locked by another process", "wait for it, then run again"
@@ -110,11 +109,29 @@ def _merged(old: BaselineFile, key: str, new: Entry, machine: Machine | None) ->
     return BaselineFile(VERSION, {k: v for k, v in machines.items() if k in used}, cases)
 
 
-def _encode(content: BaselineFile) -> bytes:
-    """JSON with sorted keys below the version, one value on a line: made for reading as a diff."""
-    plain: Any = msgspec.to_builtins(content, order="sorted")
-    ordered = {"version": plain.pop("version"), **plain}
-    return json.dumps(ordered, indent=1, ensure_ascii=False).encode() + b"\n"
+def _encode(path: Path, content: BaselineFile) -> bytes:
+    """JSON with sorted keys below the version, one value on a line: made for reading as a diff.
+
+    Raises BaselineError for what could not be read again, such as NaN from a metric.
+    """
+    try:
+        plain: Any = msgspec.to_builtins(content, order="sorted")
+        ordered = {"version": plain.pop("version"), **plain}
+        data = json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        msgspec.json.decode(data, type=BaselineFile)
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise BaselineError(
+            f"what was measured cannot be stored in {path}: {error}",
+            "a metric must give a finite int or float, and a test id at most 500 characters",
+        ) from error
+    return data
+
+
+def _lock_of(path: Path) -> Path:
+    """The lock stands outside the folder: baselines are committed, locks are not."""
+    folder = Path(platformdirs.user_cache_dir("perfsuite", appauthor=False)) / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]}.lock"
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -51,6 +51,8 @@ def _bound(metric: Metric, kind: LimitKind, text: str) -> Limit:
             f"{metric.name}={text!r} bounds the good side: {metric.better.value} is better",
             f"write '{natural.value}{text.strip()[2:].strip()}'",
         )
+    if quantity.value <= 0 or (metric.unit is Unit.FRACTION and quantity.value > 1):
+        raise LimitError(f"{metric.name}={text!r} is out of range", f"write it as {_example(metric)}")
     return Limit(metric, kind, quantity.value, text)
 
 
@@ -75,6 +77,8 @@ def _tolerance(metric: Metric, text: str) -> Limit:
 def _is_amount(metric: Metric, quantity: Quantity) -> bool:
     if metric.unit is Unit.FRACTION:
         return quantity.points  # "1%" of an accuracy would be read in two ways
+    if metric.unit is Unit.PER_SECOND:
+        return False  # a rate is judged as the time of a call, of which only a fraction makes sense
     return quantity.unit is metric.unit or (quantity.unit is None and metric.unit is Unit.COUNT)
 
 

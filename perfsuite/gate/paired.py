@@ -5,7 +5,7 @@ from __future__ import annotations
 from perfsuite.gate.reference import Reference
 from perfsuite.gate.verdicts import bound_verdict, no_baseline, tolerated, verdict
 from perfsuite.spec import Against, Evidence, Limit, Scores, Status, Verdict
-from perfsuite.stats.paired import ALPHA, Flips, flips, p_more_lost, p_more_won
+from perfsuite.stats.paired import ALPHA, Flips, flips, losses_needed, p_more_lost, p_more_won
 from perfsuite.units import format_difference
 
 _SHOWN = 10
@@ -66,7 +66,8 @@ def _status(found: Flips, allowed: float) -> Status:
 
 def _sentence(limit: Limit, found: Flips, status: Status) -> str:
     change = format_difference(found.change, limit.metric.unit)
-    chance = f"but so few flips can be chance (p = {p_more_lost(found):.2f})"
+    needed = losses_needed(len(found.won))
+    chance = f"but so few flips can be chance (p = {p_more_lost(found):.2f}); {needed} losses would have been seen"
     counted = f"{len(found.lost)} examples lost and {len(found.won)} won of {found.examples}"
     judged = {
         Status.REGRESSED: f"beyond the tolerated {limit.text}",

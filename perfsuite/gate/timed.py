@@ -28,10 +28,11 @@ from perfsuite.stats.blocks import log_ratio
 from perfsuite.stats.decision import Decision, Estimate, Outcome, Spread, decide, estimate, pool, spread_of
 from perfsuite.units import Unit, format_change, format_value
 
-# Between-process spread of log ratios, before anything is known of a case (measured: docs/judging.md).
-YARDSTICK_PRIOR = Spread(0.03, 6)
-RELATION_PRIOR = Spread(0.02, 6)
-RAW_PRIOR = Spread(0.10, 6)
+# Spread of log ratios between processes that is assumed before anything is known of a case. Chosen
+# near what calls of some milliseconds show (docs/judging.md); few degrees of freedom let data overrule.
+YARDSTICK_PRIOR = Spread(0.05, 4)
+RELATION_PRIOR = Spread(0.02, 4)
+RAW_PRIOR = Spread(0.10, 4)
 
 _STATUS = {
     Outcome.WORSE: Status.REGRESSED,
@@ -42,7 +43,7 @@ _STATUS = {
 
 
 def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
-    if not can_be_judged(limit, reference):
+    if not evidence.not_timed and not can_be_judged(limit, reference):
         return _foreign(limit, evidence, reference)
     if not evidence.blocks:
         sentence = f"{limit.metric.name} was not measured: {evidence.not_timed or 'there is no block of samples'}"
@@ -88,20 +89,23 @@ def _judge_raw(limit: Limit, evidence: Evidence) -> Verdict:
 
 
 def _bound_verdict(limit: Limit, evidence: Evidence, decision: Decision, measured: float, where: str) -> Verdict:
-    unit = limit.metric.unit
-    word = {Outcome.WORSE: "misses", Outcome.UNCLEAR: "cannot be told from"}.get(decision.outcome, "meets")
-    higher = limit.metric.better is Direction.HIGHER
-    scale = measured / math.exp(-(decision.low + decision.high) / 2 if higher else (decision.low + decision.high) / 2)
-    ends = sorted(scale * math.exp(-end if higher else end) for end in (decision.low, decision.high))
+    """``measured`` in the metric's unit; the decision is about log effects, positive = worse."""
+    unit, outcome = limit.metric.unit, decision.outcome
+    sign = -1 if limit.metric.better is Direction.HIGHER else 1
+    middle = (decision.low + decision.high) / 2
+    low, high = sorted(measured * math.exp(sign * (end - middle)) for end in (decision.low, decision.high))
+    seen = format_value(measured * math.exp(sign * (decision.detectable - middle)), unit)
+    word = {Outcome.WORSE: "misses", Outcome.UNCLEAR: "cannot be told from"}.get(outcome, "meets")
     sentence = (
-        f"{limit.metric.name} is {format_value(measured, unit)} ({format_value(ends[0], unit)} to "
-        f"{format_value(ends[1], unit)}) {where}, which {word} {limit.kind.value} {format_value(limit.value, unit)}"
+        f"{limit.metric.name} is {format_value(measured, unit)} ({format_value(low, unit)} to "
+        f"{format_value(high, unit)}) {where}, which {word} {limit.kind.value} {format_value(limit.value, unit)}"
     )
-    status = Status.PASS if decision.outcome is Outcome.BETTER else _STATUS[decision.outcome]
+    if outcome is Outcome.UNCLEAR:
+        sentence += f"; {seen} would have been seen to miss it"
+    status = Status.PASS if outcome is Outcome.BETTER else _STATUS[outcome]
     remedy = "measure longer (--perf-budget), or ask for less" if status is Status.INCONCLUSIVE else ""
     return verdict(
-        limit, evidence, status, sentence, measured=measured, expected=limit.value,
-        low=ends[0], high=ends[1], remedy=remedy,
+        limit, evidence, status, sentence, measured=measured, expected=limit.value, low=low, high=high, remedy=remedy
     )  # fmt: skip
 
 
@@ -136,7 +140,7 @@ def _stored_verdict(
         Status.REGRESSED: f"worse than the tolerated {limit.text}",
         Status.IMPROVED: "better than accepted",
         Status.INCONCLUSIVE: f"too uncertain to judge {limit.text}; an effect of "
-        f"{format_change(math.exp(decision.detectable))} would have been seen",
+        f"{format_change(math.exp(sign * decision.detectable))} would have been seen",
     }.get(status, f"within {limit.text}")
     processes = f"{len(evidence.blocks)} {'fresh' if evidence.blocks[0].fresh else 'in-place'} block(s)"
     sentence = (

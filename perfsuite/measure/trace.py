@@ -21,7 +21,19 @@ from torch.utils.flop_counter import flop_registry, mm_flop
 
 # Products that the counter of torch does not know.
 _MORE_FLOPS: dict[Any, Callable[..., int]] = {torch.ops.aten._int_mm: mm_flop}
-_MATMUL_WORDS = ("mm", "linear", "conv", "attention", "matmul")
+_MATMUL_WORDS = (
+    "mm",
+    "linear",
+    "conv",
+    "attention",
+    "matmul",
+    "cdist",
+    "::mv",
+    "::dot",
+    "encoder_layer",
+    "lstm",
+    "gru",
+)
 
 
 @dataclass(frozen=True)

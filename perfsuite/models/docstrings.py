@@ -87,8 +87,9 @@ def _pairs_in(package: str) -> Iterator[Pair]:
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise UnavailableError(f"task 'docstrings' reads the package {package}", "pip install 'perfsuite[tasks]'")
-    for path in sorted(Path(found.origin).parent.rglob("*.py")):
-        if "tests" not in path.parts:
+    root = Path(found.origin).parent
+    for path in sorted(root.rglob("*.py")):
+        if "tests" not in path.relative_to(root).parts:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                     pair = _pair(ast.get_docstring(node) or "")

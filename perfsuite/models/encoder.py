@@ -56,7 +56,10 @@ class EncoderConfig:
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout is {self.dropout}", "use a probability of at least 0 and below 1")
         if self.positional_encoding == "rotary" and (self.d_model // self.num_heads) % 2:
-            raise UsageError(f"rotary positions need an even head size, not {self.d_model // self.num_heads}")
+            raise UsageError(
+                f"rotary positions need an even head size, not {self.d_model // self.num_heads}",
+                "choose another num_heads",
+            )
 
 
 class TransformerEncoder(nn.Module):

@@ -35,15 +35,24 @@ def pretrained(name: str) -> nn.Module:
     Raises UnavailableError if it is neither in the cache nor to be fetched, ModelError if its files
     cannot be loaded.
     """
-    offline = Path(name).is_dir() or not hub_is_reachable()
     try:
-        config = transformers.AutoConfig.from_pretrained(name, local_files_only=offline)
+        return _load(name, local_files_only=True)
+    except UnavailableError:
+        if Path(name).is_dir() or not hub_is_reachable():
+            raise
+        return _load(name, local_files_only=False)
+
+
+def _load(name: str, local_files_only: bool) -> nn.Module:
+    try:
+        config = transformers.AutoConfig.from_pretrained(name, local_files_only=local_files_only)
         model = _class_of(config).from_pretrained(
-            name, config=config, local_files_only=offline, use_safetensors=True, dtype=torch.float32
+            name, config=config, local_files_only=local_files_only, use_safetensors=True, dtype=torch.float32
         )
     except OSError as error:
+        where = "in the local cache" if local_files_only else "in the local cache nor on the hub"
         raise UnavailableError(
-            f"Hugging Face model {name!r} is not in the local cache{' and no hub is reachable' if offline else ''}",
+            f"Hugging Face model {name!r} is not to be had {where}",
             "download it once where there is a network, or give the path of a folder with config.json and safetensors",
         ) from error
     except Exception as error:  # transformers and safetensors raise anything for broken files
@@ -94,7 +103,7 @@ def text_inputs(module: nn.Module, batch_size: int, length: int, seed: int) -> d
 
 def hub_is_reachable(timeout_s: float = 3.0) -> bool:
     """Whether the hub answers; asked first, because transformers retries a dead network for half a minute."""
-    if any(os.environ.get(name, "").upper() in ("1", "TRUE", "YES", "ON") for name in ("HF_HUB_OFFLINE",)):
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         return False
     endpoint = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     try:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from perfsuite.errors import PerfsuiteError, UnavailableError
+from perfsuite.plugin.commands import update_command, worker_command
 from perfsuite.plugin.matrix import CaseParameters, marked_limits
 from perfsuite.plugin.progress import TerminalProgress
 from perfsuite.plugin.records import add, failure_text
@@ -114,7 +112,7 @@ def _gate(
     item: pytest.Item, session: Session, subject: Measurable, limits: Mapping[str, object]
 ) -> tuple[Verdict, ...]:
     """The session decides; this turns its answer into an outcome of the item."""
-    rerun = Rerun(f"pytest --perf-update {shlex.quote(item.nodeid)}", partial(_worker_command, item))
+    rerun = Rerun(update_command(item), partial(worker_command, item))
     progress = TerminalProgress(item.config)
     try:
         with watched(progress):
@@ -141,16 +139,3 @@ def _require_device(subject: ModelCase, strict: bool) -> None:
         _ = subject.device
     except UnavailableError as error:
         (pytest.fail if strict else pytest.skip)(str(error))
-
-
-def _worker_command(item: pytest.Item, folder: Path) -> Sequence[str]:
-    """The running pytest again, with the same options, for this item alone; its cache goes to the folder."""
-    config = item.config
-    path, separator, rest = item.nodeid.partition("::")
-    options = [str(argument) for argument in config.invocation_params.args if str(argument) not in config.args]
-    inifile = ["-c", str(config.inipath)] if config.inipath and "-c" not in options else []
-    cache = ["-o", f"cache_dir={folder / 'cache'}"] if config.pluginmanager.hasplugin("cacheprovider") else []
-    return [
-        sys.executable, "-m", "pytest", f"{config.rootpath / path}{separator}{rest}", *options,
-        f"--rootdir={config.rootpath}", *inifile, *cache,
-    ]  # fmt: skip

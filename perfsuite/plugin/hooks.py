@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perfsuite.plugin import options
-from perfsuite.plugin.state import PerfTests, is_worker, note_deselected, options_of, registries_of, session_of, start
+from perfsuite.plugin.state import (
+    PerfTests,
+    is_worker,
+    note_collected,
+    note_deselected,
+    options_of,
+    registries_of,
+    session_of,
+    start,
+)
 
 if TYPE_CHECKING:
     from perfsuite.plugin.fixtures import Perf, PerfCase
@@ -37,7 +46,7 @@ MARKER = (
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if PerfTests.FIXTURES & set(metafunc.fixturenames):
+    if PerfTests.is_one(metafunc.definition):
         from perfsuite.plugin.matrix import check_and_parametrize
 
         check_and_parametrize(metafunc, options_of(metafunc.config), registries_of(metafunc.config))
@@ -50,6 +59,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_deselected(items: list[pytest.Item]) -> None:
     if items:
         note_deselected(items[0].config)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    note_collected(session.config, session.items)
 
 
 @pytest.fixture

@@ -49,6 +49,11 @@ class CaseParameters:
 def check_and_parametrize(metafunc: pytest.Metafunc, options: Options, registries: Registries) -> None:
     """Give ``perf_case`` its cases. A wrong name, unit or limit stops the collection of the file."""
     try:
+        if not {"perf_case", "perf"} & set(metafunc.fixturenames):
+            raise UsageError(
+                "the test has the marker perf, but uses neither perf_case nor perf: nothing would be judged",
+                "take perf_case as an argument and call perf_case.gate(...)",
+            )
         for limits in _literal_limits(metafunc.function):
             parse_limits(limits, registries.metrics)
         if "perf_case" in metafunc.fixturenames:
@@ -102,13 +107,20 @@ def _listed(name: str, value: object) -> tuple[Any, ...]:
     """A list of names or sizes; one name alone is a list of one."""
     if isinstance(value, str | int):
         value = (value,)
-    wanted = int if name == "batch_sizes" else str
-    if not isinstance(value, Iterable):
-        raise UsageError(f"perf({name}={value!r}) is no list", f"write {name}=[...]")
-    listed = tuple(value)
-    if not listed or not all(isinstance(item, wanted) and item not in (0, "") for item in listed):
-        raise UsageError(f"perf({name}={value!r}) is not a list of {wanted.__name__}", f"write {name}=[...]")
+    wanted = "positive int" if name == "batch_sizes" else "str"
+    listed = tuple(value) if isinstance(value, Iterable) else ()
+    good = _is_batch_size if name == "batch_sizes" else _is_name
+    if not listed or not all(map(good, listed)):
+        raise UsageError(f"perf({name}={value!r}) is not a list of {wanted}", f"write {name}=[...]")
     return listed
+
+
+def _is_batch_size(value: object) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _devices(names: Iterable[str]) -> tuple[str, ...]:
@@ -140,10 +152,10 @@ def _literals_in_source(function: Callable[..., object]) -> tuple[dict[str, obje
     except (OSError, TypeError, SyntaxError):
         return ()
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in _GATES]
-    found = [
+    found: list[dict[str, object]] = [
         {k.arg: k.value.value for k in call.keywords if k.arg and isinstance(k.value, ast.Constant)} for call in calls
     ]
-    return tuple({name: value for name, value in limits.items() if name != "name"} for limits in found if limits)
+    return tuple(limits for limits in found if limits)
 
 
 _GATES = ("perf_case.gate", "perf")

@@ -122,6 +122,16 @@ def resolve(config: pytest.Config) -> Options:
     return Options(**values)
 
 
+def given_options(config: pytest.Config, but: tuple[str, ...]) -> list[str]:
+    """The perf options of the command line, as it would give them again."""
+    given = [(option, config.getoption(option.ini)) for option in _OPTIONS if option.name not in but]
+    return [
+        f"--perf-{option.name}" if option.convert is None else f"--perf-{option.name}={value}"
+        for option, value in given
+        if value is not None
+    ]
+
+
 def _raw(config: pytest.Config, option: _Option) -> tuple[Any, str]:
     """The unconverted value, and where it came from."""
     given = config.getoption(option.ini)

@@ -8,11 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from perfsuite.plugin.matrix import marked_limits
+from perfsuite.plugin.state import is_worker
 from perfsuite.report.rows import remarks
 from perfsuite.session.session import Judged
 from perfsuite.spec import Verdict
 
 _JUDGED = pytest.StashKey[list[Judged]]()
+_GATED = pytest.StashKey[bool]()
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -24,13 +27,23 @@ class Record(msgspec.Struct, frozen=True):
 
 def add(item: pytest.Item, judged: Judged) -> None:
     item.stash.setdefault(_JUDGED, []).append(judged)
+    item.stash[_GATED] = True
 
 
 def attach(report: pytest.TestReport, item: pytest.Item) -> None:
-    """Put the item's records on the report of its call."""
-    if report.when == "call" and _JUDGED in item.stash:
-        encoded = [_encode(judged) for judged in item.stash[_JUDGED] if judged.verdicts]
-        report.perfsuite = encoded  # type: ignore[attr-defined]  # reports carry extra attributes, also over xdist
+    """Put the item's records on the report of its call, each once; fail an item whose limits nobody judged."""
+    if report.when == "setup":  # a rerun starts anew
+        item.stash[_JUDGED], item.stash[_GATED] = [], False
+    if report.when != "call":
+        return
+    encoded = [_encode(judged) for judged in item.stash.get(_JUDGED, []) if judged.verdicts]
+    item.stash[_JUDGED] = []
+    report.perfsuite = encoded  # type: ignore[attr-defined]  # reports carry extra attributes, also over xdist
+    if report.passed and not item.stash.get(_GATED, False) and marked_limits(item) and not is_worker():
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{item.nodeid}: its marker has limits, but the test judged nothing\n  remedy: call perf_case.gate()"
+        )
 
 
 def records(reports: Sequence[Any]) -> list[Record]:

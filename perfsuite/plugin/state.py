@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,8 @@ _OPTIONS = pytest.StashKey[Options]()
 _REGISTRIES = pytest.StashKey["Registries"]()
 _SESSION = pytest.StashKey["Session"]()
 _NARROWED = pytest.StashKey[bool]()
-WORKER_VARIABLE = "PERFSUITE_WORKER"
+_COLLECTED = pytest.StashKey[int]()
+WORKER_VARIABLE = "PERFSUITE_WORKER"  # its value is the order; see perfsuite.session.blocks, which is not imported here
 
 XDIST = (
     "under pytest-xdist other tests run at the same time",
@@ -79,6 +81,7 @@ def settings_of(config: pytest.Config) -> Settings:
     return Settings(
         root=config.rootpath,
         storage=options.storage,
+        invoked_from=config.invocation_params.dir,
         threads=options.threads or usable_cores(),
         update=options.update and not is_worker(),
         seed=options.seed,
@@ -88,12 +91,18 @@ def settings_of(config: pytest.Config) -> Settings:
     )
 
 
-def was_narrowed(config: pytest.Config) -> bool:
-    """Whether fewer tests ran than the project has: then a baseline that was not used proves nothing."""
+def is_whole_run(config: pytest.Config, judged_items: int) -> bool:
+    """Whether every test of the project ran and was judged: only then an unused baseline proves something."""
     options = options_of(config)
     overridden = options.models or options.techniques or options.devices or options.batch_sizes or options.skip
-    chosen = config.args_source is pytest.Config.ArgsSource.ARGS
-    return bool(config.stash.get(_NARROWED, False) or overridden or chosen)
+    chosen = config.args_source is pytest.Config.ArgsSource.ARGS or config.getoption("ignore", None)
+    narrowed = config.stash.get(_NARROWED, False) or overridden or chosen or config.getoption("lf", False)
+    under_xdist = config.pluginmanager.hasplugin("dsession")
+    return not narrowed and not under_xdist and config.stash.get(_COLLECTED, -1) == judged_items
+
+
+def note_collected(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    config.stash[_COLLECTED] = sum(PerfTests.is_one(item) for item in items)
 
 
 class PerfTests:
@@ -111,9 +120,8 @@ class PerfTests:
         """Keep what --perf-only and --perf-skip leave; the rest is reported as deselected."""
         options = options_of(config)
         if options.only or options.skip:
-            kept = [item for item in items if cls.is_one(item) == options.only]
-            config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
-            items[:] = kept
+            config.hook.pytest_deselected(items=[item for item in items if cls.is_one(item) != options.only])
+            items[:] = [item for item in items if cls.is_one(item) == options.only]
 
 
 def note_deselected(config: pytest.Config) -> None:

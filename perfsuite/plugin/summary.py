@@ -13,10 +13,10 @@ from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.store import Store
 from perfsuite.errors import BaselineError, PerfsuiteError
 from perfsuite.plugin.records import records
-from perfsuite.plugin.state import options_of, registries_of, settings_of, was_narrowed
+from perfsuite.plugin.state import is_whole_run, options_of, registries_of, settings_of
 from perfsuite.protocols import Run
 from perfsuite.report import terminal
-from perfsuite.spec import Status
+from perfsuite.spec import Status, Verdict
 
 _SHOWN = 5
 
@@ -33,24 +33,28 @@ def summarize(reporter: Any, config: pytest.Config) -> None:
 
 
 def run_of(reporter: Any, config: pytest.Config) -> Run:
-    found = records([report for reports in reporter.stats.values() for report in reports])
+    reports = [report for reports in reporter.stats.values() for report in reports]
+    found = records(reports)
     verdicts = tuple(verdict for record in found for verdict in record.verdicts)
-    settings = settings_of(config)
+    information: dict[str, dict[str, Any]] = {}
+    for record in found:
+        information.setdefault(record.verdicts[0].case, {}).update(record.information)
+    judged_items = len({report.nodeid for report in reports if getattr(report, "perfsuite", None)})
     return Run(
         verdicts=verdicts,
-        machine=msgspec.to_builtins(this_machine(settings.threads)),
-        notes=tuple(_notes(verdicts, config)),
-        information={record.verdicts[0].case: record.information for record in found},
+        machine=msgspec.to_builtins(this_machine(settings_of(config).threads)),
+        notes=tuple(_notes(verdicts, config, judged_items)),
+        information=information,
     )
 
 
-def _notes(verdicts: tuple[Any, ...], config: pytest.Config) -> Iterator[str]:
+def _notes(verdicts: tuple[Verdict, ...], config: pytest.Config, judged_items: int) -> Iterator[str]:
     settings = settings_of(config)
     yield f"machine class: {this_machine(settings.threads).id}"
     recorded = {verdict.case for verdict in verdicts if verdict.status is Status.RECORDED}
     if recorded:
         yield f"{len(recorded)} cases recorded in {settings.storage}: review the diff and commit it"
-    if not was_narrowed(config):
+    if is_whole_run(config, judged_items):
         yield from _unused({verdict.case for verdict in verdicts}, Store(settings.storage))
 
 

@@ -23,7 +23,7 @@ from perfsuite.measure.clock import Clock, RealClock
 from perfsuite.measure.latency import Arm, Plan, sample_block
 from perfsuite.spec import Block
 
-ORDER_VARIABLE = "PERFSUITE_WORKER"
+ORDER_VARIABLE = "PERFSUITE_WORKER"  # the plugin knows it, too: perfsuite.plugin.state
 
 
 WorkerCommand = Callable[[Path], Sequence[str]]
@@ -75,6 +75,7 @@ class Fresh:
 
     command: WorkerCommand
     order: Callable[[int, str], WorkerOrder]  # (seed, path of the answer)
+    cwd: Path | None = None
     timeout_s: float = 300
 
     def block(self, seed: int) -> Block:
@@ -84,7 +85,10 @@ class Fresh:
             order = self.order(seed, str(answer))
             status = self._run(order, log, self.command(Path(folder)))
             if not answer.is_file():
-                raise EngineError(f"a fresh process for {order.case} {status}; its output ends:\n{_tail(log)}")
+                raise EngineError(
+                    f"a fresh process for {order.case} {status}; its output ends:\n{_tail(log)}",
+                    "run the test by itself; what it does must not depend on the tests before it",
+                )
             return msgspec.json.decode(answer.read_bytes(), type=Block)
 
     def _run(self, order: WorkerOrder, log: Path, command: Sequence[str]) -> str:
@@ -97,7 +101,7 @@ class Fresh:
             try:
                 done = subprocess.run(
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                    env=environment, timeout=self.timeout_s, check=False,
+                    cwd=self.cwd, env=environment, timeout=self.timeout_s, check=False,
                 )  # fmt: skip
             except subprocess.TimeoutExpired:
                 return f"did not finish in {self.timeout_s:g} s"

@@ -27,6 +27,10 @@ class Measurable(Protocol):
     def memo_key(self) -> tuple[object, ...]:
         """Equal for cases whose original is one and the same."""
 
+    @property
+    def has_original(self) -> bool:
+        """Whether there is something to relate the candidate to."""
+
     def subject(self, arm: str) -> Subject: ...
 
     def scores(self, arm: str) -> Scores | None: ...
@@ -49,6 +53,8 @@ class Measurable(Protocol):
 
 class ModelCase:
     """Model x technique x device x batch size. Everything is built when it is first asked for."""
+
+    has_original = True
 
     def __init__(self, spec: ModelSpec, technique: Technique, device: str, batch_size: int, seed: int) -> None:
         self.spec = spec
@@ -177,7 +183,9 @@ class ModelCase:
 
 
 class CallableCase:
-    """Any callable without arguments. It imports torch only if somebody else has, or an exact metric is gated."""
+    """Any callable without arguments. Only an exact metric makes it import torch, so times do not depend on it."""
+
+    has_original = False
 
     def __init__(self, case: Case, call: Callable[[], object]) -> None:
         self.case = case
@@ -222,12 +230,12 @@ class CallableCase:
         return context(torch.device("cpu"))
 
     def has_facts(self, metrics: list[Metric]) -> bool:
-        return _torch_is_imported() or any(metric.measure is not None for metric in metrics)
+        return any(metric.measure is not None for metric in metrics)
 
     def default_yardstick(self) -> str:
-        from perfsuite.measure.yardstick import INTERPRETER, TRANSFORMER
+        from perfsuite.measure.yardstick import INTERPRETER
 
-        return TRANSFORMER if _torch_is_imported() else INTERPRETER
+        return INTERPRETER
 
     def accelerator(self) -> str:
         return ""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from perfsuite.baseline.machine import Machine, this_machine
 from perfsuite.baseline.store import Store
+from perfsuite.errors import UsageError
 from perfsuite.gate.judge import judge, judge_all
 from perfsuite.gate.limits import parse_limits
 from perfsuite.gate.reference import Reference
@@ -48,6 +49,7 @@ class Settings:
     root: Path
     storage: Path
     threads: int
+    invoked_from: Path | None = None  # where workers start; None: the current folder
     update: bool = False
     seed: int = 0
     budget_s: float = 60
@@ -98,6 +100,12 @@ class Session:
         WorkerDone in a worker that has answered.
         """
         parsed = parse_limits(limits, self.registries.metrics)
+        related = [limit.metric.name for limit in parsed if limit.metric.against is Against.ORIGINAL]
+        if related and not subject.has_original:
+            raise UsageError(
+                f"{', '.join(related)} relates a technique's model to its original; a callable has none",
+                "gate a model with perf_case, or the callable's latency",
+            )
         if self.worker is not None:
             return self._serve(self.worker, subject)
         reference = self._reference(subject, rerun)
@@ -125,7 +133,7 @@ class Session:
         return this_machine(self.settings.threads, subject.accelerator())
 
     def _exact_evidence(self, subject: Measurable, limits: Sequence[Limit]) -> Evidence:
-        """Everything without noise. The original is measured only where a limit relates to it."""
+        """Everything without noise. The original's facts are measured only where a limit relates to them."""
         metrics = [limit.metric for limit in limits]
         facts: dict[str, Facts] = {}
         if subject.has_facts(metrics):
@@ -155,12 +163,12 @@ class Session:
     ) -> Evidence:
         """Blocks for the sampled limits that can be judged (or recorded) here."""
         sampled = [limit for limit in limits if limit.metric.kind is Kind.SAMPLED]
+        why, remedy = self.settings.no_timing
+        if sampled and why:
+            return replace(evidence, not_timed=why, not_timed_remedy=remedy)
         timed = [limit for limit in sampled if self.settings.update or can_be_judged(limit, reference)]
         if not timed:
             return evidence
-        why, remedy = self.settings.no_timing
-        if why:
-            return replace(evidence, not_timed=why, not_timed_remedy=remedy)
         run = _TimedRun(self, subject, timed, reference, rerun.worker_command)
         recording = self.settings.update and not all(limit.is_bound for limit in timed)
         return run.record(evidence) if recording else run.judge(evidence)
@@ -171,6 +179,8 @@ class Session:
         """Store the evidence; limits against the baseline become RECORDED, bounds stay judged."""
         case = evidence.case
         times = any(limit.metric.kind is Kind.SAMPLED and not limit.is_bound for limit in limits) and evidence.blocks
+        if not evidence.blocks and not evidence.facts:
+            return tuple(verdicts)  # nothing was measured that a baseline holds
         entry = entry_of(evidence, revision(self.settings.root), reference.here.id if times else "")
         self.store.accept(case.group, case.key, entry, reference.here if times else None)
         stored = replace(reference, entry=self.store.entry(case.group, case.key))
@@ -203,9 +213,8 @@ class _TimedRun:
         for number in range(1, settings.max_blocks + 1):
             self._tell("confirming in fresh processes", number, settings.max_blocks)
             confirmed = confirmed.with_blocks((*confirmed.blocks, source.block(seed + number)))
-            if number >= _FIRST_LOOK and self._is_settled(confirmed, screening=False):
-                break
-            if time.monotonic() - start > settings.budget_s:
+            spent = time.monotonic() - start > settings.budget_s
+            if number >= _FIRST_LOOK and (spent or self._is_settled(confirmed, screening=False)):
                 break
         return confirmed
 
@@ -245,6 +254,7 @@ class _TimedRun:
         return Fresh(
             self.command,
             lambda seed, answer: WorkerOrder(self.subject.case.key, names, yardstick, seed, threads, answer),
+            self.session.settings.invoked_from,
         )
 
     def _tell(self, what: str, done: int, total: int) -> None:

@@ -2,8 +2,7 @@
 
 Absolute times on a shared machine drift by the minute; the ratio of two arms sampled alternately
 does not. The statistic is the median of the log ratios of *adjacent* chunks: drift cancels between
-neighbours, and one burst moves one ratio, not the median. (The ratio of minima, the popular
-choice, is the worst: see docs/judging.md.)
+neighbours, and one burst moves one ratio, not the median.
 """
 
 from __future__ import annotations

@@ -46,6 +46,14 @@ def p_more_won(found: Flips) -> float:
     return _binomial_tail(len(found.won), len(found.lost) + len(found.won))
 
 
+def losses_needed(won: int) -> int:
+    """The fewest losses that, against so many wins, are more than chance explains."""
+    lost = won + 1
+    while _binomial_tail(lost, lost + won) >= ALPHA:
+        lost += 1
+    return lost
+
+
 def _binomial_tail(successes: int, trials: int) -> float:
     """P(X >= successes) for X ~ Binomial(trials, 1/2)."""
     from scipy.special import bdtrc

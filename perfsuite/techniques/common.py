@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from perfsuite.errors import NonFiniteError
 
 
 def check_finite(model: nn.Module) -> None:
-    """Raises NonFiniteError, naming the first parameter or buffer that holds NaN or infinity."""
-    for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
-        for name, tensor in tensors:
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                bad = int((~torch.isfinite(tensor)).sum())
-                raise NonFiniteError(
-                    f"{kind} {name!r} has {bad} NaN or infinite values out of {tensor.numel()}",
-                    "load or train the weights again; a technique cannot repair them",
-                )
+    """Raises NonFiniteError, naming the first parameter that holds NaN or infinity, or buffer that holds NaN.
+
+    A buffer may be infinite on purpose: many causal masks are.
+    """
+    parameters = (("parameter", name, ~p.isfinite()) for name, p in model.named_parameters() if p.is_floating_point())
+    buffers = (("buffer", name, b.isnan()) for name, b in model.named_buffers() if b.is_floating_point())
+    for kind, name, bad in itertools.chain(parameters, buffers):
+        if bool(bad.any()):
+            raise NonFiniteError(
+                f"{kind} {name!r} has {int(bad.sum())} NaN or infinite values out of {bad.numel()}",
+                "load or train the weights again; a technique cannot repair them",
+            )
 
 
 def copy_finite(model: nn.Module) -> nn.Module:

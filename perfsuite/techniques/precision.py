@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,10 +25,10 @@ def cast(model: nn.Module, name: str) -> nn.Module:
     if outer is None:
         raise TechniqueError(f"{name}: the model has no floating-point parameter to cast", "choose another technique")
     largest = torch.finfo(dtype).max
-    for parameter_name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and parameter.numel() and float(parameter.detach().abs().max()) > largest:
+    for tensor_name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_floating_point() and bool((tensor.isfinite() & (tensor.abs() > largest)).any()):
             raise TechniqueError(
-                f"{name}: parameter {parameter_name!r} holds values beyond {largest:g} and would become infinite",
+                f"{name}: {tensor_name!r} holds values beyond {largest:g}, which would become infinite",
                 "use bf16, which has the range of fp32",
             )
     model.to(dtype)

@@ -1,4 +1,4 @@
-"""What must hold for every technique and every model (invariants.md's first paragraph), as laws.
+"""What must hold for every technique and every model whatever it does, as laws.
 
 A law is a function of a technique and a drawn sample that raises AssertionError when it is broken.
 """

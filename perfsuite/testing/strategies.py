@@ -16,7 +16,7 @@ from perfsuite.protocols import Inputs
 
 @dataclass(frozen=True)
 class Sample:
-    """A drawn model with inputs for it. ``build`` makes the same untrained structure again."""
+    """A drawn model with inputs for it."""
 
     model: nn.Module
     inputs: Inputs

@@ -131,6 +131,19 @@ def test_a_write_that_fails_midway_loses_nothing(tmp_path, monkeypatch, step):
     assert not list(tmp_path.glob("*.tmp")) + list(tmp_path.glob(".*.tmp"))
 
 
+@pytest.mark.parametrize(
+    ("metrics", "key"), [({"x": float("nan")}, "a"), ({"x": float("inf")}, "a"), ({"x": {1}}, "a"), ({}, "k" * 501)]
+)
+def test_what_could_not_be_read_again_is_not_written(tmp_path, metrics, key):
+    store = Store(tmp_path)
+    store.accept("m", "a", ENTRY, HERE)
+    before = store.path_of("m").read_bytes()
+    with pytest.raises(BaselineError, match="cannot be stored"):
+        store.accept("m", key, Entry(StoredExact("c", "t", "k", metrics)))
+    assert store.path_of("m").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json"]
+
+
 def _accept_many(folder, prefix):
     for number in range(20):
         Store(Path(folder)).accept("m", f"{prefix}-{number}", ENTRY, HERE)

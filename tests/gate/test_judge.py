@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -243,6 +244,19 @@ def test_accuracy_down_by_three_points_is_red():
     assert (
         judge(limit("accuracy", "1pp"), evidence(scores=scores(before)), stored(scores=after)).status is Status.IMPROVED
     )
+
+
+def test_inconclusive_says_what_would_have_been_seen():
+    unclear = evidence(blocks=blocks(1, ratio=1.1))
+    down = judge(limit("throughput", "10%"), unclear, stored())
+    assert down.status is Status.INCONCLUSIVE
+    assert "an effect of -" in down.sentence
+    bound = judge(limit("speedup", ">=1.5"), evidence(blocks=blocks(3, speedup=1.5)), Reference(None, HERE))
+    said = re.search(r"; ([\d.]+)x would have been seen to miss it$", bound.sentence)
+    assert 1.3 < float(said[1]) < 1.5
+    before, after = (True,) * 50, (False,) * 3 + (True,) * 47
+    few = judge(limit("accuracy", "1pp"), evidence(scores=scores(after)), stored(scores=before))
+    assert few.sentence.endswith("(p = 0.12); 5 losses would have been seen")
 
 
 def test_few_flips_beyond_the_tolerance_are_inconclusive():

@@ -114,7 +114,7 @@ def test_a_local_folder_is_a_model_name(tiny_bert, tmp_path):
 
 
 def test_a_model_that_is_not_to_be_had_says_so():
-    with pytest.raises(UnavailableError, match="'nobody/nothing' is not in the local cache") as error:
+    with pytest.raises(UnavailableError, match="'nobody/nothing' is not to be had in the local cache") as error:
         pretrained("nobody/nothing")
     assert "config.json" in error.value.remedy
     assert not hub_is_reachable()
@@ -186,3 +186,16 @@ def test_a_folder_that_holds_something_else_is_not_overwritten(tmp_path, tiny_be
     with pytest.raises(StorageError, match="holds no saved model"):
         save(tiny_bert, tmp_path)
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_file_is_no_folder_and_a_subclass_is_not_the_encoder(tmp_path, tiny_bert):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match="not an empty folder"):
+        save(tiny_bert, tmp_path / "file")
+
+    class Changed(digits.TransformerEncoder):
+        pass
+
+    folder = save(Changed.from_config(digits.CONFIG), tmp_path / "changed")
+    with pytest.raises(StorageError, match="class 'Changed' cannot be built"):
+        load(folder)

@@ -123,7 +123,13 @@ MISTAKES = [
     ("models=['net']", "latencu='5%'", "*unknown metric 'latencu'*", "*did you mean 'latency'*"),
     ("models=['net']", "latency='5 parsecs'", "*unknown unit 'parsecs'*", "*valid units: *"),
     ("models=['net'], size='5 s'", "", "*does not fit a metric in bytes*", "*write it as*"),
-    ("models=['net'], batch_sizes=[0]", "size='0%'", "*batch_sizes=*is not a list of int*", "*write batch_sizes*"),
+    (
+        "models=['net'], batch_sizes=[0]",
+        "size='0%'",
+        "*batch_sizes=*is not a list of positive int*",
+        "*write batch_sizes*",
+    ),
+    ("models=['net'], batch_sizes=[-1]", "size='0%'", "*is not a list of positive int*", "*write batch_sizes*"),
     ("models=3", "size='0%'", "*is not a list of str*", "*"),
     ("['net']", "size='0%'", "*keywords only*", "*"),
     ("", "size='0%'", "*no marker names its models*", "*add @pytest.mark.perf*"),
@@ -238,3 +244,66 @@ def test_benchmark_and_randomly_beside_it(project):
     assert result.ret == 0
     result = project.runpytest_subprocess("-o", "addopts=--strict-markers", "-n", "2")
     result.assert_outcomes(passed=3)
+
+
+def test_a_marker_that_nobody_judges_is_never_green(project):
+    project.makepyfile(
+        test_a="""
+        import pytest
+        @pytest.mark.perf(models=["net"], size="<=1 MB")
+        def test_forgets_to_gate(perf_case):
+            pass
+        """,
+        test_b="""
+        import pytest
+        @pytest.mark.perf(models=["net"])
+        def test_forgets_the_fixture():
+            pass
+        """,
+    )
+    result = project.runpytest_inprocess("test_a.py")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*its marker has limits, but the test judged nothing", "*remedy: call perf_case.gate()"]
+    )
+    result = project.runpytest_inprocess("test_b.py")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*uses neither perf_case nor perf*"])
+
+
+def test_a_callable_has_no_original_to_be_faster_than(project):
+    project.makepyfile("def test_f(perf):\n    perf(lambda: 1, speedup='>=0.5')\n")
+    result = project.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*speedup relates a technique's model to its original; a callable has none"])
+
+
+def test_records_are_counted_once_beside_subtests(project):
+    project.makepyfile(
+        """
+        import pytest
+        @pytest.mark.perf(models=["net"])
+        def test_a(perf_case, subtests):
+            perf_case.gate(size="<=1 MB")
+            with subtests.test("part"):
+                pass
+        """
+    )
+    project.runpytest_inprocess().stdout.fnmatch_lines(["1 PASS (limits over 1 cases)"])
+
+
+def test_the_worker_runs_where_pytest_was_started_with_the_same_options(gate, project):
+    """Options whose values equal a test path, a changed folder, a given basetemp: none may reach the worker broken."""
+    run = gate("speedup='>=0.001'", "models=['net'], techniques=['fp16']")
+    path = project.path / "test_gate.py"
+    text = path.read_text().replace("def test_gate(perf_case):", "def test_gate(perf_case, tmp_path, monkeypatch):\n"
+        "    monkeypatch.chdir(tmp_path)\n    (tmp_path / 'mine').touch()")  # fmt: skip
+    path.write_text(text.replace("speedup='>=0.001'", "speedup='>=1e6'") + "    assert (tmp_path / 'mine').exists()\n")
+    result = run("-k", "test_gate", "--basetemp=given", "test_gate.py")
+    result.stdout.fnmatch_lines(["*speedup is * beside the original in the same processes, which misses >= 1e+06x"])
+    assert (project.path / "given").is_dir()
+
+
+def test_the_remedy_repeats_the_options_of_the_run(gate):
+    result = gate("size='0%'")("--perf-storage=kept", "--perf-techniques=bf16")
+    result.stdout.fnmatch_lines(["*record it: pytest --perf-update --perf-techniques=bf16 --perf-storage=kept *bf16*"])

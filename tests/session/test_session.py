@@ -88,10 +88,10 @@ def test_the_baselines_yardstick_is_used():
     from perfsuite.gate.reference import Reference
 
     machine = this_machine(2)
-    stored = Entry(time={machine.id: StoredTime("c", "interpreter-1", (0.0,), 1.0, 1.0, 1.0)})
+    stored = Entry(time={machine.id: StoredTime("c", "an-older-one", (0.0,), 1.0, 1.0, 1.0)})
     session = Session(Settings(root=Path(), storage=Path("nowhere"), threads=2))
     timed = session_module._TimedRun(session, CallableCase(CASE, lambda: None), (), Reference(stored, machine), list)
-    assert timed._yardstick() == "interpreter-1"
+    assert timed._yardstick() == "an-older-one"
 
 
 def order(answer, case=CASE.key):
@@ -127,7 +127,7 @@ def test_a_worker_answers_and_ends_and_ignores_other_gates(tmp_path):
 )
 def test_a_worker_that_dies_or_hangs_is_said_with_its_last_words(code, message):
     command, timeout_s = [sys.executable, "-c", code], 0.5 if "sleep" in code else 60
-    source = Fresh(lambda folder: command, lambda seed, answer: order(answer), timeout_s)
+    source = Fresh(lambda folder: command, lambda seed, answer: order(answer), timeout_s=timeout_s)
     with pytest.raises(EngineError, match=message):
         source.block(1)
 

@@ -29,7 +29,7 @@ def test_relative_error_of_weights(name, bits, smallest):
 def test_weights_beyond_fp16_are_reported_not_made_infinite():
     model = nn.Linear(2, 2)
     nn.init.constant_(model.weight, 70000.0)
-    with pytest.raises(TechniqueError, match="parameter 'weight' holds values beyond 65504"):
+    with pytest.raises(TechniqueError, match="'weight' holds values beyond 65504"):
         Precision("fp16").apply(model)
     assert bool(Precision("bf16").apply(model).weight.isfinite().all())
 
@@ -59,3 +59,12 @@ def test_nested_outputs_are_cast_back():
     assert nested["a"][1][0].dtype is torch.float32
     assert nested["a"][1][1] == 3
     assert nested["c"].dtype is torch.int64
+
+
+def test_infinite_masks_are_kept_and_masks_that_would_overflow_are_reported():
+    model = nn.Linear(2, 2)
+    model.register_buffer("mask", torch.tensor([0.0, -float("inf")]))
+    assert Precision("fp16").apply(model).mask.tolist() == [0.0, -float("inf")]
+    model.register_buffer("large", torch.tensor([-1e9]))
+    with pytest.raises(TechniqueError, match="'large' holds values beyond 65504"):
+        Precision("fp16").apply(model)
