@@ -1,7 +1,7 @@
 """The reference encoder: nothing about it may get worse unnoticed.
 
-Times are gated where a call is long enough to be told from the noise of a shared machine: the
-spread between processes is 4 to 6% at a batch of 8, and 10 to 16% at a batch of 1.
+Times are gated where a call is long enough to be told from the noise of a shared machine
+(docs/judging.md has the spread at batches of 1 and 8).
 """
 
 import pytest
