@@ -21,10 +21,8 @@ def main(folder):
         for case, entry in store.read(path).cases.items():
             for machine, time in entry.time.items():
                 if len(time.log_ratios) > 1:
-                    spread = statistics.stdev(time.log_ratios)
-                    print(
-                        f"{case:45} p50 {time.p50_ms:9.3f} ms  spread {spread:6.1%} over {len(time.log_ratios)} ({machine})"
-                    )
+                    spread, number = statistics.stdev(time.log_ratios), len(time.log_ratios)
+                    print(f"{case:45} p50 {time.p50_ms:9.3f} ms  spread {spread:6.1%} over {number} ({machine})")
 
 
 if __name__ == "__main__":
