@@ -53,6 +53,11 @@ class Direction(Enum):
     LOWER = "lower"
     HIGHER = "higher"
 
+    @property
+    def sign(self) -> int:
+        """What turns a difference (new - old) into one that is positive when it is worse."""
+        return 1 if self is Direction.LOWER else -1
+
 
 class Kind(Enum):
     """How a metric is judged."""

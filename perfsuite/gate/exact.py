@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from perfsuite.gate.explain import added_and_removed, what_changed
 from perfsuite.gate.reference import Reference
-from perfsuite.gate.verdicts import bound_verdict, no_baseline, tolerated, verdict
-from perfsuite.spec import Against, Direction, Evidence, Limit, Metric, Status, Verdict
+from perfsuite.gate.verdicts import accept, bound_verdict, no_baseline, tolerated, verdict
+from perfsuite.spec import Against, Evidence, Limit, Metric, Status, Verdict
 from perfsuite.units import format_change, format_difference, format_value
 
 
@@ -49,7 +49,7 @@ def _against_stored(
         worse, better = float(sum(added.values())), float(sum(removed.values()))
         what = f"operators has {worse:g} calls added and {better:g} gone, of {expected:g} accepted"
     else:
-        worse = measured - expected if limit.metric.better is Direction.LOWER else expected - measured
+        worse = limit.metric.better.sign * (measured - expected)
         better = -worse
         what = _what(limit.metric, measured, expected)
     allowed = tolerated(limit, expected)
@@ -59,7 +59,7 @@ def _against_stored(
         limit, evidence, status, f"{what}: {_judged(limit, status, allowed)}",
         measured=measured, expected=expected, change=measured / expected if expected else None,
         details=() if plain else what_changed(stored, evidence.candidate, evidence.context),
-        remedy="" if plain else f"if this is intended, accept it: {reference.update}",
+        remedy="" if plain else accept(reference),
     )  # fmt: skip
 
 

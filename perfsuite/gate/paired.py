@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perfsuite.gate.reference import Reference
-from perfsuite.gate.verdicts import bound_verdict, no_baseline, tolerated, verdict
+from perfsuite.gate.verdicts import accept, bound_verdict, no_baseline, tolerated, verdict
 from perfsuite.spec import Against, Evidence, Limit, Scores, Status, Verdict
 from perfsuite.stats.paired import ALPHA, Flips, flips, losses_needed, p_more_lost, p_more_won
 from perfsuite.units import format_difference
@@ -80,7 +80,7 @@ def _sentence(limit: Limit, found: Flips, status: Status) -> str:
 def _remedy(status: Status, reference: Reference) -> str:
     if status is Status.INCONCLUSIVE:
         return "use a task with more examples, or tolerate more"
-    return "" if status is Status.PASS else f"if this is intended, accept it: {reference.update}"
+    return "" if status is Status.PASS else accept(reference)
 
 
 def _list_of(found: Flips) -> tuple[str, ...]:

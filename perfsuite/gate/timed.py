@@ -11,7 +11,7 @@ import statistics
 
 from perfsuite.gate.explain import what_changed
 from perfsuite.gate.reference import Reference
-from perfsuite.gate.verdicts import no_baseline, verdict
+from perfsuite.gate.verdicts import accept, no_baseline, verdict
 from perfsuite.spec import (
     CANDIDATE,
     ORIGINAL,
@@ -91,7 +91,7 @@ def _judge_raw(limit: Limit, evidence: Evidence) -> Verdict:
 def _bound_verdict(limit: Limit, evidence: Evidence, decision: Decision, measured: float, where: str) -> Verdict:
     """``measured`` in the metric's unit; the decision is about log effects, positive = worse."""
     unit, outcome = limit.metric.unit, decision.outcome
-    sign = -1 if limit.metric.better is Direction.HIGHER else 1
+    sign = limit.metric.better.sign
     middle = (decision.low + decision.high) / 2
     low, high = sorted(measured * math.exp(sign * (end - middle)) for end in (decision.low, decision.high))
     seen = format_value(measured * math.exp(sign * (decision.detectable - middle)), unit)
@@ -132,7 +132,7 @@ def _stored_verdict(
     limit: Limit, evidence: Evidence, reference: Reference, effect: Estimate, decision: Decision, expected_s: float
 ) -> Verdict:
     status = _STATUS[decision.outcome]
-    sign = -1 if limit.metric.better is Direction.HIGHER else 1
+    sign = limit.metric.better.sign
     ratio, *ends = (math.exp(sign * x) for x in (effect.center, decision.low, decision.high))
     low, high = sorted(ends)
     expected = expected_s if limit.metric.unit is Unit.SECONDS else evidence.case.batch_size / expected_s
@@ -158,7 +158,7 @@ def _stored_verdict(
 def _remedy(status: Status, reference: Reference) -> str:
     if status is Status.INCONCLUSIVE:
         return "measure longer (--perf-budget), tolerate more, or run on a quieter machine"
-    return "" if status is Status.PASS else f"if this is intended, accept it: {reference.update}"
+    return "" if status is Status.PASS else accept(reference)
 
 
 def _foreign(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:

@@ -23,6 +23,11 @@ def no_baseline(limit: Limit, evidence: Evidence, reference: Reference, **number
     )  # fmt: skip
 
 
+def accept(reference: Reference) -> str:
+    """The remedy for a change that was meant."""
+    return f"if this is intended, accept it: {reference.update}"
+
+
 def bound_verdict(limit: Limit, evidence: Evidence, measured: float, note: str = "", **numbers: Any) -> Verdict:
     """An exact value against ">=" or "<="."""
     holds = measured >= limit.value if limit.kind is LimitKind.AT_LEAST else measured <= limit.value

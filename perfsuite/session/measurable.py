@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
 
-from perfsuite.protocols import Inputs, ModelSpec, Technique
-from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Case, Context, Metric, Scores
+from perfsuite.protocols import Built, Inputs, ModelSpec, Technique
+from perfsuite.spec import CANDIDATE, YARDSTICK, Case, Context, Metric, Scores
 
 if TYPE_CHECKING:
     import torch
@@ -66,12 +67,12 @@ class ModelCase:
     @cached_property
     def case(self) -> Case:
         """The key says so where the weights are not what the model's name promises."""
-        name = self.spec.name + self._built[1]
+        name = self.spec.name + self._built.suffix
         return Case.of_model(name, self.technique.name, self.device_name, self.batch_size)
 
     @property
     def weights(self) -> str:
-        return self._built[2]
+        return self._built.weights
 
     @property
     def memo_key(self) -> tuple[object, ...]:
@@ -86,12 +87,12 @@ class ModelCase:
     @property
     def original(self) -> nn.Module:
         """The model before the technique, on the device, in eval mode."""
-        return self._built[0]
+        return self._built.module
 
     @cached_property
-    def _built(self) -> tuple[nn.Module, str, str]:
+    def _built(self) -> Built:
         built = self.spec.build(self.seed)
-        return built.module.eval().to(self.device), built.suffix, built.weights
+        return replace(built, module=built.module.eval().to(self.device))
 
     @cached_property
     def model(self) -> nn.Module:
@@ -151,12 +152,8 @@ class ModelCase:
         from perfsuite.measure.yardstick import yardstick as reference_workload
         from perfsuite.models.devices import synchronize
 
-        calls = {
-            CANDIDATE: lambda: self._candidate.call,
-            ORIGINAL: lambda: self._original.call,
-            YARDSTICK: lambda: reference_workload(yardstick, self.device_name),
-        }
-        call = calls[name]()
+        is_yardstick = name == YARDSTICK
+        call = reference_workload(yardstick, self.device_name) if is_yardstick else self.subject(name).call
         return call if self.device.type == "cpu" else partial(_call_and_wait, call, partial(synchronize, self.device))
 
     def context(self) -> Context:
@@ -221,7 +218,7 @@ class CallableCase:
         return reference_workload(yardstick) if name == YARDSTICK else self.call
 
     def context(self) -> Context:
-        if not _torch_is_imported():
+        if "torch" not in sys.modules:
             return Context("not imported", "")
         import torch
 
@@ -239,10 +236,6 @@ class CallableCase:
 
     def accelerator(self) -> str:
         return ""
-
-
-def _torch_is_imported() -> bool:
-    return "torch" in sys.modules
 
 
 def _call_and_wait(call: Callable[[], object], wait: Callable[[], None]) -> None:
