@@ -11,14 +11,30 @@ if TYPE_CHECKING:
     from perfsuite.models.devices import get_device as get_device
     from perfsuite.models.encoder import TransformerEncoder as TransformerEncoder
     from perfsuite.models.encoder import create_test_transformer as create_test_transformer
+    from perfsuite.optimize.converter import MixedPrecisionConverter as MixedPrecisionConverter
+    from perfsuite.optimize.converter import SlowerHereWarning as SlowerHereWarning
+    from perfsuite.optimize.converter import convert_to_mixed_precision as convert_to_mixed_precision
+    from perfsuite.optimize.pruner import ModelPruner as ModelPruner
+    from perfsuite.optimize.pruner import PruningConfig as PruningConfig
+    from perfsuite.optimize.pruner import prune_model as prune_model
+    from perfsuite.optimize.quantizer import DynamicQuantizer as DynamicQuantizer
+    from perfsuite.optimize.quantizer import QuantizationConfig as QuantizationConfig
+    from perfsuite.optimize.quantizer import StaticQuantizer as StaticQuantizer
+    from perfsuite.optimize.quantizer import quantize_model as quantize_model
     from perfsuite.protocols import Built as Built
     from perfsuite.protocols import Inputs as Inputs
     from perfsuite.protocols import ModelSpec as ModelSpec
     from perfsuite.spec import Metric as Metric
+    from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper as MixedPrecisionWrapper
+    from perfsuite.techniques.recorded import provenance as provenance
     from perfsuite.techniques.values import Int8Dynamic as Int8Dynamic
+    from perfsuite.techniques.values import Int8Static as Int8Static
     from perfsuite.techniques.values import Magnitude as Magnitude
+    from perfsuite.techniques.values import Pattern as Pattern
     from perfsuite.techniques.values import Pipeline as Pipeline
     from perfsuite.techniques.values import Precision as Precision
+    from perfsuite.techniques.values import Structured as Structured
+    from perfsuite.techniques.values import WeightOnly as WeightOnly
     from perfsuite.techniques.values import parse_technique as parse_technique
 
     load_model, save_model = storage.load, storage.save
@@ -34,6 +50,22 @@ _HOME = {
     "Int8Dynamic": "perfsuite.techniques.values:Int8Dynamic",
     "Precision": "perfsuite.techniques.values:Precision",
     "Pipeline": "perfsuite.techniques.values:Pipeline",
+    "Structured": "perfsuite.techniques.values:Structured",
+    "Pattern": "perfsuite.techniques.values:Pattern",
+    "Int8Static": "perfsuite.techniques.values:Int8Static",
+    "WeightOnly": "perfsuite.techniques.values:WeightOnly",
+    "PruningConfig": "perfsuite.optimize.pruner:PruningConfig",
+    "ModelPruner": "perfsuite.optimize.pruner:ModelPruner",
+    "prune_model": "perfsuite.optimize.pruner:prune_model",
+    "QuantizationConfig": "perfsuite.optimize.quantizer:QuantizationConfig",
+    "DynamicQuantizer": "perfsuite.optimize.quantizer:DynamicQuantizer",
+    "StaticQuantizer": "perfsuite.optimize.quantizer:StaticQuantizer",
+    "quantize_model": "perfsuite.optimize.quantizer:quantize_model",
+    "MixedPrecisionConverter": "perfsuite.optimize.converter:MixedPrecisionConverter",
+    "convert_to_mixed_precision": "perfsuite.optimize.converter:convert_to_mixed_precision",
+    "SlowerHereWarning": "perfsuite.optimize.converter:SlowerHereWarning",
+    "MixedPrecisionWrapper": "perfsuite.techniques.precision.autocast:MixedPrecisionWrapper",
+    "provenance": "perfsuite.techniques.recorded:provenance",
     "parse_technique": "perfsuite.techniques.values:parse_technique",
     "save_model": "perfsuite.storage:save",
     "load_model": "perfsuite.storage:load",

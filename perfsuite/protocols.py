@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from perfsuite.spec import Scores, Verdict
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The arguments of one forward call."""
+    """The arguments of one forward call, and the labels that came with them if there were any."""
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    labels: Any = None
 
     @staticmethod
     def of(value: Inputs | torch.Tensor | tuple[Any, ...] | Mapping[str, Any]) -> Inputs:
@@ -28,6 +29,20 @@ class Inputs:
         if isinstance(value, Mapping):
             return Inputs(kwargs=dict(value))
         return Inputs(args=value if isinstance(value, tuple) else (value,))
+
+    @staticmethod
+    def of_batch(value: Any) -> Inputs:
+        """One item of a data loader: as ``of``, with the labels apart.
+
+        A list, which is what a DataLoader makes of (input, label) pairs, is an input and its labels; of
+        a dict, ``labels`` are the labels.
+        """
+        if isinstance(value, list):
+            return replace(Inputs.of(value[0]), labels=value[1] if len(value) > 1 else None)
+        if isinstance(value, Mapping):
+            rest = {key: item for key, item in value.items() if key != "labels"}
+            return Inputs(kwargs=rest, labels=value.get("labels"))
+        return Inputs.of(value)
 
 
 class Task(Protocol):
@@ -70,7 +85,8 @@ class Technique(Protocol):
     ``name`` is its identity, as users write it. ``apply`` returns a new model and never changes the
     one it was given; ``data`` are calibration inputs, for techniques that want them. ``skeleton``
     changes a freshly built model into the *structure* that ``apply`` gives (shapes, dtypes, names;
-    values do not matter), so that saved weights can be loaded into it.
+    values do not matter), so that saved weights can be loaded into it. A technique whose structure
+    depends on weights or data also takes what it recorded: ``skeleton(model, structure)``.
     """
 
     @property

@@ -1,8 +1,9 @@
 """Models saved to a folder and loaded again, without pickle.
 
 A folder holds ``model.safetensors`` (tied tensors once) and ``perfsuite.json``: how the module is
-built, and which techniques were applied. Loading builds the module, gives it the techniques'
-structure, and reads the weights into it; no code and no pickle comes from the files.
+built, and its provenance: which techniques were applied, with which config, on which data. Loading
+builds the module, gives it the techniques' structure, and reads the weights into it; no code and no
+pickle comes from the files. A folder that Hugging Face's ``save_pretrained`` wrote is loaded, too.
 """
 
 from __future__ import annotations
@@ -24,11 +25,16 @@ from torch import nn
 from perfsuite.errors import StorageError
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.protocols import Technique
-from perfsuite.techniques.values import parse_technique
+from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
+from perfsuite.techniques.recorded import Step, provenance
+from perfsuite.techniques.values import Pipeline, rebuild
 
 WEIGHTS = "model.safetensors"
 RECIPE = "perfsuite.json"
-VERSION = 1
+HUGGING_FACE_CONFIG = "config.json"
+VERSION = 2
+# 2: steps with config, structure and data in the place of a technique's name
+# 1: the first
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +43,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     architecture: str
     config: dict[str, Any]
-    technique: str
+    steps: tuple[Step, ...] = ()
     class_name: str = ""
 
 
@@ -58,15 +64,16 @@ class Stored:
         return 1 - self.nonzeros / self.elements if self.elements else 0.0
 
 
-def save(model: nn.Module, folder: str | os.PathLike[str], technique: Technique | str = "fp32") -> Path:
+def save(model: nn.Module, folder: str | os.PathLike[str], technique: Technique | str | None = None) -> Path:
     """Save a model and how it was made. The folder is replaced whole, or left as it was.
 
+    Our techniques record themselves in the model; one that does not is given as ``technique``.
     Raises StorageError if the folder cannot be written or holds something else.
     """
     target = Path(folder)
     if target.exists() and not (target / RECIPE).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise StorageError(f"{target} is not an empty folder and holds no saved model", "choose another folder")
-    recipe = _recipe_of(model, technique if isinstance(technique, str) else technique.name)
+    recipe = _recipe_of(model, steps_of(model, technique))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
@@ -96,18 +103,29 @@ def load(
     Raises StorageError for a missing, broken, foreign or future file.
     """
     source = Path(folder)
-    recipe = _read_recipe(source / RECIPE)
+    recipe = _read_recipe(source)
     module = model if model is not None else _build(recipe)
-    if technique is not None and technique.name != recipe.technique:
-        raise StorageError(
-            f"{source} was saved with technique {recipe.technique!r}, not {technique.name!r}", "give that technique"
-        )
-    module = (technique or parse_technique(recipe.technique)).skeleton(module)
+    known = {step.name: step for step in _leaves(technique)}
+    missing = known.keys() - {step.technique for step in recipe.steps} - {"fp32"}
+    if missing:
+        made = "+".join(step.technique for step in recipe.steps) or "fp32"
+        raise StorageError(f"{source} was saved with technique {made!r}, not {missing.pop()!r}", "give that technique")
+    module = rebuild(module, recipe.steps, known)
     try:
         _load_exactly(module, source / WEIGHTS)
     except (OSError, safetensors.SafetensorError, RuntimeError, ValueError) as error:
         raise StorageError(f"cannot load {source / WEIGHTS}: {error}", "save the model again") from error
     return module.eval()
+
+
+def steps_of(model: nn.Module, technique: Technique | str | None = None) -> tuple[Step, ...]:
+    """What was done to a model: its own record, and the technique where the record does not end with it."""
+    recorded = provenance(model)
+    names = (technique if isinstance(technique, str) else technique.name).split("+") if technique else []
+    names = [name.strip() for name in names if name.strip() != "fp32"]
+    if not names or [step.technique for step in recorded[-len(names) :]] == names:
+        return recorded
+    return (*recorded, *map(Step, names))
 
 
 def write_weights(model: nn.Module, path: Path) -> None:
@@ -126,26 +144,53 @@ def count_stored(model: nn.Module) -> Stored:
         return Stored(path.stat().st_size, elements, nonzeros)
 
 
-def _recipe_of(model: nn.Module, technique: str) -> Recipe:
+def _recipe_of(model: nn.Module, steps: tuple[Step, ...]) -> Recipe:
+    if isinstance(model, MixedPrecisionWrapper):  # the steps say that it is one
+        model = model.module
     if type(model) is TransformerEncoder:  # a subclass may compute something else
-        return Recipe(VERSION, "encoder", asdict(model.config), technique)
+        return Recipe(VERSION, "encoder", asdict(model.config), steps)
     if type(model).__module__.startswith("transformers.") and hasattr(model, "config"):
         config: Any = model.config
-        return Recipe(VERSION, "transformers", config.to_dict(), technique, type(model).__name__)
-    return Recipe(VERSION, "custom", {}, technique, type(model).__name__)
+        return Recipe(VERSION, "transformers", config.to_dict(), steps, type(model).__name__)
+    return Recipe(VERSION, "custom", {}, steps, type(model).__name__)
 
 
-def _read_recipe(path: Path) -> Recipe:
+def _leaves(technique: Technique | None) -> tuple[Technique, ...]:
+    if technique is None:
+        return ()
+    return (
+        tuple(leaf for step in technique.steps for leaf in _leaves(step))
+        if isinstance(technique, Pipeline)
+        else (technique,)
+    )
+
+
+def _read_recipe(folder: Path) -> Recipe:
+    path = folder / RECIPE
+    if not path.exists() and (folder / HUGGING_FACE_CONFIG).is_file():
+        return _read_hugging_face(folder / HUGGING_FACE_CONFIG)
     try:
         data = path.read_bytes()
         version = msgspec.json.decode(data, type=_Versioned).version
         if version != VERSION:
-            raise StorageError(f"{path} has version {version}, this perfsuite reads {VERSION}", "upgrade perfsuite")
+            remedy = "upgrade perfsuite" if version > VERSION else "save the model again"
+            raise StorageError(f"{path} has version {version}, this perfsuite reads {VERSION}", remedy)
         return msgspec.json.decode(data, type=Recipe)
     except FileNotFoundError as error:
         raise StorageError(f"{path} does not exist", "give the folder that a model was saved to") from error
     except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise StorageError(f"{path} is not a saved model's recipe: {error}", "save the model again") from error
+
+
+def _read_hugging_face(path: Path) -> Recipe:
+    """What ``save_pretrained`` wrote: our record is part of the config."""
+    try:
+        config = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        steps = msgspec.convert(config.get("perfsuite_steps", ()), type=tuple[Step, ...])
+        (class_name,) = msgspec.convert(config.get("architectures"), type=tuple[str])
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
+        raise StorageError(f"{path} is not a saved model's config: {error}", "save the model again") from error
+    return Recipe(VERSION, "transformers", config, steps, class_name)
 
 
 def _build(recipe: Recipe) -> nn.Module:
@@ -173,8 +218,10 @@ def _build_transformers(class_name: str, config: Mapping[str, Any]) -> nn.Module
             f"{class_name!r} is no model class of transformers {transformers.__version__}",
             "install the version that saved it",
         )
+    fields = {key: value for key, value in config.items() if key not in ("perfsuite_steps", "perfsuite_built")}
+    fields.update(config.get("perfsuite_built", {}))  # as it was before heads and units were removed
     config_class: Any = kind.config_class
-    model: nn.Module = kind(config_class.from_dict(dict(config)))
+    model: nn.Module = kind(config_class.from_dict(fields))
     return model
 
 
@@ -184,21 +231,25 @@ def _load_exactly(module: nn.Module, path: Path) -> None:
     for name, tensor in found.items():
         if name in wanted and wanted[name].dtype != tensor.dtype:
             raise ValueError(f"{name!r} is {tensor.dtype} in the file and {wanted[name].dtype} in the model")
-    missing = {name for name in wanted if name not in found and not _shares(name, found, wanted)}
+    stored = {name: _stored_name(name, found, wanted) for name in wanted}
+    missing = {name for name, where in stored.items() if where is None}
     unexpected = found.keys() - wanted.keys()
     if missing or unexpected:
         raise ValueError(f"missing {sorted(missing)[:5]}, unexpected {sorted(unexpected)[:5]}")
-    module.load_state_dict(found, strict=False)
+    module.load_state_dict({name: found[where] for name, where in stored.items() if where is not None})
 
 
-def _shares(name: str, found: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> bool:
-    """Whether a tensor that is not in the file is tied to one that is."""
+def _stored_name(name: str, found: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> str | None:
+    """The name under which the file has a tensor: its own, or that of one it is tied to."""
+    if name in found:
+        return name
     mine = wanted[name]
-    return any(
-        other != name and wanted[other].data_ptr() == mine.data_ptr() and wanted[other].shape == mine.shape
+    same = (
+        other
         for other in found
-        if other in wanted
+        if other in wanted and wanted[other].data_ptr() == mine.data_ptr() and wanted[other].shape == mine.shape
     )
+    return next(same, None)
 
 
 def _swap(new: Path, target: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,9 @@ from perfsuite.measure.trace import Trace, trace
 from perfsuite.protocols import Inputs
 from perfsuite.spec import Context, Facts, Metric
 from perfsuite.storage import Stored, count_stored
-from perfsuite.techniques.int8 import Int8Linear, kernel_name
+from perfsuite.techniques.common import main_output
+from perfsuite.techniques.quantization.kernels import kernel_name
+from perfsuite.techniques.quantization.layers import Int8Linear
 
 
 class Subject:
@@ -71,24 +72,6 @@ def context(device: torch.device, model: nn.Module | None = None) -> Context:
     may_run_int8 = model is None or any(isinstance(module, Int8Linear) for module in model.modules())
     kernels = f"int8:{kernel_name(device)}" if may_run_int8 else "torch's own"
     return Context(torch.__version__.partition("+")[0], kernels)
-
-
-def main_output(output: Any) -> Tensor:
-    """The tensor that a model is about: itself, ``logits``, ``last_hidden_state``, or the first one found."""
-    if isinstance(output, Tensor):
-        return output
-    items = (
-        dict(output)
-        if isinstance(output, dict)
-        else dict(enumerate(output if isinstance(output, list | tuple) else ()))
-    )
-    tensors = {key: value for key, value in items.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise UsageError(
-            f"the output, a {type(output).__name__}, holds no tensor", "return a tensor, or a dict of them"
-        )
-    preferred = (tensors[key] for key in ("logits", "last_hidden_state") if key in tensors)
-    return next(preferred, next(iter(tensors.values())))
 
 
 def check_output(output: object, label: str) -> Tensor:

@@ -11,7 +11,7 @@ Shapes: B batch, T tokens, D d_model, H heads, E = D/H, F d_ff, C classes.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -29,24 +29,19 @@ class EncoderConfig:
 
     vocab_size: int
     d_model: int
-    num_heads: int
+    num_heads: int | tuple[int, ...]
     num_layers: int
-    d_ff: int
+    d_ff: int | tuple[int, ...]
     dropout: float = 0.1
     max_seq_length: int = 512
     positional_encoding: Positions = "sinusoidal"
     num_classes: int | None = None
     norm_first: bool = False
     activation: Literal["relu", "gelu"] = "gelu"
+    head_dim: int | None = None  # d_model / num_heads unless heads were removed
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "d_model", "num_heads", "num_layers", "d_ff", "max_seq_length"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}", f"{name} must be at least 1")
-        if self.d_model % self.num_heads:
-            raise UsageError(
-                f"d_model {self.d_model} cannot be divided among {self.num_heads} heads", "choose a multiple"
-            )
+        self._check_sizes()
         if self.positional_encoding not in ("sinusoidal", "learned", "rotary"):
             raise UsageError(
                 f"unknown positional_encoding {self.positional_encoding!r}", "use sinusoidal, learned or rotary"
@@ -55,11 +50,38 @@ class EncoderConfig:
             raise UsageError(f"unknown activation {self.activation!r}", "use relu or gelu")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout is {self.dropout}", "use a probability of at least 0 and below 1")
-        if self.positional_encoding == "rotary" and (self.d_model // self.num_heads) % 2:
+        if self.positional_encoding == "rotary" and self.head_size % 2:
+            raise UsageError(f"rotary positions need an even head size, not {self.head_size}", "choose another")
+
+    def _check_sizes(self) -> None:
+        for name in ("vocab_size", "d_model", "num_heads", "num_layers", "d_ff", "max_seq_length", "head_dim"):
+            value = getattr(self, name)
+            if value is not None and min(value if isinstance(value, tuple) else (value,), default=0) < 1:
+                raise UsageError(f"{name} is {value}", f"{name} must be at least 1")
+        for name in ("num_heads", "d_ff"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != self.num_layers:
+                raise UsageError(f"{name} has {len(value)} numbers for {self.num_layers} layers", "give one for each")
+        if self.head_dim is None and (isinstance(self.num_heads, tuple) or self.d_model % self.num_heads):
             raise UsageError(
-                f"rotary positions need an even head size, not {self.d_model // self.num_heads}",
-                "choose another num_heads",
+                f"d_model {self.d_model} cannot be divided among {self.num_heads} heads",
+                "choose a multiple, or give head_dim",
             )
+
+    @property
+    def head_size(self) -> int:
+        """The width E of one head."""
+        if self.head_dim is not None:
+            return self.head_dim
+        assert isinstance(self.num_heads, int)
+        return self.d_model // self.num_heads
+
+    def heads_of(self, layer: int) -> int:
+        return self.num_heads[layer] if isinstance(self.num_heads, tuple) else self.num_heads
+
+    def units_of(self, layer: int) -> int:
+        """The feed-forward width F of one layer."""
+        return self.d_ff[layer] if isinstance(self.d_ff, tuple) else self.d_ff
 
 
 class TransformerEncoder(nn.Module):
@@ -68,15 +90,16 @@ class TransformerEncoder(nn.Module):
     Args:
         vocab_size: number of token ids.
         d_model: width D of the hidden states.
-        num_heads: attention heads H; must divide ``d_model``.
+        num_heads: attention heads H; must divide ``d_model``. A tuple gives each layer its own number.
         num_layers: encoder layers.
-        d_ff: width F of the feed-forward layers.
+        d_ff: width F of the feed-forward layers, or one for each.
         dropout: probability of dropping an activation while training.
         max_seq_length: longest T.
         positional_encoding: "sinusoidal", "learned" or "rotary".
         num_classes: with a number, mean-pooled hidden states go through a linear head.
         norm_first: normalise before each sublayer (pre-norm) instead of after it.
         activation: of the feed-forward layers, "gelu" or "relu".
+        head_dim: width E of a head, where it is not ``d_model / num_heads`` (heads were removed).
 
     Raises:
         UsageError: a size below 1, heads that do not divide ``d_model``, an unknown name.
@@ -86,34 +109,48 @@ class TransformerEncoder(nn.Module):
         self,
         vocab_size: int,
         d_model: int,
-        num_heads: int,
+        num_heads: int | tuple[int, ...],
         num_layers: int,
-        d_ff: int,
+        d_ff: int | tuple[int, ...],
         dropout: float = 0.1,
         max_seq_length: int = 512,
         positional_encoding: Positions = "sinusoidal",
         num_classes: int | None = None,
         norm_first: bool = False,
         activation: Literal["relu", "gelu"] = "gelu",
+        head_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.config = config = EncoderConfig(
             vocab_size, d_model, num_heads, num_layers, d_ff, dropout, max_seq_length,
-            positional_encoding, num_classes, norm_first, activation,
+            positional_encoding, num_classes, norm_first, activation, head_dim,
         )  # fmt: skip
         self.embedding = nn.Embedding(vocab_size, d_model)
         nn.init.normal_(self.embedding.weight, std=d_model**-0.5)  # unit variance once scaled, as positions have
         self.position = _absolute_position(config)
-        self.rotary = RotaryPosition(d_model // num_heads, max_seq_length) if positional_encoding == "rotary" else None
+        self.rotary = RotaryPosition(config.head_size, max_seq_length) if positional_encoding == "rotary" else None
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(num_layers))
+        self.layers = nn.ModuleList(EncoderLayer(config, number) for number in range(num_layers))
         self.norm = nn.LayerNorm(d_model) if norm_first else None
         self.head = nn.Linear(d_model, num_classes) if num_classes is not None else None
 
     @classmethod
     def from_config(cls, config: EncoderConfig | dict[str, Any]) -> TransformerEncoder:
         """Build from a config, or from the dict that ``asdict`` made of one."""
-        return cls(**(config if isinstance(config, dict) else asdict(config)))
+        fields: dict[str, Any] = config if isinstance(config, dict) else asdict(config)
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}  # of JSON
+        return cls(**values)
+
+    def sync_config(self) -> None:
+        """Make the config say what the layers are, after heads or units were removed from some."""
+        layers: list[Any] = list(self.layers)
+        heads = tuple(layer.attention.num_heads for layer in layers)
+        units = tuple(layer.feed_forward.expand.out_features for layer in layers)
+        if heads == tuple(map(self.config.heads_of, range(len(heads)))):
+            head_dim = self.config.head_dim
+        else:
+            head_dim = self.config.head_size
+        self.config = replace(self.config, num_heads=_one_if_equal(heads), d_ff=_one_if_equal(units), head_dim=head_dim)
 
     def forward(self, tokens: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """Encode.
@@ -147,12 +184,12 @@ class TransformerEncoder(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention and a feed-forward network, each with a residual and a LayerNorm."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, number: int) -> None:
         super().__init__()
         self.norm_first = config.norm_first
-        self.attention = SelfAttention(config.d_model, config.num_heads, config.dropout)
+        self.attention = SelfAttention(config.d_model, config.heads_of(number), config.head_size, config.dropout)
         self.attention_norm = nn.LayerNorm(config.d_model)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = FeedForward(config, config.units_of(number))
         self.feed_forward_norm = nn.LayerNorm(config.d_model)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -169,15 +206,16 @@ class EncoderLayer(nn.Module):
 class SelfAttention(nn.Module):
     """Multi-head self-attention; ``num_heads`` and ``head_dim`` belong to the layer, so layers may differ."""
 
-    def __init__(self, d_model: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, d_model: int, num_heads: int, head_dim: int, dropout: float) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.head_dim = d_model // num_heads
+        self.head_dim = head_dim
         self.dropout = dropout
-        self.query = nn.Linear(d_model, d_model)
-        self.key = nn.Linear(d_model, d_model)
-        self.value = nn.Linear(d_model, d_model)
-        self.output = nn.Linear(d_model, d_model)
+        width = num_heads * head_dim  # d_model, unless heads were removed
+        self.query = nn.Linear(d_model, width)
+        self.key = nn.Linear(d_model, width)
+        self.value = nn.Linear(d_model, width)
+        self.output = nn.Linear(width, d_model)
 
     def forward(self, x: Tensor, mask: Tensor | None, rotary: RotaryPosition | None) -> Tensor:
         q, k, v = (self._split(projection(x)) for projection in (self.query, self.key, self.value))
@@ -195,10 +233,10 @@ class SelfAttention(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers with an activation and dropout between them."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, units: int) -> None:
         super().__init__()
-        self.expand = nn.Linear(config.d_model, config.d_ff)
-        self.contract = nn.Linear(config.d_ff, config.d_model)
+        self.expand = nn.Linear(config.d_model, units)
+        self.contract = nn.Linear(units, config.d_model)
         self.activation = nn.GELU() if config.activation == "gelu" else nn.ReLU()
         self.dropout = nn.Dropout(config.dropout)
 
@@ -276,6 +314,10 @@ def create_test_transformer(size: Literal["small", "medium"] = "medium") -> Tran
             return TransformerEncoder(30_000, 512, 8, 4, 1024)
         case _:
             raise UsageError(f"unknown size {size!r}", "use 'small' or 'medium'")
+
+
+def _one_if_equal(numbers: tuple[int, ...]) -> int | tuple[int, ...]:
+    return numbers[0] if len(set(numbers)) == 1 else numbers
 
 
 def _absolute_position(config: EncoderConfig) -> nn.Module | None:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
-from perfsuite.errors import NonFiniteError
+from perfsuite.errors import NonFiniteError, TechniqueError, UsageError
 
 
 def check_finite(model: nn.Module) -> None:
     """Raises NonFiniteError, naming the first parameter that holds NaN or infinity, or buffer that holds NaN.
 
-    A buffer may be infinite on purpose: many causal masks are.
+    A buffer may be infinite on purpose: many causal masks are. Raises TechniqueError for a parameter
+    that is not floating point.
     """
+    for name, p in model.named_parameters():
+        if not p.is_floating_point():
+            raise TechniqueError(
+                f"parameter {name!r} holds {p.dtype} numbers", "techniques take models with real floating-point weights"
+            )
     parameters = (("parameter", name, ~p.isfinite()) for name, p in model.named_parameters() if p.is_floating_point())
     buffers = (("buffer", name, b.isnan()) for name, b in model.named_buffers() if b.is_floating_point())
     for kind, name, bad in itertools.chain(parameters, buffers):
@@ -52,8 +60,41 @@ def replace_modules(model: nn.Module, replace: Callable[[nn.Module], nn.Module])
     return visit(model)
 
 
-def weights_to_prune(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of linear and convolution layers by name; a tied weight once, embeddings not."""
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    owners = {f"{name}.weight" if name else "weight" for name, m in model.named_modules() if isinstance(m, kinds)}
-    return {name: p for name, p in model.named_parameters() if name in owners}
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a linear layer, however it stores them: weight (O, I), bias (O,) or None."""
+
+    weight: Tensor
+    bias: nn.Parameter | None
+
+
+def is_linear(module: nn.Module) -> bool:
+    """``nn.Linear`` itself or Hugging Face's ``Conv1D``; a subclass may compute something else."""
+    return type(module) is nn.Linear or is_conv1d(module)
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Hugging Face's ``Conv1D``: a linear layer that stores its weight as (I, O)."""
+    return type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers.")
+
+
+def linear_weights(module: Any) -> Weights:
+    return Weights(module.weight.t() if is_conv1d(module) else module.weight, module.bias)
+
+
+def main_output(output: Any) -> Tensor:
+    """The tensor that a model is about: itself, ``logits``, ``last_hidden_state``, or the first one found."""
+    if isinstance(output, Tensor):
+        return output
+    items = (
+        dict(output)
+        if isinstance(output, dict)
+        else dict(enumerate(output if isinstance(output, list | tuple) else ()))
+    )
+    tensors = {key: value for key, value in items.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise UsageError(
+            f"the output, a {type(output).__name__}, holds no tensor", "return a tensor, or a dict of them"
+        )
+    preferred = (tensors[key] for key in ("logits", "last_hidden_state") if key in tensors)
+    return next(preferred, next(iter(tensors.values())))

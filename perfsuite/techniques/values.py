@@ -1,24 +1,32 @@
-"""Techniques as frozen values whose fields are their identity. Importing this imports no torch.
+"""Techniques by name. Importing this imports no torch.
 
 A name is ``family`` or ``family-argument``, and a pipeline joins names with "+", in the order they
-are applied: ``magnitude-50+int8-dynamic``.
+are applied: ``structured-50+int8-dynamic``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
-from perfsuite.errors import UnknownNameError, UsageError
+import msgspec
+
+from perfsuite.errors import StorageError, UnknownNameError, UsageError
 from perfsuite.protocols import Inputs, Technique
 from perfsuite.registry import TECHNIQUES, Registry, TechniqueFactory
+from perfsuite.techniques.precision.values import Precision as Precision
+from perfsuite.techniques.pruning.values import Magnitude as Magnitude
+from perfsuite.techniques.pruning.values import Pattern as Pattern
+from perfsuite.techniques.pruning.values import Structured as Structured
+from perfsuite.techniques.quantization.values import Int8Dynamic as Int8Dynamic
+from perfsuite.techniques.quantization.values import Int8Static as Int8Static
+from perfsuite.techniques.quantization.values import WeightOnly as WeightOnly
+from perfsuite.techniques.recorded import Step, provenance, with_steps_of, write_provenance
 
 if TYPE_CHECKING:
     from torch import nn
-
-PrecisionName = Literal["bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,8 @@ class Original:
 
     @classmethod
     def from_argument(cls, argument: str | None) -> Original:
-        _refuse("fp32", argument)
+        if argument is not None:
+            raise UsageError(f"technique 'fp32' takes no argument, not {argument!r}", "write 'fp32'")
         return cls()
 
     def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module:
@@ -44,117 +53,8 @@ class Original:
 
 
 @dataclass(frozen=True)
-class Magnitude:
-    """``magnitude-S``: the S percent of weights nearest to zero become zero (Han et al. 2015).
-
-    ``scope`` "local" prunes each weight tensor to ``sparsity``; "global" (``magnitude-S-global``)
-    prunes all of them together. Counts are exact: round(sparsity * numel), also under ties.
-    """
-
-    sparsity: float
-    scope: Literal["local", "global"] = "local"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.sparsity <= 1:
-            raise UsageError(f"sparsity {self.sparsity} is not between 0 and 1", "use 0.5 for half of the weights")
-        if self.scope not in ("local", "global"):
-            raise UsageError(f"unknown scope {self.scope!r}", "use 'local' or 'global'")
-
-    @property
-    def name(self) -> str:
-        suffix = "" if self.scope == "local" else "-global"
-        return f"magnitude-{round(self.sparsity * 100, 10):g}{suffix}"
-
-    @classmethod
-    def from_argument(cls, argument: str | None) -> Magnitude:
-        percent, _, scope = (argument or "").partition("-")
-        try:
-            sparsity = float(percent) / 100
-        except ValueError:
-            raise UsageError(
-                f"technique 'magnitude' needs a percentage, not {argument!r}", "write it as in 'magnitude-50'"
-            ) from None
-        if scope not in ("", "global"):
-            raise UsageError(f"unknown scope {scope!r} in 'magnitude-{argument}'", "write 'magnitude-50-global'")
-        return cls(sparsity, "global" if scope else "local")
-
-    def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module:
-        from perfsuite.techniques.magnitude import prune
-
-        return prune(model, self.sparsity, self.scope)
-
-    def skeleton(self, model: nn.Module) -> nn.Module:
-        return model
-
-
-@dataclass(frozen=True)
-class Int8Dynamic:
-    """``int8-dynamic``: linear and embedding weights in int8, activations quantized per token on the fly.
-
-    ``embeddings=False`` (``int8-dynamic-linear``) leaves embeddings as they are.
-    """
-
-    embeddings: bool = True
-
-    @property
-    def name(self) -> str:
-        return "int8-dynamic" if self.embeddings else "int8-dynamic-linear"
-
-    @classmethod
-    def from_argument(cls, argument: str | None) -> Int8Dynamic:
-        if argument not in (None, "linear"):
-            raise UsageError(
-                f"unknown variant 'int8-dynamic-{argument}'", "use 'int8-dynamic' or 'int8-dynamic-linear'"
-            )
-        return cls(embeddings=argument is None)
-
-    def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module:
-        from perfsuite.techniques.common import copy_finite
-        from perfsuite.techniques.int8 import quantize
-
-        return quantize(copy_finite(model), embeddings=self.embeddings)
-
-    def skeleton(self, model: nn.Module) -> nn.Module:
-        from perfsuite.techniques.int8 import quantize
-
-        return quantize(model, embeddings=self.embeddings)
-
-
-@dataclass(frozen=True)
-class Precision:
-    """``bf16`` or ``fp16``: every floating-point weight is cast; inputs are cast on the way in, outputs back."""
-
-    dtype: PrecisionName
-
-    @property
-    def name(self) -> str:
-        return self.dtype
-
-    def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module:
-        from perfsuite.techniques.common import copy_finite
-        from perfsuite.techniques.precision import cast
-
-        return cast(copy_finite(model), self.dtype)
-
-    def skeleton(self, model: nn.Module) -> nn.Module:
-        from perfsuite.techniques.precision import cast
-
-        return cast(model, self.dtype)
-
-
-def bf16_from_argument(argument: str | None) -> Precision:
-    _refuse("bf16", argument)
-    return Precision("bf16")
-
-
-def fp16_from_argument(argument: str | None) -> Precision:
-    _refuse("fp16", argument)
-    return Precision("fp16")
-
-
-@dataclass(frozen=True)
 class Pipeline:
-    """Techniques applied one after the other: ``magnitude-50+int8-dynamic``."""
+    """Techniques applied one after the other: ``structured-50+int8-dynamic``."""
 
     steps: tuple[Technique, ...]
 
@@ -167,10 +67,49 @@ class Pipeline:
         return "+".join(step.name for step in self.steps)
 
     def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module:
-        return reduce(lambda current, step: step.apply(current, data=data), self.steps, model)
+        kept = None if data is None else tuple(data)  # each step may read it from the start
+        return reduce(lambda current, step: applied(step, current, kept), self.steps, model)
 
     def skeleton(self, model: nn.Module) -> nn.Module:
         return reduce(lambda current, step: step.skeleton(current), self.steps, model)
+
+
+_RECORDED = (Magnitude, Pattern, Structured, Int8Dynamic, Int8Static, WeightOnly, Precision)
+
+
+def applied(technique: Technique, model: nn.Module, data: Iterable[Inputs] | None = None) -> nn.Module:
+    """Apply a technique and see to it that the result records it, also if it is one from outside."""
+    before = provenance(model)
+    result = technique.apply(model, data=data)
+    if not isinstance(technique, Pipeline | Original):
+        write_provenance(result, with_steps_of(result, technique, before))
+    return result
+
+
+def rebuild(model: nn.Module, steps: Iterable[Step], known: Mapping[str, Technique] | None = None) -> nn.Module:
+    """Give a fresh model, in place, the structure that recorded steps gave.
+
+    ``known``: techniques that are in no registry, by name. Raises StorageError for a record that no
+    technique can be made of.
+    """
+    for step in steps:
+        technique = (known or {}).get(step.technique) or _technique_of(step)
+        with_structure: Any = technique.skeleton
+        model = with_structure(model, step.structure) if step.structure else technique.skeleton(model)
+    write_provenance(model, tuple(steps))
+    return model
+
+
+def _technique_of(step: Step) -> Technique:
+    named = parse_technique(step.technique)
+    if not isinstance(named, _RECORDED):
+        return named
+    try:
+        return msgspec.convert(step.config, type=type(named)) if step.config else named
+    except msgspec.ValidationError as error:
+        raise StorageError(
+            f"the record of {step.technique!r} does not fit that technique: {error}", "save the model again"
+        ) from error
 
 
 def parse_technique(name: str, registry: Registry[TechniqueFactory] = TECHNIQUES) -> Technique:
@@ -185,8 +124,3 @@ def _parse_step(name: str, registry: Registry[TechniqueFactory]) -> Technique:
         raise UnknownNameError("technique", name, registry.names())
     family = max(families, key=len)
     return registry.get(family)(name[len(family) + 1 :] or None)
-
-
-def _refuse(name: str, argument: str | None) -> None:
-    if argument is not None:
-        raise UsageError(f"technique {name!r} takes no argument, not {argument!r}", f"write {name!r}")

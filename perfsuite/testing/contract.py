@@ -21,11 +21,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from perfsuite.errors import NonFiniteError
-from perfsuite.measure.subject import main_output
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs, Technique
-from perfsuite.storage import WEIGHTS, count_stored, load, save
+from perfsuite.storage import WEIGHTS, count_stored, load, save, steps_of
+from perfsuite.techniques.common import main_output
+from perfsuite.techniques.values import rebuild
 from perfsuite.testing.strategies import Sample, models
 
 Law = Callable[[Technique, Sample], None]
@@ -80,7 +81,7 @@ def round_trips_through_files(technique: Technique, sample: Sample) -> None:
     buffer = io.BytesIO()
     torch.save(result.state_dict(), buffer)
     buffer.seek(0)
-    again = technique.skeleton(copy.deepcopy(sample.model))
+    again = rebuild(copy.deepcopy(sample.model), steps_of(result, technique), {technique.name: technique})
     again.load_state_dict(torch.load(buffer, weights_only=True))
     assert_equal_outputs(result, again.eval(), sample.inputs)
 

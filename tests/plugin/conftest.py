@@ -7,7 +7,7 @@ import scipy.special  # noqa: F401
 import torch._dynamo  # noqa: F401
 
 import perfsuite.session.session
-import perfsuite.techniques.int8  # noqa: F401
+import perfsuite.techniques.quantization.layers  # noqa: F401
 
 MODEL = """
 import torch

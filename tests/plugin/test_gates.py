@@ -78,21 +78,18 @@ def test_an_extra_copy_per_layer_is_red_by_its_operators(gate, project):
 
 
 FALLEN_BACK = """
-import perfsuite.techniques.int8 as int8
-honest = int8._converted
+import perfsuite.techniques.quantization.convert as convert
+honest = convert.is_linear
 
-def fall_back(module, memo, embeddings):
-    return module if getattr(module, "out_features", 0) == 4 else honest(module, memo, embeddings)
-
-int8._converted = fall_back
+convert.is_linear = lambda module: honest(module) and module.out_features != 4
 """
 
 
 def test_an_int8_layer_fallen_back_to_fp32_is_red(gate, project, monkeypatch):
-    from perfsuite.techniques import int8
+    from perfsuite.techniques.quantization import convert
 
     run = recorded(gate, "size='0%', operators='0%'", "models=['net'], techniques=['int8-dynamic']")
-    monkeypatch.setattr(int8, "_converted", int8._converted)  # put back what the planted conftest replaces
+    monkeypatch.setattr(convert, "is_linear", convert.is_linear)  # put back what the planted conftest replaces
     with (project.path / "conftest.py").open("a") as file:
         file.write(FALLEN_BACK)
     result = run()

@@ -6,8 +6,7 @@ from torch import nn
 
 from perfsuite.errors import NonFiniteError, TechniqueError, UsageError
 from perfsuite.models.seeding import seeded
-from perfsuite.techniques.common import weights_to_prune
-from perfsuite.techniques.magnitude import smallest
+from perfsuite.techniques.pruning.magnitude import parameters_to_prune, smallest
 from perfsuite.techniques.values import Magnitude
 from perfsuite.testing import float_tensors, models, scales, sparsities
 
@@ -37,7 +36,7 @@ def test_the_mask_does_not_depend_on_the_scale(seed, sparsity, scale):
 @given(models(), sparsities(), st.sampled_from(["local", "global"]))
 def test_kept_values_are_bit_identical_and_counts_exact(sample, sparsity, scope):
     pruned = Magnitude(sparsity, scope).apply(sample.model)
-    before, after = weights_to_prune(sample.model), weights_to_prune(pruned)
+    before, after = parameters_to_prune(sample.model), parameters_to_prune(pruned)
     for name, old in before.items():
         new = after[name]
         kept = new != 0

@@ -6,7 +6,7 @@ from torch import nn
 from perfsuite.errors import TechniqueError
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
-from perfsuite.techniques.precision import cast_floats
+from perfsuite.techniques.precision.cast import cast_floats
 from perfsuite.techniques.values import Precision
 from perfsuite.testing import float_tensors
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from perfsuite.errors import TechniqueError
+from perfsuite.techniques.selection import selected
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def cast(model: nn.Module, name: str) -> nn.Module:
+def cast(model: nn.Module, name: str, keep_fp32: Sequence[str] = ()) -> nn.Module:
     """Cast the model in place to "bf16" or "fp16" and return it; its callers keep their dtype.
 
+    Layers selected by ``keep_fp32`` stay in fp32: their inputs are cast to it, their outputs back.
     Raises TechniqueError for a weight that the dtype cannot hold (fp16 ends at 65504) and for a
     model without floating-point weights.
     """
@@ -24,17 +26,55 @@ def cast(model: nn.Module, name: str) -> nn.Module:
     outer = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
     if outer is None:
         raise TechniqueError(f"{name}: the model has no floating-point parameter to cast", "choose another technique")
-    largest = torch.finfo(dtype).max
+    kept = _kept(model, keep_fp32)
+    held = {id(t) for module in kept for t in (*module.parameters(), *module.buffers())}
+    _check_range(model, name, held)
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for key, tensor in tensors.items():
+                if tensor is not None and tensor.is_floating_point() and id(tensor) not in held:
+                    _cast_tensor(tensors, key, dtype)
+    for module in kept:
+        _cast_at_the_border(module, torch.float32, dtype)
+    _cast_at_the_border(model, dtype, outer)
+    return model
+
+
+def _kept(model: nn.Module, keep_fp32: Sequence[str]) -> list[nn.Module]:
+    """The outermost of the selected modules."""
+    if not keep_fp32:
+        return []
+    names = selected(model, keep_fp32, ())
+    if "" in names:
+        raise TechniqueError("keep_fp32 selects the whole model: nothing is left to cast", "name some of its layers")
+    outermost = [name for name in names if name.rpartition(".")[0] not in names]
+    return [model.get_submodule(name) for name in sorted(outermost)]
+
+
+def _check_range(model: nn.Module, name: str, held: set[int]) -> None:
+    largest = torch.finfo(DTYPES[name]).max
     for tensor_name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
-        if tensor.is_floating_point() and bool((tensor.isfinite() & (tensor.abs() > largest)).any()):
+        if not tensor.is_floating_point() or id(tensor) in held:
+            continue
+        if bool((tensor.isfinite() & (tensor.abs() > largest)).any()):
             raise TechniqueError(
                 f"{name}: {tensor_name!r} holds values beyond {largest:g}, which would become infinite",
                 "use bf16, which has the range of fp32",
             )
-    model.to(dtype)
-    model.register_forward_pre_hook(CastInputs(dtype), with_kwargs=True)
-    model.register_forward_hook(CastOutput(outer))
-    return model
+
+
+def _cast_tensor(tensors: Any, key: str, dtype: torch.dtype) -> None:
+    """In place for a parameter, so that it stays the one that others are tied to."""
+    tensor = tensors[key]
+    if isinstance(tensor, nn.Parameter):
+        tensor.data = tensor.data.to(dtype)
+    else:
+        tensors[key] = tensor.to(dtype)
+
+
+def _cast_at_the_border(module: nn.Module, inside: torch.dtype, outside: torch.dtype) -> None:
+    module.register_forward_pre_hook(CastInputs(inside), with_kwargs=True)
+    module.register_forward_hook(CastOutput(outside))
 
 
 class CastInputs:

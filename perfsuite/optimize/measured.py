@@ -1,0 +1,79 @@
+"""What a technique realizes on this machine, now: the speedup over the original, with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from perfsuite.measure.clock import Clock
+from perfsuite.measure.latency import Plan, sample_block
+from perfsuite.measure.subject import forward_call
+from perfsuite.models.devices import synchronize
+from perfsuite.progress import tell
+from perfsuite.protocols import Inputs
+from perfsuite.stats.blocks import log_ratio
+from perfsuite.stats.decision import estimate, spread_of
+from perfsuite.units import Unit, format_value
+
+BLOCKS = 5
+ALPHA = 0.025  # on each side: the interval holds 95%
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """Original time / new time, with an interval over blocks of this process (fresh ones may differ by more)."""
+
+    ratio: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        low, high = (format_value(bound, Unit.RATIO) for bound in (self.low, self.high))
+        return f"{format_value(self.ratio, Unit.RATIO)} ({low} to {high})"
+
+
+def measure_speedups(
+    original: nn.Module,
+    candidates: Mapping[Any, nn.Module],
+    inputs: Any,
+    *,
+    blocks: int = BLOCKS,
+    plan: Plan | None = None,
+    clock: Clock | None = None,
+) -> dict[Any, Speedup]:
+    """Time models alternately on the same inputs; each candidate's speedup over the original.
+
+    ``inputs``: a tensor, a tuple of arguments or a dict of keywords, on the models' device.
+    """
+    given = Inputs.of(inputs)
+    device = next((p.device for p in original.parameters()), torch.device("cpu"))
+    models = {"": original, **candidates}
+    arms = {name: _arm(model, given, device) for name, model in models.items()}
+    sampled = []
+    for number in range(blocks):
+        threads = torch.get_num_threads()
+        sampled.append(sample_block(arms, seed=number, fresh=False, threads=threads, plan=plan, clock=clock))
+        tell("measuring the speedup", number + 1, blocks)
+    return {name: _speedup([log_ratio(block, "", name) for block in sampled]) for name in candidates}
+
+
+def _speedup(logs: list[float]) -> Speedup:
+    """From one log ratio for each block."""
+    found = estimate(logs, spread_of(logs))
+    low, high = found.bounds(ALPHA) if len(logs) > 1 else (-math.inf, math.inf)
+    return Speedup(math.exp(found.center), math.exp(low), math.exp(high))
+
+
+def _arm(model: nn.Module, inputs: Inputs, device: torch.device) -> Callable[[], None]:
+    forward = forward_call(model, inputs)
+
+    def call() -> None:
+        forward()
+        synchronize(device)
+
+    return call

@@ -1,0 +1,1 @@
+"""Weights, and whole units, removed from models."""

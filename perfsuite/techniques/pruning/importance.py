@@ -1,0 +1,67 @@
+"""How much each head, unit or channel matters."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from perfsuite.errors import NonFiniteError
+from perfsuite.techniques.calibrating import batches, in_eval_mode, loss_of
+from perfsuite.techniques.pruning.groups import Group
+from perfsuite.techniques.recorded import Digested
+
+
+def importance_of(
+    model: nn.Module, groups: list[Group], kind: Literal["magnitude", "taylor"], data: Digested
+) -> dict[tuple[str, str], Tensor]:
+    """Importance (U,) of the units of each group, by its name and kind."""
+    values = _magnitude(groups) if kind == "magnitude" else _taylor(model, groups, data)
+    return {(group.name, group.kind): value for group, value in zip(groups, values, strict=True)}
+
+
+def _magnitude(groups: list[Group]) -> list[Tensor]:
+    """The norm of what computes a unit times the norm of what reads it: a bound on what it can contribute."""
+    return [
+        group.source.norms(_weight(group.source.layer)) * group.sink.norms(_weight(group.sink.layer))
+        for group in groups
+    ]
+
+
+def _taylor(model: nn.Module, groups: list[Group], data: Digested) -> list[Tensor]:
+    """The first-order effect on the loss of switching a unit off, its size added up over batches.
+
+    With a gate g = 1 before the sink, dL/dg is the sum over the columns that read the unit of weight
+    times gradient; so one backward pass gives it for all units.
+    """
+    totals = [torch.zeros(group.count, dtype=torch.float64) for group in groups]
+    required = {p: p.requires_grad for p in model.parameters()}
+    try:
+        for p in required:
+            p.requires_grad_(False)
+        for group in groups:
+            _weight(group.sink.layer, detached=False).requires_grad_(True)
+        with in_eval_mode(model), torch.enable_grad():
+            for inputs in batches(model, data, "Taylor importance"):
+                _add_effects(model, groups, totals, loss_of(model, inputs))
+    finally:
+        for p, was in required.items():
+            p.requires_grad_(was)
+            p.grad = None
+    return totals
+
+
+def _add_effects(model: nn.Module, groups: list[Group], totals: list[Tensor], loss: Tensor) -> None:
+    if not bool(loss.isfinite()):
+        raise NonFiniteError(f"the loss on the calibration data is {float(loss)}", "check the data and the labels")
+    weights = [_weight(group.sink.layer, detached=False) for group in groups]
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+    for group, weight, gradient, total in zip(groups, weights, gradients, totals, strict=True):
+        if gradient is not None:  # the batch may not reach a layer
+            total += group.sink.per_unit((weight.detach() * gradient).double()).abs().cpu()
+
+
+def _weight(layer: Any, *, detached: bool = True) -> Tensor:
+    weight: Tensor = layer.weight
+    return weight.detach() if detached else weight

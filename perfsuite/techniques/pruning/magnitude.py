@@ -1,0 +1,107 @@
+"""Unstructured magnitude pruning with exact counts, and N:M patterns.
+
+Indices are chosen, not a threshold: exactly ``round(sparsity * n)`` weights are zero afterwards,
+also among equal magnitudes, where the earlier index goes first. That makes the masks nested: a
+greater sparsity prunes a superset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from perfsuite.errors import TechniqueError
+from perfsuite.techniques.common import is_linear, linear_weights
+from perfsuite.techniques.pruning.values import Magnitude, Pattern
+from perfsuite.techniques.selection import selected
+
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def prune(model: nn.Module, technique: Magnitude) -> nn.Module:
+    """Set the smallest of the chosen parameters to zero, in place.
+
+    Raises TechniqueError if there is nothing to prune.
+    """
+    weights = list(parameters_to_prune(model, technique.parameters, technique.include, technique.exclude).values())
+    with torch.no_grad():
+        if technique.scope == "local":
+            for weight in weights:
+                weight.masked_fill_(smallest(weight.abs().flatten(), technique.sparsity).view_as(weight), 0)
+        else:
+            magnitudes = torch.cat([weight.abs().flatten().double() for weight in weights])
+            parts = smallest(magnitudes, technique.sparsity).split([weight.numel() for weight in weights])
+            for weight, part in zip(weights, parts, strict=True):
+                weight.masked_fill_(part.view_as(weight), 0)
+    return model
+
+
+def prune_pattern(model: nn.Module, technique: Pattern) -> nn.Module:
+    """Keep the ``keep`` largest of every ``of`` neighbouring inputs of each linear layer, in place."""
+    names = selected(model, technique.include, technique.exclude)
+    layers = [module for name, module in model.named_modules() if name in names and is_linear(module)]
+    if not layers:
+        raise _nothing("an N:M pattern", "float linear layer")
+    with torch.no_grad():
+        for layer in layers:
+            weight = linear_weights(layer).weight  # (O, I), a view
+            weight.masked_fill_(beyond_pattern(weight.abs(), technique.keep, technique.of), 0)
+    return model
+
+
+def beyond_pattern(magnitudes: Tensor, keep: int, of: int) -> Tensor:
+    """A bool mask over (O, I) that is True at all but the ``keep`` largest of every ``of`` neighbours in a row."""
+    padded = F.pad(magnitudes, (0, -magnitudes.shape[1] % of), value=-1.0).unflatten(1, (-1, of))  # (O, G, of)
+    order = padded.argsort(dim=-1, descending=True, stable=True)
+    mask = torch.ones_like(padded, dtype=torch.bool).scatter_(-1, order[..., :keep], False)
+    return mask.flatten(1)[:, : magnitudes.shape[1]]
+
+
+def smallest(magnitudes: Tensor, sparsity: float) -> Tensor:
+    """A bool mask over (n,) magnitudes that is True at exactly round(sparsity * n) of the smallest."""
+    count = round(sparsity * magnitudes.numel())
+    if count == 0:
+        return torch.zeros_like(magnitudes, dtype=torch.bool)
+    threshold = magnitudes.kthvalue(count).values
+    mask = magnitudes < threshold
+    ties = (magnitudes == threshold).nonzero().flatten()
+    mask[ties[: count - int(mask.sum())]] = True
+    return mask
+
+
+def parameters_to_prune(
+    model: nn.Module,
+    parameters: Sequence[str] = ("weight",),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> dict[str, nn.Parameter]:
+    """The parameters to prune by name, a tied one once.
+
+    Without ``include``: of linear, convolution and attention layers. Raises TechniqueError if there are none.
+    """
+    names = selected(model, include, exclude)
+    wanted = set(parameters)
+    owners = {
+        f"{name}.{kind}" if name else kind
+        for name, module in model.named_modules()
+        if name in names and (include or is_linear(module) or isinstance(module, _LAYERS))
+        for kind in wanted
+    } | {
+        f"{name}.{packed}" if name else packed
+        for name, module in model.named_modules()
+        if name in names and isinstance(module, nn.MultiheadAttention) and "weight" in wanted
+        for packed in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+    }
+    found = {name: p for name, p in model.named_parameters() if name in owners}
+    if not found:
+        raise _nothing("magnitude pruning", f"float {' or '.join(parameters)} of a linear or convolution layer")
+    return found
+
+
+def _nothing(what: str, kind: str) -> TechniqueError:
+    return TechniqueError(
+        f"{what} found no {kind}", "prune before quantizing, use a model that has such layers, and check the selection"
+    )

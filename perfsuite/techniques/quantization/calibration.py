@@ -1,0 +1,123 @@
+"""Which range each layer's activations get, from calibration data.
+
+Every layer's inputs go into a histogram whose range doubles as needed, so that one pass over any
+loader is enough and no activation is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perfsuite.errors import NonFiniteError, TechniqueError
+from perfsuite.techniques.calibrating import batches, in_eval_mode
+from perfsuite.techniques.common import is_linear
+from perfsuite.techniques.quantization.convert import prepare
+from perfsuite.techniques.quantization.grid import affine_grid, to_grid
+from perfsuite.techniques.quantization.values import Int8Static
+from perfsuite.techniques.recorded import Digested
+
+_BINS = 4096  # a power of two: merging pairs of bins keeps them aligned around 0
+_CLIPS = torch.linspace(0.3, 1.0, 71)  # candidates of the MSE search, as fractions of the range
+
+
+class Histogram:
+    """Counts of values in equal bins over -limit..limit, with the exact lowest and highest value."""
+
+    def __init__(self) -> None:
+        self.low, self.high = torch.inf, -torch.inf
+        self.limit = 0.0
+        self.counts = torch.zeros(_BINS, dtype=torch.float64)
+
+    def add(self, x: Tensor) -> None:
+        x = x.detach().float().flatten().cpu()
+        if x.numel() == 0:
+            return
+        low, high = (float(bound) for bound in torch.aminmax(x))
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self._reach(max(-low, high))
+        self.counts += torch.histc(x, _BINS, -self.limit, self.limit)
+
+    def _reach(self, largest: float) -> None:
+        if self.limit == 0:
+            self.limit = largest or 1e-12
+        while self.limit < largest:
+            half = self.counts.view(-1, 2).sum(dim=1)
+            self.counts = torch.cat([half.new_zeros(_BINS // 4), half, half.new_zeros(_BINS // 4)])
+            self.limit *= 2
+
+    @property
+    def centers(self) -> Tensor:
+        width = 2 * self.limit / _BINS
+        return torch.arange(_BINS) * width - self.limit + width / 2
+
+    def range(self, technique: Int8Static) -> tuple[float, float]:
+        """The lowest and highest value that the grid shall hold."""
+        match technique.ranges:
+            case "minmax":
+                return self.low, self.high
+            case "percentile":
+                return self._percentile(technique.percentile)
+            case "mse":
+                return self._least_error()
+
+    def _percentile(self, fraction: float) -> tuple[float, float]:
+        outside = (1 - fraction) / 2 * self.counts.sum()
+        below, above = self.counts.cumsum(0), self.counts.flip(0).cumsum(0)
+        low = float(self.centers[int((below > outside).nonzero()[0])])
+        high = float(self.centers.flip(0)[int((above > outside).nonzero()[0])])
+        return max(low, self.low), min(high, self.high)
+
+    def _least_error(self) -> tuple[float, float]:
+        centers, errors = self.centers, []
+        for clip in _CLIPS.tolist():
+            scale, zero = affine_grid(torch.tensor(self.low * clip), torch.tensor(self.high * clip))
+            back = (to_grid(centers, scale, zero) - zero) * scale
+            errors.append(float((self.counts * (back - centers).double() ** 2).sum()))
+        best = float(_CLIPS[int(torch.tensor(errors).argmin())])
+        return self.low * best, self.high * best
+
+
+def calibrate(model: nn.Module, technique: Int8Static, data: Digested) -> dict[str, tuple[Tensor, Tensor]]:
+    """The grid (scale and zero, both scalars) of the inputs of each linear layer to be quantized, by name.
+
+    Raises TechniqueError for no data and for a layer that the data never reached, NonFiniteError for
+    NaN or infinite activations.
+    """
+    chosen = prepare(model, technique.include, technique.exclude, technique.embeddings)
+    seen = {name: Histogram() for module, name in chosen.items() if is_linear(module)}
+    handles = [
+        module.register_forward_pre_hook(_observer(name, seen[name])) for module, name in chosen.items() if name in seen
+    ]
+    try:
+        with torch.no_grad(), in_eval_mode(model):
+            for inputs in batches(model, data, "calibrating"):
+                model(*inputs.args, **inputs.kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: _grid(name, histogram, technique, model) for name, histogram in seen.items()}
+
+
+def _observer(name: str, histogram: Histogram) -> Any:
+    def observe(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if not bool(args[0].isfinite().all()):
+            raise NonFiniteError(
+                f"the input of layer {name!r} has NaN or infinite values", "check the weights and data"
+            )
+        histogram.add(args[0])
+
+    return observe
+
+
+def _grid(name: str, histogram: Histogram, technique: Int8Static, model: nn.Module) -> tuple[Tensor, Tensor]:
+    if histogram.low > histogram.high:
+        raise TechniqueError(
+            f"layer {name!r} was never reached by the calibration data", f"exclude it: exclude=({name!r},)"
+        )
+    weight: Any = model.get_submodule(name).weight
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    low, high = (torch.tensor(bound, dtype=dtype, device=weight.device) for bound in histogram.range(technique))
+    return affine_grid(low, high)

@@ -1,0 +1,72 @@
+"""From floats to integer grids and back (Jacob et al. 2018; Krishnamoorthi 2018).
+
+Weights are *symmetric*: w = q * scale. Activations are *affine*: x = (q - zero) * scale, with an
+integer zero, so that 0 is exact and one-sided values (after a GELU, say) use the whole grid.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LARGEST = 127  # of a weight; -128 is not used: the grid is symmetric and 0 is exact
+LOWEST, STEPS = -128, 255  # of an activation
+
+
+class Rows(NamedTuple):
+    """Activations on the grid: q (N, K) int8; scale and zero (N, 1), or () for all rows."""
+
+    q: Tensor
+    scale: Tensor
+    zero: Tensor
+
+    def part(self, start: int, end: int) -> Rows:
+        one_for_all = self.scale.dim() == 0
+        return Rows(
+            self.q[start:end],
+            self.scale if one_for_all else self.scale[start:end],
+            self.zero if one_for_all else self.zero[start:end],
+        )
+
+
+def quantize_rows(x: Tensor, largest: int = LARGEST) -> tuple[Tensor, Tensor]:
+    """Quantize each row of (N, K) finite floats symmetrically to -largest..largest.
+
+    Returns int8 (N, K) and scales (N, 1), positive and finite; |x - q * scale| <= scale / 2.
+    """
+    scale = x.abs().amax(dim=-1, keepdim=True).div_(largest).clamp_(min=torch.finfo(x.dtype).tiny)
+    return x.div(scale).round_().to(torch.int8), scale
+
+
+def quantize_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``quantize_rows``, with one scale for the whole of (N, K), repeated in (N, 1)."""
+    q, scale = quantize_rows(x.flatten()[None])
+    return q.view_as(x), scale.expand(x.shape[0], 1).contiguous()
+
+
+def affine_rows(x: Tensor, *, per_token: bool = True) -> Rows:
+    """Quantize (N, K) floats with one scale and zero for each row, or (per tensor) one for all.
+
+    A row that holds NaN or infinity gets a NaN scale, so that its results are NaN, too.
+    """
+    if per_token:
+        low, high = x.amin(dim=-1, keepdim=True), x.amax(dim=-1, keepdim=True)  # (N, 1); faster than aminmax
+    else:
+        low, high = (bound.expand(x.shape[0], 1) for bound in torch.aminmax(x))
+    scale, zero = affine_grid(low, high)
+    return Rows(to_grid(x, scale, zero), scale, zero)
+
+
+def affine_grid(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and zero of the int8 grid that holds 0 and everything from ``low`` to ``high``."""
+    low, high = low.clamp(max=0), high.clamp(min=0)
+    scale = (high / STEPS).sub_(low / STEPS).clamp_(min=torch.finfo(low.dtype).tiny)  # no overflow on the way
+    scale = scale + (scale - scale)  # infinity becomes NaN
+    return scale, (low / scale).round_().neg_().add_(LOWEST)
+
+
+def to_grid(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    """The nearest int8 grid points; beyond the ends of the grid, the end."""
+    return x.div(scale).add_(zero).round_().clamp_(LOWEST, LOWEST + STEPS).to(torch.int8)

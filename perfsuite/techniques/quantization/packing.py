@@ -1,0 +1,83 @@
+"""Weights at 2 to 8 bits with one scale for each group of inputs, packed so that the file is that small.
+
+Groups as in Frantar et al. 2022 (GPTQ); rounding is to nearest. Weights are unpacked at each call:
+this saves memory and disk, not time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_LANES = 8  # codes packed together: 8 codes of b bits fill b bytes, whatever b is
+
+
+class Packed(NamedTuple):
+    """codes (O, ceil(I / 8) * bits) uint8; scales (O, groups) bfloat16, which has the range of float32."""
+
+    codes: Tensor
+    scales: Tensor
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """(O, I) non-negative integers below 2**bits to (O, ceil(I / 8) * bits) bytes."""
+    padded = F.pad(codes.to(torch.int64), (0, -codes.shape[1] % _LANES)).unflatten(1, (-1, _LANES))  # (O, L, 8)
+    lanes, positions = torch.arange(_LANES, device=codes.device), torch.arange(bits, device=codes.device)
+    words = (padded << lanes * bits).sum(dim=-1, keepdim=True)  # (O, L, 1): at most 64 bits, none shared
+    packed: Tensor = (words >> positions * 8 & 255).to(torch.uint8).flatten(1)
+    return packed
+
+
+def unpack(packed: Tensor, bits: int, length: int) -> Tensor:
+    """The inverse of ``pack``: (O, length) int64."""
+    lanes, positions = torch.arange(_LANES, device=packed.device), torch.arange(bits, device=packed.device)
+    words = (packed.unflatten(1, (-1, bits)).to(torch.int64) << positions * 8).sum(dim=-1, keepdim=True)
+    codes: Tensor = (words >> lanes * bits & (1 << bits) - 1).flatten(1)[:, :length]
+    return codes
+
+
+def quantize_groups(weight: Tensor, bits: int, group_size: int) -> Packed:
+    """Quantize (O, I) floats symmetrically, each group of ``group_size`` inputs with its own scale.
+
+    |w - q * scale| <= scale / 2. The scale is rounded up to bfloat16 first, so that the largest
+    weight of a group is still on the grid.
+    """
+    largest = 2 ** (bits - 1) - 1
+    groups = F.pad(weight, (0, -weight.shape[1] % group_size)).unflatten(1, (-1, group_size))  # (O, G, S)
+    exact = groups.abs().amax(dim=-1).div_(largest).clamp_(min=torch.finfo(torch.float32).tiny)
+    scales = (exact * (1 + 2**-8)).to(torch.bfloat16)  # bfloat16 rounds by at most 2**-9
+    q = groups.div(scales.to(weight.dtype).unsqueeze(-1)).round_().flatten(1)[:, : weight.shape[1]]
+    return Packed(pack(q + largest + 1, bits), scales)
+
+
+class PackedLinear(nn.Module):
+    """A linear layer on packed weights of shape (O, I)."""
+
+    codes: Tensor
+    scales: Tensor
+
+    def __init__(self, packed: Packed, in_features: int, bits: int, group_size: int, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, packed.codes.shape[0]
+        self.bits, self.group_size = bits, group_size
+        self.register_buffer("codes", packed.codes)
+        self.register_buffer("scales", packed.scales)
+        self.bias = bias
+
+    def weight(self, dtype: torch.dtype) -> Tensor:
+        """The dequantized weights (O, I); scales may be beyond the range of half precision, weights are not."""
+        wide = torch.promote_types(dtype, torch.float32)
+        q = (unpack(self.codes, self.bits, self.in_features) - 2 ** (self.bits - 1)).to(wide)
+        scales = self.scales.to(wide).repeat_interleave(self.group_size, dim=1)[:, : self.in_features]
+        weight: Tensor = (q * scales).to(dtype)
+        return weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., I) to (..., O)."""
+        return F.linear(x, self.weight(x.dtype), self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, bits={self.bits}, group_size={self.group_size}"

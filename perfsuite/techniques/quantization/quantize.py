@@ -1,0 +1,89 @@
+"""The three ways to quantize a model, in place: dynamic, static and weight-only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perfsuite.techniques.common import linear_weights
+from perfsuite.techniques.quantization.convert import Memo, convert, is_embedding, prepare
+from perfsuite.techniques.quantization.grid import quantize_rows, quantize_tensor
+from perfsuite.techniques.quantization.kernels import kernel_name
+from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, StaticInt8Linear
+from perfsuite.techniques.quantization.packing import PackedLinear, quantize_groups
+from perfsuite.techniques.quantization.sharing import share_inputs
+from perfsuite.techniques.quantization.values import Int8Dynamic, Int8Static, WeightOnly
+
+Grids = Mapping[str, tuple[Tensor, Tensor]]
+
+
+def dynamic(model: nn.Module, technique: Int8Dynamic) -> nn.Module:
+    """Int8 weights; activations are quantized on the fly."""
+    chosen = prepare(model, technique.include, technique.exclude, technique.embeddings)
+    kernel_name(torch.device("cpu"))  # choose the kernel now, not in the middle of a measurement
+    rows, weights = _memos(technique.per_channel)
+
+    def make(module: nn.Module, name: str) -> nn.Module:
+        if is_embedding(module):
+            return _embedding(module, rows)
+        return Int8Linear(weights(module), linear_weights(module).bias, per_token=technique.per_token)
+
+    converted = convert(model, chosen, make)
+    share_inputs(converted, Int8Linear)
+    return converted
+
+
+def static(model: nn.Module, technique: Int8Static, grids: Grids | None) -> nn.Module:
+    """Int8 weights; activations on the calibrated grids. Without grids: the structure alone."""
+    chosen = prepare(model, technique.include, technique.exclude, technique.embeddings)
+    kernel_name(torch.device("cpu"))
+    rows, weights = _memos(technique.per_channel)
+
+    def make(module: nn.Module, name: str) -> nn.Module:
+        if is_embedding(module):
+            return _embedding(module, rows)
+        quantized = weights(module)
+        nothing = torch.zeros((), dtype=quantized[1].dtype, device=quantized[1].device)
+        grid = (nothing, nothing.clone()) if grids is None else grids[name]
+        return StaticInt8Linear(quantized, linear_weights(module).bias, grid)
+
+    converted = convert(model, chosen, make)
+    share_inputs(converted, StaticInt8Linear)
+    return converted
+
+
+def weight_only(model: nn.Module, technique: WeightOnly) -> nn.Module:
+    """Packed linear weights; embeddings in int8."""
+    chosen = prepare(model, technique.include, technique.exclude, technique.embeddings)
+    tied = _tied_to_embeddings(chosen)
+    rows = Memo(quantize_rows)
+    groups = Memo(lambda weight: quantize_groups(weight, technique.bits, technique.group_size))
+
+    def make(module: nn.Module, name: str) -> nn.Module:
+        if is_embedding(module):
+            return _embedding(module, rows)
+        weights = linear_weights(module)
+        if module in tied:  # one tensor serves both
+            return Int8Linear(rows(module), weights.bias)
+        width = weights.weight.shape[1]
+        return PackedLinear(groups(module), width, technique.bits, technique.group_size, weights.bias)
+
+    return convert(model, chosen, make)
+
+
+def _memos(per_channel: bool) -> tuple[Memo, Memo]:
+    """How embeddings and how linear weights are quantized; one and the same per channel, so that ties are kept."""
+    rows = Memo(quantize_rows)
+    return rows, rows if per_channel else Memo(quantize_tensor)
+
+
+def _embedding(module: Any, rows: Memo) -> Int8Embedding:
+    return Int8Embedding(rows(module), module.weight.dtype, module.padding_idx)
+
+
+def _tied_to_embeddings(chosen: Mapping[nn.Module, str]) -> set[nn.Module]:
+    tables = {module._parameters["weight"] for module in chosen if is_embedding(module)}
+    return {module for module in chosen if not is_embedding(module) and module._parameters["weight"] in tables}

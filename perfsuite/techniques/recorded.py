@@ -1,0 +1,115 @@
+"""What was done to a model, recorded in the model: technique, config, structure, data. Imports no torch.
+
+The record makes a result explain itself (provenance), and lets its files be loaded again: the
+*structure* of a result, such as how many heads each layer kept, may depend on weights and data
+that are gone by then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perfsuite.protocols import Inputs, Technique
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_ATTRIBUTE = "_perfsuite_steps"  # a plain attribute: deep copies carry it along, state dicts do not
+
+
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One technique that was applied.
+
+    ``config`` holds the fields of the technique, ``structure`` what it decided about the shape of
+    this model, ``data`` a digest of the calibration data that it read.
+    """
+
+    technique: str
+    config: dict[str, Any] = {}
+    structure: dict[str, Any] = {}
+    data: str = ""
+
+
+def provenance(model: nn.Module) -> tuple[Step, ...]:
+    """What was done to a model, first step first; empty for a model that no technique has touched."""
+    steps: tuple[Step, ...] = getattr(model, _ATTRIBUTE, ())
+    return steps
+
+
+def write_provenance(model: nn.Module, steps: tuple[Step, ...]) -> None:
+    """Set a model's record. A Hugging Face model's config gets it too, so that ``save_pretrained`` keeps it."""
+    object.__setattr__(model, _ATTRIBUTE, steps)
+    config: Any = model.__dict__.get("config")  # its own: a wrapper finds that of the model inside
+    if hasattr(config, "to_dict"):
+        config.perfsuite_steps = [msgspec.to_builtins(step) for step in steps]
+
+
+def with_steps_of(model: nn.Module, technique: Technique, before: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The model's record, completed for a technique that does not keep one itself (one from outside)."""
+    found = provenance(model)
+    return found if len(found) > len(before) else (*before, Step(technique.name))
+
+
+class Digested:
+    """Calibration data on its way: every item as Inputs, and a digest of all that was read."""
+
+    def __init__(self, data: Iterable[Any] | None) -> None:
+        self._data = data
+        self._hash = hashlib.sha256()
+        self.batches = 0
+
+    def __bool__(self) -> bool:
+        return self._data is not None
+
+    def __len__(self) -> int:
+        """How many batches there are, as far as the data says; 0 if it does not."""
+        return len(self._data) if isinstance(self._data, Sized) else 0
+
+    def __iter__(self) -> Iterator[Inputs]:
+        for item in self._data or ():
+            inputs = Inputs.of_batch(item)
+            for value in (*inputs.args, *inputs.kwargs.values()):
+                if hasattr(value, "detach"):
+                    self._hash.update(value.detach().cpu().contiguous().numpy().tobytes())
+            self.batches += 1
+            yield inputs
+
+    @property
+    def digest(self) -> str:
+        return f"{self.batches} batches, sha256 {self._hash.hexdigest()[:16]}" if self.batches else ""
+
+
+class Recorded:
+    """Base of our techniques: copies, changes, records. A subclass is a frozen dataclass with ``change`` and ``shape``.
+
+    ``change`` works on a copy whose weights are known to be finite, and returns the model with what a
+    fresh one must know to be shaped alike; ``shape`` gives a fresh model that shape.
+    """
+
+    @property
+    def name(self) -> str:
+        raise NotImplementedError
+
+    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
+        raise NotImplementedError
+
+    def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
+        """Without a structure of its own, a technique keeps the shape it is given."""
+        return model
+
+    def apply(self, model: nn.Module, *, data: Iterable[Any] | None = None) -> nn.Module:
+        from perfsuite.techniques.common import copy_finite
+
+        before, digested = provenance(model), Digested(data)
+        changed, structure = self.change(copy_finite(model), digested)
+        config = msgspec.to_builtins(dataclasses.asdict(self))  # type: ignore[call-overload]  # subclasses are dataclasses
+        write_provenance(changed, (*before, Step(self.name, config, structure, digested.digest)))
+        return changed
+
+    def skeleton(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> nn.Module:
+        return self.shape(model, structure or {})
