@@ -26,7 +26,7 @@ from perfsuite.errors import StorageError
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.protocols import Technique
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
-from perfsuite.techniques.recorded import Step, provenance
+from perfsuite.techniques.recorded import Step, dtype_of, provenance
 from perfsuite.techniques.values import Pipeline, rebuild
 
 WEIGHTS = "model.safetensors"
@@ -45,6 +45,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     config: dict[str, Any]
     steps: tuple[Step, ...] = ()
     class_name: str = ""
+    dtype: str = ""  # of the weights, before the first step
 
 
 class _Versioned(msgspec.Struct):
@@ -104,7 +105,7 @@ def load(
     """
     source = Path(folder)
     recipe = _read_recipe(source)
-    module = model if model is not None else _build(recipe)
+    module = model if model is not None else _build(recipe).to(_dtype(recipe))
     known = {step.name: step for step in _leaves(technique)}
     missing = known.keys() - {step.technique for step in recipe.steps} - {"fp32"}
     if missing:
@@ -147,12 +148,22 @@ def count_stored(model: nn.Module) -> Stored:
 def _recipe_of(model: nn.Module, steps: tuple[Step, ...]) -> Recipe:
     if isinstance(model, MixedPrecisionWrapper):  # the steps say that it is one
         model = model.module
+    dtype = (steps[0].dtype if steps else "") or dtype_of(model)
     if type(model) is TransformerEncoder:  # a subclass may compute something else
-        return Recipe(VERSION, "encoder", asdict(model.config), steps)
+        return Recipe(VERSION, "encoder", asdict(model.config), steps, dtype=dtype)
     if type(model).__module__.startswith("transformers.") and hasattr(model, "config"):
         config: Any = model.config
-        return Recipe(VERSION, "transformers", config.to_dict(), steps, type(model).__name__)
-    return Recipe(VERSION, "custom", {}, steps, type(model).__name__)
+        return Recipe(VERSION, "transformers", config.to_dict(), steps, type(model).__name__, dtype)
+    return Recipe(VERSION, "custom", {}, steps, type(model).__name__, dtype)
+
+
+def _dtype(recipe: Recipe) -> torch.dtype:
+    found = getattr(torch, recipe.dtype or "float32", None)
+    if not isinstance(found, torch.dtype):
+        raise StorageError(
+            f"the recipe names a dtype {recipe.dtype!r} that torch does not have", "save the model again"
+        )
+    return found
 
 
 def _leaves(technique: Technique | None) -> tuple[Technique, ...]:
@@ -190,7 +201,8 @@ def _read_hugging_face(path: Path) -> Recipe:
         (class_name,) = msgspec.convert(config.get("architectures"), type=tuple[str])
     except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise StorageError(f"{path} is not a saved model's config: {error}", "save the model again") from error
-    return Recipe(VERSION, "transformers", config, steps, class_name)
+    dtype = (steps[0].dtype if steps else "") or str(config.get("dtype") or "")
+    return Recipe(VERSION, "transformers", config, steps, class_name, dtype)
 
 
 def _build(recipe: Recipe) -> nn.Module:

@@ -26,13 +26,15 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One technique that was applied.
 
     ``config`` holds the fields of the technique, ``structure`` what it decided about the shape of
-    this model, ``data`` a digest of the calibration data that it read.
+    this model, ``data`` a digest of the calibration data that it read, ``dtype`` that of the weights
+    it was given.
     """
 
     technique: str
     config: dict[str, Any] = {}
     structure: dict[str, Any] = {}
     data: str = ""
+    dtype: str = ""
 
 
 def provenance(model: nn.Module) -> tuple[Step, ...]:
@@ -49,10 +51,17 @@ def write_provenance(model: nn.Module, steps: tuple[Step, ...]) -> None:
         config.perfsuite_steps = [msgspec.to_builtins(step) for step in steps]
 
 
-def with_steps_of(model: nn.Module, technique: Technique, before: tuple[Step, ...]) -> tuple[Step, ...]:
-    """The model's record, completed for a technique that does not keep one itself (one from outside)."""
-    found = provenance(model)
-    return found if len(found) > len(before) else (*before, Step(technique.name))
+def with_steps_of(
+    model: nn.Module, result: nn.Module, technique: Technique, before: tuple[Step, ...]
+) -> tuple[Step, ...]:
+    """The result's record, completed for a technique that does not keep one itself (one from outside)."""
+    found = provenance(result)
+    return found if len(found) > len(before) else (*before, Step(technique.name, dtype=dtype_of(model)))
+
+
+def dtype_of(model: nn.Module) -> str:
+    """The dtype of a model's weights, as "float32"; empty if it has none."""
+    return next((str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()), "")
 
 
 class Digested:
@@ -108,7 +117,7 @@ class Recorded:
         before, digested = provenance(model), Digested(data)
         changed, structure = self.change(copy_finite(model), digested)
         config = msgspec.to_builtins(dataclasses.asdict(self))  # type: ignore[call-overload]  # subclasses are dataclasses
-        write_provenance(changed, (*before, Step(self.name, config, structure, digested.digest)))
+        write_provenance(changed, (*before, Step(self.name, config, structure, digested.digest, dtype_of(model))))
         return changed
 
     def skeleton(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> nn.Module:

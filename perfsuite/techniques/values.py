@@ -82,7 +82,7 @@ def applied(technique: Technique, model: nn.Module, data: Iterable[Inputs] | Non
     before = provenance(model)
     result = technique.apply(model, data=data)
     if not isinstance(technique, Pipeline | Original):
-        write_provenance(result, with_steps_of(result, technique, before))
+        write_provenance(result, with_steps_of(model, result, technique, before))
     return result
 
 

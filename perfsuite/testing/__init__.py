@@ -6,6 +6,9 @@ A technique of your own, checked in three lines::
 
     class TestMine(TechniqueContract):
         technique = MyTechnique()
+
+``MagnitudeContract``, ``StructuredContract``, ``QuantizationContract`` and ``PrecisionContract`` add the
+laws of their families.
 """
 
 try:
@@ -13,7 +16,25 @@ try:
 except ImportError as error:
     raise ImportError("perfsuite.testing needs hypothesis: pip install 'perfsuite[testing]'") from error
 
-from perfsuite.testing.contract import LAWS, TechniqueContract
+from perfsuite.testing.contract import LAWS, Contract, TechniqueContract
+from perfsuite.testing.pruning import MAGNITUDE_LAWS, STRUCTURED_LAWS, MagnitudeContract, StructuredContract
+from perfsuite.testing.quantization import PRECISION_LAWS, QUANTIZATION_LAWS, PrecisionContract, QuantizationContract
 from perfsuite.testing.strategies import float_tensors, models, scales, sparsities
 
-__all__ = ["LAWS", "TechniqueContract", "float_tensors", "models", "scales", "sparsities"]
+__all__ = [
+    "LAWS",
+    "MAGNITUDE_LAWS",
+    "PRECISION_LAWS",
+    "QUANTIZATION_LAWS",
+    "STRUCTURED_LAWS",
+    "Contract",
+    "MagnitudeContract",
+    "PrecisionContract",
+    "QuantizationContract",
+    "StructuredContract",
+    "TechniqueContract",
+    "float_tensors",
+    "models",
+    "scales",
+    "sparsities",
+]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import hypothesis.strategies as st
 import numpy as np
@@ -21,6 +23,11 @@ class Sample:
     model: nn.Module
     inputs: Inputs
     description: str
+
+    @property
+    def data(self) -> list[Inputs]:
+        """Calibration data, for techniques that want some."""
+        return [self.inputs]
 
     def __repr__(self) -> str:
         return self.description
@@ -68,14 +75,21 @@ def float_tensors(draw: st.DrawFn, max_rows: int = 6, max_columns: int = 40) -> 
     return torch.from_numpy(values.astype(np.float32))
 
 
+Kind = Literal["encoder", "torch encoder", "MLP", "convolution", "tied"]
+KINDS: tuple[Kind, ...] = ("encoder", "torch encoder", "MLP", "convolution", "tied")
+
+
 @st.composite
-def models(draw: st.DrawFn) -> Sample:
-    """Small models of the kinds that techniques meet: encoders, MLPs, convolutions, tied weights; in either mode."""
+def models(draw: st.DrawFn, kinds: Sequence[Kind] = KINDS) -> Sample:
+    """Small models of the kinds that techniques meet, in either mode, in float32 or float64."""
     seed = draw(st.integers(0, 2**16))
     with seeded(seed):
-        model, inputs, description = draw(st.sampled_from([_encoder, _mlp, _convolution, _tied]))(draw)
+        model, inputs, description = _MAKERS[draw(st.sampled_from(kinds))](draw)
     model.train(draw(st.booleans()))
-    return Sample(model, inputs, f"{description} seed={seed} training={model.training}")
+    dtype = draw(st.sampled_from([torch.float32, torch.float32, torch.float64]))
+    args = tuple(arg.to(dtype) if arg.is_floating_point() else arg for arg in inputs.args)
+    described = f"{description} seed={seed} training={model.training} {dtype}"
+    return Sample(model.to(dtype), Inputs(args), described)
 
 
 def _encoder(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
@@ -87,6 +101,17 @@ def _encoder(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
         max_seq_length=16, positional_encoding=positions, num_classes=classes, norm_first=norm_first,
     )  # fmt: skip
     return model, Inputs((torch.randint(0, 50, (2, draw(st.integers(1, 16)))),)), f"encoder {model.config}"
+
+
+def _torch_encoder(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
+    heads, head_dim = draw(st.sampled_from([1, 2, 4])), draw(st.sampled_from([2, 4]))
+    batch_first, norm_first = draw(st.booleans()), draw(st.booleans())
+    layer = nn.TransformerEncoderLayer(
+        heads * head_dim, heads, draw(st.integers(1, 12)), 0.0, batch_first=batch_first, norm_first=norm_first
+    )
+    model = nn.TransformerEncoder(layer, draw(st.integers(1, 2)), enable_nested_tensor=False)
+    x = torch.randn(2, draw(st.integers(1, 5)), heads * head_dim)
+    return model, Inputs((x,)), f"torch encoder heads={heads} {head_dim} {batch_first=} {norm_first=}"
 
 
 def _mlp(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
@@ -104,3 +129,12 @@ def _convolution(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
 def _tied(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
     width = draw(st.integers(2, 16))
     return TiedClassifier(30, width), Inputs((torch.randint(0, 30, (2, 5)),)), f"tied classifier width={width}"
+
+
+_MAKERS = {
+    "encoder": _encoder,
+    "torch encoder": _torch_encoder,
+    "MLP": _mlp,
+    "convolution": _convolution,
+    "tied": _tied,
+}

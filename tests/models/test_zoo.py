@@ -160,7 +160,7 @@ def test_what_cannot_be_loaded_is_refused(tmp_path, tiny_bert):
 
     assert "does not exist" in broken(lambda f: (f / RECIPE).unlink())
     assert "recipe" in broken(lambda f: (f / RECIPE).write_text("{"))
-    assert "version 9" in broken(edited('"version": 1', '"version": 9'))
+    assert "version 9" in broken(edited('"version": 2', '"version": 9'))
     assert "no model class" in broken(edited("DistilBertForSequenceClassification", "Pipeline"))
     assert "torch.int8" in broken(edited('"technique": "int8-dynamic"', '"technique": "fp32"'))
     assert "cannot load" in broken(lambda f: (f / WEIGHTS).write_bytes(b"garbage"))

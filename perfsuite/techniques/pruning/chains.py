@@ -105,9 +105,9 @@ def _width(source: Any, sink: Any, flat: bool) -> int:
 
 def _is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
     if module is not None:
-        return isinstance(module, nn.Flatten) and module.start_dim == 1
-    start = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)
-    return node.target in (torch.flatten, "flatten") and start == 1
+        return isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1)
+    arguments = (*node.args[1:], *node.kwargs.values())
+    return node.target in (torch.flatten, "flatten") and arguments == (1,)
 
 
 def _is_pointwise(node: fx.Node, module: nn.Module | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ def dynamic(model: nn.Module, technique: Int8Dynamic) -> nn.Module:
     """Int8 weights; activations are quantized on the fly."""
     chosen = prepare(model, technique.include, technique.exclude, technique.embeddings)
     kernel_name(torch.device("cpu"))  # choose the kernel now, not in the middle of a measurement
-    rows, weights = _memos(technique.per_channel)
+    rows, weights = _memos(chosen, technique.per_channel)
 
     def make(module: nn.Module, name: str) -> nn.Module:
         if is_embedding(module):
@@ -40,7 +40,7 @@ def static(model: nn.Module, technique: Int8Static, grids: Grids | None) -> nn.M
     """Int8 weights; activations on the calibrated grids. Without grids: the structure alone."""
     chosen = prepare(model, technique.include, technique.exclude, technique.embeddings)
     kernel_name(torch.device("cpu"))
-    rows, weights = _memos(technique.per_channel)
+    rows, weights = _memos(chosen, technique.per_channel)
 
     def make(module: nn.Module, name: str) -> nn.Module:
         if is_embedding(module):
@@ -74,10 +74,13 @@ def weight_only(model: nn.Module, technique: WeightOnly) -> nn.Module:
     return convert(model, chosen, make)
 
 
-def _memos(per_channel: bool) -> tuple[Memo, Memo]:
-    """How embeddings and how linear weights are quantized; one and the same per channel, so that ties are kept."""
+def _memos(chosen: Mapping[nn.Module, str], per_channel: bool) -> tuple[Memo, Callable[[nn.Module], Any]]:
+    """How embeddings and how linear weights are quantized; where one tensor serves both, in the same way."""
     rows = Memo(quantize_rows)
-    return rows, rows if per_channel else Memo(quantize_tensor)
+    if per_channel:
+        return rows, rows
+    whole, tied = Memo(quantize_tensor), _tied_to_embeddings(chosen)
+    return rows, lambda module: (rows if module in tied else whole)(module)
 
 
 def _embedding(module: Any, rows: Memo) -> Int8Embedding:
