@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from perfsuite.protocols import ModelSpec as ModelSpec
     from perfsuite.spec import Metric as Metric
     from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper as MixedPrecisionWrapper
+    from perfsuite.techniques.pruning.masks import keep_zeros as keep_zeros
     from perfsuite.techniques.recorded import provenance as provenance
     from perfsuite.techniques.values import Int8Dynamic as Int8Dynamic
     from perfsuite.techniques.values import Int8Static as Int8Static
@@ -65,6 +66,7 @@ _HOME = {
     "convert_to_mixed_precision": "perfsuite.optimize.converter:convert_to_mixed_precision",
     "SlowerHereWarning": "perfsuite.optimize.converter:SlowerHereWarning",
     "MixedPrecisionWrapper": "perfsuite.techniques.precision.autocast:MixedPrecisionWrapper",
+    "keep_zeros": "perfsuite.techniques.pruning.masks:keep_zeros",
     "provenance": "perfsuite.techniques.recorded:provenance",
     "parse_technique": "perfsuite.techniques.values:parse_technique",
     "save_model": "perfsuite.storage:save",

@@ -46,7 +46,10 @@ class Inputs:
 
 
 class Task(Protocol):
-    """Real data and a score. ``examples`` is a digest of the data: equal digests can be paired."""
+    """Real data and a score. ``examples`` is a digest of the data: equal digests can be paired.
+
+    A task may also have ``calibration()``: batches of other examples, for techniques that want data.
+    """
 
     @property
     def name(self) -> str: ...

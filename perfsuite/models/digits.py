@@ -12,6 +12,7 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from perfsuite.models import encoder as encoder_module
 from perfsuite.models.encoder import EncoderConfig, TransformerEncoder
 from perfsuite.models.seeding import seeded
 from perfsuite.progress import tell
+from perfsuite.protocols import Inputs
 from perfsuite.spec import Scores
 
 CONFIG = EncoderConfig(
@@ -34,7 +36,9 @@ EPOCHS = 25
 BATCH_SIZE = 32
 LEARNING_RATE = 2e-3
 TEST_EXAMPLES = 540
+CALIBRATION_BATCHES = 8
 _SPLIT_SEED = 1797
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,12 @@ class Digits:
         data = split()
         return hashlib.sha256(data.test_tokens.numpy().tobytes() + data.test_labels.numpy().tobytes()).hexdigest()[:16]
 
+    def calibration(self) -> list[Inputs]:
+        """Training examples with their labels."""
+        data = split()
+        batches = zip(data.train_tokens.split(BATCH_SIZE), data.train_labels.split(BATCH_SIZE), strict=True)
+        return [Inputs((tokens,), labels=labels) for tokens, labels in batches][:CALIBRATION_BATCHES]
+
     def score(self, model: nn.Module) -> Scores:
         data = split()
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -98,22 +108,37 @@ def trained_encoder(seed: int = 0) -> TransformerEncoder:
 
 
 def train(seed: int) -> TransformerEncoder:
-    """Train from scratch with AdamW and a one-cycle learning rate; about 20 s on two cores."""
-    data = split()
+    """Train from scratch; about 20 s on two cores."""
     with seeded(seed):
-        model = TransformerEncoder.from_config(CONFIG).train()
-        optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
-        steps = EPOCHS * -(-len(data.train_labels) // BATCH_SIZE)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-        for epoch in range(EPOCHS):
-            order = torch.randperm(len(data.train_labels))
-            for batch in order.split(BATCH_SIZE):
-                optimizer.zero_grad(set_to_none=True)
-                loss = F.cross_entropy(model(data.train_tokens[batch]), data.train_labels[batch], label_smoothing=0.05)
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-            tell("training the digits encoder", epoch + 1, EPOCHS)
+        model = TransformerEncoder.from_config(CONFIG)
+        return fit(model, EPOCHS, LEARNING_RATE)
+
+
+def fine_tune(model: nn.Module, epochs: int = 5, learning_rate: float = 1e-3, seed: int = 0) -> None:
+    """Train a model for digits further, in place, on the training examples; one epoch takes about a second."""
+    required = {p: p.requires_grad for p in model.parameters()}
+    with seeded(seed), torch.enable_grad():
+        fit(model.requires_grad_(True), epochs, learning_rate)
+    for p, was in required.items():
+        p.requires_grad_(was)
+
+
+def fit(model: AnyModule, epochs: int, learning_rate: float) -> AnyModule:
+    """Train in place with AdamW and a one-cycle learning rate; random order from torch's generator."""
+    data = split()
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
+    steps = epochs * -(-len(data.train_labels) // BATCH_SIZE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    for epoch in range(epochs):
+        order = torch.randperm(len(data.train_labels))
+        for batch in order.split(BATCH_SIZE):
+            optimizer.zero_grad(set_to_none=True)
+            loss = F.cross_entropy(model(data.train_tokens[batch]), data.train_labels[batch], label_smoothing=0.05)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        tell("training the digits encoder", epoch + 1, epochs)
     return model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
@@ -97,7 +97,7 @@ class ModelCase:
     @cached_property
     def model(self) -> nn.Module:
         """The model after the technique, on the device."""
-        return self.technique.apply(self.original).to(self.device)
+        return self.technique.apply(self.original, data=Calibration(self)).to(self.device)
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -177,6 +177,24 @@ class ModelCase:
             if self.device.type == "cuda"
             else self.device.type.replace("cpu", "")
         )
+
+
+class Calibration:
+    """Calibration data of a case, made when it is read: the task's, else inputs from other seeds."""
+
+    batches = 4
+
+    def __init__(self, case: ModelCase) -> None:
+        self._case = case
+
+    def __iter__(self) -> Iterator[Inputs]:
+        case = self._case
+        of_task = getattr(case.spec.task() if case.spec.task else None, "calibration", None)
+        if of_task is not None:
+            yield from of_task()
+        else:
+            for seed in range(case.seed + 1, case.seed + 1 + self.batches):
+                yield Inputs.of_batch(case.spec.inputs(case.original, case.batch_size, seed))
 
 
 class CallableCase:

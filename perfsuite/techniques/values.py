@@ -6,7 +6,7 @@ are applied: ``structured-50+int8-dynamic``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ class Pipeline:
         return "+".join(step.name for step in self.steps)
 
     def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module:
-        kept = None if data is None else tuple(data)  # each step may read it from the start
+        kept = tuple(data) if isinstance(data, Iterator) else data  # each step may read it from the start
         return reduce(lambda current, step: applied(step, current, kept), self.steps, model)
 
     def skeleton(self, model: nn.Module) -> nn.Module:

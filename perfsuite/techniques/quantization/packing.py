@@ -32,7 +32,10 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack(packed: Tensor, bits: int, length: int) -> Tensor:
-    """The inverse of ``pack``: (O, length) int64."""
+    """The inverse of ``pack``: (O, length) integers."""
+    if 8 % bits == 0:  # codes that do not cross bytes need no 64-bit words
+        shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)
+        return (packed.unsqueeze(-1) >> shifts).bitwise_and_((1 << bits) - 1).flatten(1)[:, :length]
     lanes, positions = torch.arange(_LANES, device=packed.device), torch.arange(bits, device=packed.device)
     words = (packed.unflatten(1, (-1, bits)).to(torch.int64) << positions * 8).sum(dim=-1, keepdim=True)
     codes: Tensor = (words >> lanes * bits & (1 << bits) - 1).flatten(1)[:, :length]
@@ -70,10 +73,11 @@ class PackedLinear(nn.Module):
     def weight(self, dtype: torch.dtype) -> Tensor:
         """The dequantized weights (O, I); scales may be beyond the range of half precision, weights are not."""
         wide = torch.promote_types(dtype, torch.float32)
-        q = (unpack(self.codes, self.bits, self.in_features) - 2 ** (self.bits - 1)).to(wide)
-        scales = self.scales.to(wide).repeat_interleave(self.group_size, dim=1)[:, : self.in_features]
-        weight: Tensor = (q * scales).to(dtype)
-        return weight
+        q = unpack(self.codes, self.bits, self.in_features).to(wide).sub_(2 ** (self.bits - 1))
+        width = self.scales.shape[1] * self.group_size
+        groups = F.pad(q, (0, width - self.in_features)).unflatten(1, (-1, self.group_size))  # (O, G, S)
+        weight: Tensor = groups.mul_(self.scales.to(wide).unsqueeze(-1)).flatten(1)[:, : self.in_features]
+        return weight.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) to (..., O)."""

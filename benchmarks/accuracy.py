@@ -1,0 +1,89 @@
+"""What techniques keep of a model's accuracy, on the same real examples, beside torch's own quantize_dynamic.
+
+`docstrings` with minilm (real weights): find a function's description by its summary, recall@1. `digits`
+with the encoder trained here; structured pruning with our iterative loop and fine-tuning between.
+
+    .venv/bin/python benchmarks/accuracy.py          # about 6 minutes
+"""
+
+import sys
+import warnings
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from perfsuite.models import digits
+from perfsuite.models.digits import Digits, trained_encoder
+from perfsuite.models.docstrings import Docstrings
+from perfsuite.models.huggingface import minilm
+from perfsuite.optimize.pruner import ModelPruner, PruningConfig
+from perfsuite.progress import watched
+from perfsuite.techniques.values import parse_technique
+
+TARGETS = {  # task and technique: gate, aim
+    ("docstrings", "int8-dynamic"): (0.99, 0.995),
+    ("digits", "int8-dynamic"): (0.99, 0.995),
+    ("digits", "structured half, fine-tuned"): (0.99, 0.995),
+}
+ITERATIONS, EPOCHS = 4, 5
+
+
+def torch_quantize_dynamic(model):
+    warnings.filterwarnings("ignore")
+    return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+
+
+def structured_half(model):
+    """Half of the heads and units of the digits encoder, in steps, each fine-tuned on the training digits."""
+    config = PruningConfig("iterative", base="structured", sparsity=0.5, importance="taylor", n_iterations=ITERATIONS)
+    pruner = ModelPruner(model, config, calibration=Digits().calibration(), fine_tune=tune)
+    return pruner.prune_model().eval()
+
+
+def tune(model):
+    digits.fine_tune(model, epochs=EPOCHS)
+
+
+def ours(name):
+    return lambda model, task: parse_technique(name).apply(model, data=task.calibration())
+
+
+def rows(task, model, makers):
+    """(name, accuracy, kept, lost, won) of each technique."""
+    base = task.score(model).correct
+    yield "fp32", sum(base) / len(base), 1.0, 0, 0
+    for name, make in makers.items():
+        found = task.score(make(model, task)).correct
+        lost = sum(a and not b for a, b in zip(base, found, strict=True))
+        won = sum(b and not a for a, b in zip(base, found, strict=True))
+        yield name, sum(found) / len(found), sum(found) / sum(base), lost, won
+
+
+def show(task, model, makers):
+    table = Table(title=f"{task.name}: {len(task.score(model).correct)} examples", title_justify="left")
+    for name in ("technique", "accuracy", "kept", "lost", "won", "gate", ""):
+        table.add_column(name, justify="left" if name == "technique" else "right")
+    for name, accuracy, kept, lost, won in rows(task, model, makers):
+        gate, _ = TARGETS.get((task.name, name), (None, None))
+        met = "" if gate is None else ("met" if kept >= gate else "NOT MET")
+        shown = "" if gate is None else f"{gate:.0%}"
+        table.add_row(name, f"{accuracy:.2%}", f"{kept:.2%}", str(lost), str(won), shown, met)
+    print(file=sys.stderr)
+    Console(width=110).print(table)
+
+
+def main():
+    int8 = {name: ours(name) for name in ("int8-dynamic", "int8-static", "int8-static-mse", "weight-only-4", "bf16")}
+    peer = {"torch.ao quantize_dynamic": lambda model, task: torch_quantize_dynamic(model)}
+    half = {
+        "structured half, fine-tuned": lambda model, task: structured_half(model),
+        "the same + int8-dynamic": lambda model, task: parse_technique("int8-dynamic").apply(structured_half(model)),
+    }
+    with watched(lambda what, done, total: print(f"\r{what} {done}/{total}    ", end="", file=sys.stderr)):
+        show(Digits(), trained_encoder(), int8 | peer | half)
+        show(Docstrings(), minilm().module, int8 | peer)
+
+
+if __name__ == "__main__":
+    main()
