@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from perfsuite.optimize.quantizer import QuantizationConfig as QuantizationConfig
     from perfsuite.optimize.quantizer import StaticQuantizer as StaticQuantizer
     from perfsuite.optimize.quantizer import quantize_model as quantize_model
+    from perfsuite.progress import show_progress as show_progress
     from perfsuite.protocols import Built as Built
     from perfsuite.protocols import Inputs as Inputs
     from perfsuite.protocols import ModelSpec as ModelSpec
@@ -67,6 +68,7 @@ _HOME = {
     "SlowerHereWarning": "perfsuite.optimize.converter:SlowerHereWarning",
     "MixedPrecisionWrapper": "perfsuite.techniques.precision.autocast:MixedPrecisionWrapper",
     "keep_zeros": "perfsuite.techniques.pruning.masks:keep_zeros",
+    "show_progress": "perfsuite.progress:show_progress",
     "provenance": "perfsuite.techniques.recorded:provenance",
     "parse_technique": "perfsuite.techniques.values:parse_technique",
     "save_model": "perfsuite.storage:save",

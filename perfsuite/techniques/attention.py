@@ -105,7 +105,11 @@ def split_attention(model: nn.Module) -> nn.Module:
             return SplitAttention(module)
         return module
 
-    return replace_modules(model, replace)
+    model = replace_modules(model, replace)
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoder) and any(isinstance(m, SplitAttention) for m in module.modules()):
+            module.use_nested_tensor = False  # nested tensors are for the fused kernel alone
+    return model
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

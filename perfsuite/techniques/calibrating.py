@@ -47,7 +47,12 @@ def loss_of(model: nn.Module, inputs: Inputs) -> Tensor:
     if labels is None:
         return output.square().mean()
     if labels.is_floating_point():
-        return F.mse_loss(output, labels)
+        if labels.numel() != output.numel():
+            raise TechniqueError(
+                f"labels of shape {tuple(labels.shape)} do not fit an output of {tuple(output.shape)}",
+                "give as many numbers as the model does, or integer classes",
+            )
+        return F.mse_loss(output, labels.view_as(output))
     return F.cross_entropy(output.flatten(0, -2), labels.flatten())
 
 

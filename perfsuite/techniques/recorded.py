@@ -77,20 +77,31 @@ class Digested:
 
     def __len__(self) -> int:
         """How many batches there are, as far as the data says; 0 if it does not."""
-        return len(self._data) if isinstance(self._data, Sized) else 0
+        try:
+            return len(self._data) if isinstance(self._data, Sized) else 0
+        except TypeError:  # a DataLoader over a stream has the method, and raises
+            return 0
 
     def __iter__(self) -> Iterator[Inputs]:
-        for item in self._data or ():
+        for item in () if self._data is None else self._data:
             inputs = Inputs.of_batch(item)
-            for value in (*inputs.args, *inputs.kwargs.values()):
+            for value in (*inputs.args, *inputs.kwargs.values(), inputs.labels):
                 if hasattr(value, "detach"):
-                    self._hash.update(value.detach().cpu().contiguous().numpy().tobytes())
+                    self._hash.update(_bytes(value))
             self.batches += 1
             yield inputs
 
     @property
     def digest(self) -> str:
         return f"{self.batches} batches, sha256 {self._hash.hexdigest()[:16]}" if self.batches else ""
+
+
+def _bytes(tensor: Any) -> bytes:
+    """A tensor's bytes, also of a dtype that NumPy does not have."""
+    import torch
+
+    data: bytes = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return data
 
 
 class Recorded:

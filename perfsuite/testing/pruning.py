@@ -110,7 +110,7 @@ def equals_the_masked_model(technique: Technique, sample: Sample) -> None:
     original = split_attention(copy.deepcopy(sample.model)).eval()
     small = technique.apply(sample.model, data=sample.data).eval()
     with torch.no_grad():
-        for group, kept in _kept(original, small):
+        for group, kept, _ in _kept(original, small):
             _mask(group, kept)
     one, other = run(original, sample.inputs), run(small, sample.inputs)
     tolerance = 1e-12 if one.dtype == torch.float64 else 1e-5
@@ -123,7 +123,7 @@ def drops_what_the_units_owned(technique: Technique, sample: Sample) -> None:
     """Parameters drop by exactly what the removed units owned."""
     original = split_attention(copy.deepcopy(sample.model))
     small = technique.apply(sample.model, data=sample.data)
-    gone = sum(_owned(group) * (group.count - len(kept)) for group, kept in _kept(original, small))
+    gone = sum(owned * (group.count - len(kept)) for group, kept, owned in _kept(original, small))
     before, after = (sum(p.numel() for p in model.parameters()) for model in (original, small))
     assert before - after == gone, f"{before - after} parameters went, the removed units owned {gone}"
 
@@ -189,15 +189,19 @@ def _weights(model: nn.Module) -> Mapping[str, Tensor]:
     return {name: p.detach() for name, p in parameters_to_prune(model).items()}
 
 
-def _kept(original: nn.Module, small: nn.Module) -> list[tuple[Group, list[int]]]:
-    """For each group of the original, the units that the small model still has: found by their bytes."""
+def _kept(original: nn.Module, small: nn.Module) -> list[tuple[Group, list[int], int]]:
+    """For each group of the original: which units the small model still has, found by their bytes, and
+    how many parameters each of them owned. In a chain the removal of a unit cuts the rows of the next
+    group, so the groups are replayed one after the other.
+    """
     left = {(group.name, group.kind): group for group in find_groups(small)}
     found = []
-    for group in find_groups(original):
-        mine, theirs = _unit_bytes(group), _unit_bytes(left[group.name, group.kind])
+    for group, replayed in zip(find_groups(original), find_groups(copy.deepcopy(original)), strict=True):
+        mine, theirs = _unit_bytes(replayed), _unit_bytes(left[group.name, group.kind])
         kept = [index for index, unit in enumerate(mine) if unit in set(theirs)]
         assert [mine[index] for index in kept] == theirs, f"the units of {group.name} are not some of the original's"
-        found.append((group, kept))
+        found.append((group, kept, _owned(replayed)))
+        replayed.keep(torch.tensor(kept))
     return found
 
 

@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perfsuite.errors import TechniqueError
@@ -40,7 +41,7 @@ class Slice:
 
     def keep(self, units: Tensor) -> None:
         """Cut the layer down to these units."""
-        index = (units[:, None] * self.width + torch.arange(self.width)).flatten()
+        index = (units.cpu()[:, None] * self.width + torch.arange(self.width)).flatten()
         if isinstance(self.layer, nn.modules.batchnorm._BatchNorm):
             _cut(self.layer, ("weight", "bias", "running_mean", "running_var"), 0, index)
             self.layer.num_features = len(index)
@@ -72,6 +73,10 @@ class Group:
         weight: Any = self.source.layer.weight
         return int(weight.shape[1 if is_conv1d(self.source.layer) else 0]) // self.source.width
 
+    @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        return tuple(part.layer for part in (self.source, self.sink, *self.companions))
+
     def keep(self, units: Tensor) -> None:
         """Remove all other units. ``units`` (K,) are indices in ascending order."""
         for part in (self.source, *self.companions, self.sink):
@@ -84,32 +89,31 @@ class Group:
                 self.owner.all_head_size = len(units) * self.source.width
 
 
+_LIKE_BERT = ("Bert", "Roberta", "XLMRoberta", "Camembert", "Electra")
 # (root package, class): query, key, value, output, and who knows the number of heads
 _ATTENTIONS = {
     ("perfsuite", "SelfAttention"): ("query", "key", "value", "output", ""),
     ("perfsuite", "SplitAttention"): ("query", "key", "value", "out_proj", ""),
-    ("transformers", "BertAttention"): ("self.query", "self.key", "self.value", "output.dense", "self"),
     ("transformers", "DistilBertSelfAttention"): ("q_lin", "k_lin", "v_lin", "out_lin", ""),
+} | {
+    ("transformers", f"{family}Attention"): ("self.query", "self.key", "self.value", "output.dense", "self")
+    for family in _LIKE_BERT
 }
 # (root package, class): the layer that expands, the layer that contracts
 _FEED_FORWARDS = {
     ("perfsuite", "FeedForward"): ("expand", "contract"),
-    ("transformers", "BertLayer"): ("intermediate.dense", "output.dense"),
     ("transformers", "FFN"): ("lin1", "lin2"),
     ("torch", "TransformerEncoderLayer"): ("linear1", "linear2"),
     ("torch", "TransformerDecoderLayer"): ("linear1", "linear2"),
-}
+} | {("transformers", f"{family}Layer"): ("intermediate.dense", "output.dense") for family in _LIKE_BERT}
 
 
 def find_groups(model: nn.Module) -> list[Group]:
-    """Every group of a model: of the encoders that are known by name, and of plain chains of layers.
-
-    Raises TechniqueError for an attention whose width is no multiple of its head size.
-    """
+    """Every group of a model: of the encoders that are known by name, or else of plain chains of layers."""
     known = [group for name, module in model.named_modules() for group in _known(name, module)]
-    found = known or [_of_chain(chain) for chain in chains(model)]
+    found = known or [_of_chain(model, chain) for chain in chains(model)]
     shared = _shared_parameters(model)
-    return [group for group in found if not any(p in shared for part in _parts(group) for p in part.layer.parameters())]
+    return [group for group in found if not any(p in shared for layer in group.layers for p in layer.parameters())]
 
 
 def _known(name: str, module: nn.Module) -> Iterator[Group]:
@@ -119,46 +123,54 @@ def _known(name: str, module: nn.Module) -> Iterator[Group]:
         owner: Any = attrgetter(owner_path)(module) if owner_path else module
         width: int = getattr(owner, "head_dim", None) or owner.attention_head_size
         layers = [attrgetter(path)(module) for path in (value, query, key_, output)]
-        if all(type(layer) is nn.Linear for layer in layers):
-            _check_heads(name, layers[0].out_features, width)
+        if all(_is_plain(layer) for layer in layers):
             rows = [Slice(layer, 0, width) for layer in layers[:3]]
             yield Group(name, "heads", rows[0], Slice(layers[3], 1, width), tuple(rows[1:]), owner)
-    if key in _FEED_FORWARDS:
+    if key in _FEED_FORWARDS and _is_pointwise(getattr(module, "activation", None)):
         expand, contract = (attrgetter(path)(module) for path in _FEED_FORWARDS[key])
-        if type(expand) is nn.Linear and type(contract) is nn.Linear:
+        if _is_plain(expand) and _is_plain(contract):
             yield Group(name, "units", Slice(expand, 0), Slice(contract, 1))
 
 
-def _of_chain(chain: Chain) -> Group:
+def _is_plain(layer: Any) -> bool:
+    """A linear layer whose weight is its own parameter, and not computed from others."""
+    return type(layer) is nn.Linear and "weight" in layer._parameters
+
+
+def _is_pointwise(activation: object) -> bool:
+    """Of torch's encoder layers it may be any function: one that looks at several units keeps them all."""
+    return activation is None or isinstance(activation, nn.Module) or activation in (F.relu, F.gelu)
+
+
+def _of_chain(model: nn.Module, chain: Chain) -> Group:
     return Group(
-        chain.name,
+        chain.source,
         "units",
-        Slice(chain.source, 0),
-        Slice(chain.sink, 1, chain.width),
-        tuple(Slice(norm, 0) for norm in chain.norms),
+        Slice(model.get_submodule(chain.source), 0),
+        Slice(model.get_submodule(chain.sink), 1, chain.width),
+        tuple(Slice(model.get_submodule(name), 0, width) for name, width in chain.norms),
     )
-
-
-def _parts(group: Group) -> tuple[Slice, ...]:
-    return (group.source, group.sink, *group.companions)
 
 
 def _shared_parameters(model: nn.Module) -> set[nn.Parameter]:
     """Parameters that more than one layer owns: to cut one would cut the other."""
     seen: set[nn.Parameter] = set()
     shared: set[nn.Parameter] = set()
-    for module in model.modules():
+    for _, module in model.named_modules(remove_duplicate=False):  # a layer in two places is shared, too
         for p in module._parameters.values():
             if p is not None:
                 (shared if p in seen else seen).add(p)
     return shared
 
 
-def _check_heads(name: str, features: int, width: int) -> None:
-    if features % width:
+def check_divisible(group: Group) -> None:
+    """Raises TechniqueError for a group whose rows are no multiple of its units' width."""
+    layer: Any = group.source.layer
+    features = layer.weight.shape[1 if is_conv1d(layer) else 0]
+    if features % group.source.width:
         raise TechniqueError(
-            f"the {features} features of attention {name!r} cannot be divided into heads of {width}",
-            f"exclude it: exclude=({name!r},)",
+            f"the {features} features of attention {group.name!r} cannot be divided into heads of {group.source.width}",
+            f"exclude it: exclude=({group.name!r},)",
         )
 
 

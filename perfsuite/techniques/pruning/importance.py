@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from perfsuite.errors import NonFiniteError
+from perfsuite.errors import NonFiniteError, TechniqueError
 from perfsuite.techniques.calibrating import batches, in_eval_mode, loss_of
 from perfsuite.techniques.pruning.groups import Group
 from perfsuite.techniques.recorded import Digested
@@ -24,7 +24,7 @@ def importance_of(
 def _magnitude(groups: list[Group]) -> list[Tensor]:
     """The norm of what computes a unit times the norm of what reads it: a bound on what it can contribute."""
     return [
-        group.source.norms(_weight(group.source.layer)) * group.sink.norms(_weight(group.sink.layer))
+        group.source.norms(_weight(group.source.layer).cpu()) * group.sink.norms(_weight(group.sink.layer).cpu())
         for group in groups
     ]
 
@@ -44,7 +44,7 @@ def _taylor(model: nn.Module, groups: list[Group], data: Digested) -> list[Tenso
             _weight(group.sink.layer, detached=False).requires_grad_(True)
         with in_eval_mode(model), torch.enable_grad():
             for inputs in batches(model, data, "Taylor importance"):
-                _add_effects(model, groups, totals, loss_of(model, inputs))
+                _add_effects(groups, totals, loss_of(model, inputs))
     finally:
         for p, was in required.items():
             p.requires_grad_(was)
@@ -52,14 +52,21 @@ def _taylor(model: nn.Module, groups: list[Group], data: Digested) -> list[Tenso
     return totals
 
 
-def _add_effects(model: nn.Module, groups: list[Group], totals: list[Tensor], loss: Tensor) -> None:
+def _add_effects(groups: list[Group], totals: list[Tensor], loss: Tensor) -> None:
+    if not loss.requires_grad:
+        raise TechniqueError(
+            "the loss does not depend on the weights: the forward switches gradients off",
+            "remove torch.no_grad() from it, or use importance='magnitude'",
+        )
     if not bool(loss.isfinite()):
         raise NonFiniteError(f"the loss on the calibration data is {float(loss)}", "check the data and the labels")
     weights = [_weight(group.sink.layer, detached=False) for group in groups]
     gradients = torch.autograd.grad(loss, weights, allow_unused=True)
     for group, weight, gradient, total in zip(groups, weights, gradients, totals, strict=True):
         if gradient is not None:  # the batch may not reach a layer
-            total += group.sink.per_unit((weight.detach() * gradient).double()).abs().cpu()
+            if not bool(gradient.isfinite().all()):
+                raise NonFiniteError(f"a gradient of {group.name!r} is NaN or infinite", "check the data and the model")
+            total += group.sink.per_unit((weight.detach() * gradient).cpu().double()).abs()
 
 
 def _weight(layer: Any, *, detached: bool = True) -> Tensor:

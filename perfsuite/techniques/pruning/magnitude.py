@@ -95,7 +95,10 @@ def parameters_to_prune(
         if name in names and isinstance(module, nn.MultiheadAttention) and "weight" in wanted
         for packed in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
     }
-    found = {name: p for name, p in model.named_parameters() if name in owners}
+    by_parameter = {
+        p: name for name, p in model.named_parameters(remove_duplicate=False) if name in owners
+    }  # a tied one stands under several names
+    found = {name: p for p, name in by_parameter.items()}
     if not found:
         raise _nothing("magnitude pruning", f"float {' or '.join(parameters)} of a linear or convolution layer")
     return found

@@ -16,10 +16,12 @@ from perfsuite.techniques.pruning.masks import keep_zeros
 
 def cubic(step: int, steps: int, initial: float, final: float) -> float:
     """s(t) = s_f + (s_i - s_f) (1 - p)^3 with p = step / steps, from 0 to ``steps``; both ends are exact."""
+    if step <= 0:
+        return initial
     if step >= steps:
         return final
-    left = 1 - max(step, 0) / steps
-    return final + (initial - final) * left**3
+    value = final + (initial - final) * (1 - step / steps) ** 3
+    return min(max(value, min(initial, final)), max(initial, final))  # rounding may step over an end
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,11 @@ def prune_iteratively(
         sparsity = cubic(number, iterations, 0.0, final)
         candidate = technique_at(sparsity).apply(current)
         if fine_tune is not None:
+            modes = {module: module.training for module in candidate.modules()}
             with keep_zeros(candidate):
                 fine_tune(candidate)
-            candidate.train(model.training)
+            for module, training in modes.items():
+                module.training = training
         value = score(candidate) if score is not None else None
         holds = floor is None or (value is not None and value >= floor)
         rounds.append(Round(sparsity, value, holds))

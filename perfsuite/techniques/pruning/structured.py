@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from perfsuite.errors import TechniqueError
 from perfsuite.techniques.attention import split_attention
-from perfsuite.techniques.pruning.groups import Group, find_groups
+from perfsuite.techniques.pruning.groups import Group, check_divisible, find_groups
 from perfsuite.techniques.pruning.importance import importance_of
 from perfsuite.techniques.pruning.values import Structured
 from perfsuite.techniques.recorded import Digested, provenance
@@ -28,15 +28,16 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
     Fractions are of the *original* counts: where an earlier step removed some already, less goes.
     Raises TechniqueError if the model has nothing that can be removed.
     """
-    split_attention(model)
-    names = selected(model, technique.include, technique.exclude)
-    groups = [group for group in find_groups(model) if group.name in names]
+    model = split_attention(model)
+    groups = _selected(model, technique)
     if not groups:
         raise TechniqueError(
             f"structured pruning found no heads, units or channels in the {type(model).__name__}",
             "it knows perfsuite's and torch's encoders, BERT and DistilBERT, and plain chains of linear and "
             "convolution layers",
         )
+    for group in groups:
+        check_divisible(group)
     originals = _original_counts(model, groups)
     importance = importance_of(model, groups, technique.importance, data)
     for kind in ("heads", "units"):
@@ -55,13 +56,26 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
 
 def shrink(model: nn.Module, kept: Mapping[str, Mapping[str, int]]) -> nn.Module:
     """Give a fresh model the shape that was recorded, in place."""
-    split_attention(model)
+    model = split_attention(model)
     for group in find_groups(model):
         count = kept.get(group.kind, {}).get(group.name)
         if count is not None and count < group.count:
             group.keep(torch.arange(count))
     sync_configs(model)
     return model
+
+
+def _selected(model: nn.Module, technique: Structured) -> list[Group]:
+    """Groups of which something is included, and nothing excluded: all their layers are cut."""
+    included = selected(model, technique.include, ())
+    allowed = selected(model, (), technique.exclude)
+    names = {module: name for name, module in model.named_modules()}
+    return [
+        group
+        for group in find_groups(model)
+        if not {group.name, *(names[layer] for layer in group.layers)} - allowed
+        and included & {group.name, *(names[layer] for layer in group.layers)}
+    ]
 
 
 def sync_configs(model: nn.Module) -> None:

@@ -153,7 +153,8 @@ def check_sparsity(value: float) -> None:
 
 
 def percent(fraction: float) -> str:
-    return f"{round(fraction * 100, 10):g}"
+    """A fraction in percent, without an exponent: 0.5 -> "50", 1e-7 -> "0.00001"."""
+    return f"{fraction * 100:.10f}".rstrip("0").rstrip(".")
 
 
 def _percent_and_rest(family: str, argument: str | None) -> tuple[float, str]:

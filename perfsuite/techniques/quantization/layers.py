@@ -37,7 +37,7 @@ class Int8Linear(nn.Module):
         self.per_token = per_token
         self.sharing: SharedInput | None = None  # where several layers read one input
         self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale.flatten())
+        self.register_buffer("scale", scale.flatten().clone())  # weights may be tied, scales are not
         self.bias = bias
         self.register_buffer("sums", torch.empty(0), persistent=False)
         self._derive()
@@ -121,7 +121,7 @@ class Int8Embedding(nn.Module):
         self.num_embeddings, self.embedding_dim = weight.shape
         self.padding_idx = padding_idx
         self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale.flatten())
+        self.register_buffer("scale", scale.flatten().clone())  # weights may be tied, scales are not
         self.like: Tensor  # its dtype is the output's, and follows the model's
         self.register_buffer("like", torch.empty(0, dtype=dtype), persistent=False)
 
