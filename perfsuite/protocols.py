@@ -89,7 +89,7 @@ class Technique(Protocol):
     one it was given; ``data`` are calibration inputs, for techniques that want them. ``skeleton``
     changes a freshly built model into the *structure* that ``apply`` gives (shapes, dtypes, names;
     values do not matter), so that saved weights can be loaded into it. A technique whose structure
-    depends on weights or data also takes what it recorded: ``skeleton(model, structure)``.
+    depends on weights or data is a ``techniques.recorded.Recorded``, whose skeleton also takes what it recorded.
     """
 
     @property

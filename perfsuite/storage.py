@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_model
 from torch import nn
 
-from perfsuite.errors import StorageError
+from perfsuite.errors import StorageError, UsageError
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.protocols import Technique
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
@@ -46,6 +46,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps: tuple[Step, ...] = ()
     class_name: str = ""
     dtype: str = ""  # of the weights, before the first step
+    moved_to: str = ""  # and now
 
 
 class _Versioned(msgspec.Struct):
@@ -85,7 +86,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str], technique: Technique 
             _swap(work, target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    except OSError as error:
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise StorageError(f"cannot save to {target}: {error}", "check the path and the free space") from error
     return target
 
@@ -105,13 +106,12 @@ def load(
     """
     source = Path(folder)
     recipe = _read_recipe(source)
-    module = model if model is not None else _build(recipe).to(_dtype(recipe))
     known = {step.name: step for step in _leaves(technique)}
     missing = known.keys() - {step.technique for step in recipe.steps} - {"fp32"}
     if missing:
         made = "+".join(step.technique for step in recipe.steps) or "fp32"
         raise StorageError(f"{source} was saved with technique {made!r}, not {missing.pop()!r}", "give that technique")
-    module = rebuild(module, recipe.steps, known)
+    module = _structured(recipe, model, known)
     try:
         _load_exactly(module, source / WEIGHTS)
     except (OSError, safetensors.SafetensorError, RuntimeError, ValueError) as error:
@@ -119,14 +119,32 @@ def load(
     return module.eval()
 
 
+def _structured(recipe: Recipe, model: nn.Module | None, known: Mapping[str, Technique]) -> nn.Module:
+    """The module of a recipe, without its weights."""
+    try:
+        module = model if model is not None else _build(recipe).to(_dtype(recipe.dtype))
+        module = rebuild(module, recipe.steps, known)
+        return module if dtype_of(module) == recipe.moved_to else module.to(_dtype(recipe.moved_to))
+    except (StorageError, UsageError):
+        raise
+    except Exception as error:  # a recipe from outside reaches constructors, which raise anything
+        raise StorageError(
+            f"no {recipe.class_name or recipe.architecture} can be built from this recipe: {error}",
+            "check that it is from this model, or save the model again",
+        ) from error
+
+
 def steps_of(model: nn.Module, technique: Technique | str | None = None) -> tuple[Step, ...]:
-    """What was done to a model: its own record, and the technique where the record does not end with it."""
+    """What was done to a model: its own record if that ends with the technique, else the technique's steps."""
     recorded = provenance(model)
+    if isinstance(model, MixedPrecisionWrapper) and not any("autocast" in step.technique for step in recorded):
+        recorded = (*recorded, Step(model.technique_name))  # wrapped by hand
     names = (technique if isinstance(technique, str) else technique.name).split("+") if technique else []
     names = [name.strip() for name in names if name.strip() != "fp32"]
     if not names or [step.technique for step in recorded[-len(names) :]] == names:
         return recorded
-    return (*recorded, *map(Step, names))
+    left = list(recorded)
+    return tuple(left.pop(0) if left and left[0].technique == name else Step(name) for name in names)
 
 
 def write_weights(model: nn.Module, path: Path) -> None:
@@ -148,21 +166,20 @@ def count_stored(model: nn.Module) -> Stored:
 def _recipe_of(model: nn.Module, steps: tuple[Step, ...]) -> Recipe:
     if isinstance(model, MixedPrecisionWrapper):  # the steps say that it is one
         model = model.module
-    dtype = (steps[0].dtype if steps else "") or dtype_of(model)
+    now = dtype_of(model)
+    dtype = (steps[0].dtype if steps else "") or now
     if type(model) is TransformerEncoder:  # a subclass may compute something else
-        return Recipe(VERSION, "encoder", asdict(model.config), steps, dtype=dtype)
+        return Recipe(VERSION, "encoder", asdict(model.config), steps, dtype=dtype, moved_to=now)
     if type(model).__module__.startswith("transformers.") and hasattr(model, "config"):
         config: Any = model.config
-        return Recipe(VERSION, "transformers", config.to_dict(), steps, type(model).__name__, dtype)
-    return Recipe(VERSION, "custom", {}, steps, type(model).__name__, dtype)
+        return Recipe(VERSION, "transformers", config.to_dict(), steps, type(model).__name__, dtype, now)
+    return Recipe(VERSION, "custom", {}, steps, type(model).__name__, dtype, now)
 
 
-def _dtype(recipe: Recipe) -> torch.dtype:
-    found = getattr(torch, recipe.dtype or "float32", None)
-    if not isinstance(found, torch.dtype):
-        raise StorageError(
-            f"the recipe names a dtype {recipe.dtype!r} that torch does not have", "save the model again"
-        )
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name or "float32", None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise StorageError(f"the recipe names {name!r}, which is no floating-point dtype", "save the model again")
     return found
 
 
@@ -201,8 +218,8 @@ def _read_hugging_face(path: Path) -> Recipe:
         (class_name,) = msgspec.convert(config.get("architectures"), type=tuple[str])
     except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise StorageError(f"{path} is not a saved model's config: {error}", "save the model again") from error
-    dtype = (steps[0].dtype if steps else "") or str(config.get("dtype") or "")
-    return Recipe(VERSION, "transformers", config, steps, class_name, dtype)
+    now = str(config.get("dtype") or "")
+    return Recipe(VERSION, "transformers", config, steps, class_name, (steps[0].dtype if steps else "") or now, now)
 
 
 def _build(recipe: Recipe) -> nn.Module:

@@ -8,9 +8,10 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from perfsuite.errors import UsageError
+from perfsuite.errors import TechniqueError, UsageError
+from perfsuite.models.seeding import seeded
 from perfsuite.optimize.measured import Speedup, measure_speedups
 from perfsuite.protocols import Technique
 from perfsuite.techniques.calibrating import in_eval_mode
@@ -65,9 +66,9 @@ class MixedPrecisionConverter:
     def convert_to_mixed_precision(self) -> nn.Module:
         """A converted copy. Warns (SlowerHereWarning, with the figure) if it is slower than fp32 on this device."""
         wanted: tuple[PrecisionName, ...] = ("fp16", "bf16") if self.dtype == "auto" else (_NAMES[self.dtype],)
-        converted = {name: self._technique(name).apply(self.model) for name in wanted}
+        converted = self._converted(wanted)
         speedups = self._speedups(converted)
-        best = max(wanted, key=lambda name: speedups[name].ratio)
+        best = max(converted, key=lambda name: speedups[name].ratio)
         if self.dtype == "auto" and speedups[best].ratio <= 1:
             self._info = self._described("fp32", speedups)
             return Original().apply(self.model)
@@ -86,6 +87,19 @@ class MixedPrecisionConverter:
         if self._info is None:
             raise UsageError("nothing was converted yet", "call convert_to_mixed_precision() first")
         return self._info
+
+    def _converted(self, wanted: tuple[PrecisionName, ...]) -> dict[PrecisionName, nn.Module]:
+        """The model in each precision; of several, those that can hold its weights."""
+        converted: dict[PrecisionName, nn.Module] = {}
+        refused: list[TechniqueError] = []
+        for name in wanted:
+            try:
+                converted[name] = self._technique(name).apply(self.model)
+            except TechniqueError as error:
+                refused.append(error)
+        if not converted:
+            raise refused[0]
+        return converted
 
     def _technique(self, name: PrecisionName) -> Technique:
         if self.use_auto_cast:
@@ -124,13 +138,16 @@ class MixedPrecisionConverter:
 def probe(name: PrecisionName, device: torch.device) -> Speedup:
     """How fast a linear layer in that precision is on a device, relative to fp32. Measured once in a process."""
     tokens, width = _PROBE
-    generator = torch.Generator().manual_seed(0)
-    x: Tensor = torch.randn(tokens, width, generator=generator)
-    layer = nn.Linear(width, width).requires_grad_(False)
+    with seeded(0):
+        x, layer = torch.randn(tokens, width), nn.Linear(width, width).requires_grad_(False)
     half = Precision(name).apply(layer)
     return measure_speedups(layer.to(device), {name: half.to(device)}, x.to(device))[name]
 
 
 def convert_to_mixed_precision(model: nn.Module, dtype: torch.dtype | str = "auto", **options: Any) -> nn.Module:
     """A converted copy of the model, in one call. ``options`` are arguments of MixedPrecisionConverter."""
-    return MixedPrecisionConverter(model, dtype, **options).convert_to_mixed_precision()
+    try:
+        converter = MixedPrecisionConverter(model, dtype, **options)
+    except TypeError as error:
+        raise UsageError(f"convert_to_mixed_precision: {error}", "see MixedPrecisionConverter") from error
+    return converter.convert_to_mixed_precision()

@@ -15,6 +15,7 @@ from perfsuite.storage import Stored, count_stored
 from perfsuite.techniques.calibrating import in_eval_mode
 from perfsuite.techniques.pruning.schedule import Iterated, Round, prune_iteratively
 from perfsuite.techniques.pruning.values import Magnitude, Pattern, Structured, check_sparsity
+from perfsuite.techniques.selection import names
 
 DEFAULT_SPARSITY = 0.5
 
@@ -76,7 +77,7 @@ class PruningConfig:
                 f"sparsity {self.sparsity} and amount {self.amount} are two names of one thing and differ",
                 "give one of them",
             )
-        self.technique_at(self.fraction)  # says now what is wrong with the rest
+        self.technique_at(1.0)  # says now what is wrong with the rest
 
     @property
     def fraction(self) -> float:
@@ -88,16 +89,26 @@ class PruningConfig:
     def is_structured(self) -> bool:
         return self.method == "structured" or (self.method == "iterative" and self.base == "structured")
 
-    def technique_at(self, sparsity: float) -> Technique:
-        """The technique for one step of the schedule."""
-        chosen: dict[str, Any] = {"include": tuple(self.include), "exclude": tuple(self.exclude)}
+    @property
+    def claimed(self) -> dict[str, float]:
+        """What the method promises: the fractions that go."""
+        if self.method == "pattern":
+            keep, of = self.pattern
+            return {"sparsity": 1 - keep / of}
+        if not self.is_structured:
+            return {"sparsity": self.fraction}
+        heads, units = (self.fraction if part is None else part for part in (self.heads, self.units))
+        return {"heads": heads, "units": units}
+
+    def technique_at(self, share: float) -> Technique:
+        """The technique for one step of the schedule, which has come to that share, 0 to 1, of all that is to go."""
+        chosen: dict[str, Any] = {"include": names(self.include), "exclude": names(self.exclude)}
         if self.method == "pattern":
             return Pattern(*self.pattern, **chosen)
         if not self.is_structured:
-            return Magnitude(sparsity, self.scope, tuple(self.pruning_dims), **chosen)
-        share = sparsity / self.fraction if self.fraction else 0.0  # heads and units grow together
-        heads, units = (self.fraction if part is None else part for part in (self.heads, self.units))
-        return Structured(heads * share, units * share, self.importance, self.scope, self.round_to, **chosen)
+            return Magnitude(self.fraction * share, self.scope, names(self.pruning_dims), **chosen)
+        heads, units = (part * share for part in self.claimed.values())
+        return Structured(heads, units, self.importance, self.scope, self.round_to, **chosen)
 
 
 class ModelPruner:
@@ -145,8 +156,8 @@ class ModelPruner:
         config = self.config
         self._result = prune_iteratively(
             model,
-            lambda sparsity: _WithData(config.technique_at(sparsity), self.calibration),
-            config.fraction,
+            lambda share: _WithData(config.technique_at(share), self.calibration),
+            1.0,
             config.n_iterations,
             fine_tune=self.fine_tune,
             score=self.score,
@@ -166,7 +177,7 @@ class ModelPruner:
         before, after = count_stored(self.model), count_stored(self._result.model)
         return {
             "method": self.config.method,
-            "claimed": {"sparsity": self.config.fraction},
+            "claimed": self.config.claimed,
             "stored": _stored(before, after),
             "realized": self._realized(),
             "final_sparsity": 1 - after.nonzeros / before.elements if self.config.is_structured else after.sparsity,
@@ -222,4 +233,4 @@ def _stored(before: Stored, after: Stored) -> dict[str, Any]:
 
 
 def _round(entry: Round) -> dict[str, Any]:
-    return {"sparsity": entry.sparsity, "score": entry.score, "kept": entry.kept}
+    return {"share": entry.sparsity, "score": entry.score, "kept": entry.kept}

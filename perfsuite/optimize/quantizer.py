@@ -16,6 +16,7 @@ from perfsuite.storage import count_stored
 from perfsuite.techniques.precision.values import Precision
 from perfsuite.techniques.quantization.kernels import kernel_name
 from perfsuite.techniques.quantization.values import Int8Dynamic, Int8Static, Ranges, WeightOnly
+from perfsuite.techniques.selection import names
 from perfsuite.units import Unit, format_value
 
 _INT8 = (torch.qint8, torch.int8, "qint8", "int8")
@@ -93,7 +94,7 @@ class QuantizationConfig:
 
     def technique(self) -> Int8Dynamic | Int8Static | WeightOnly:
         """The technique that does it."""
-        chosen = (tuple(self.include), tuple(self.exclude))
+        chosen = (names(self.include), names(self.exclude))
         if self.bits != 8:
             return WeightOnly(self.bits, self.group_size, self.embeddings, *chosen)
         if self.quantization_type == "static":
@@ -121,16 +122,13 @@ class _Quantizer:
     def optimize(self) -> nn.Module:
         """A quantized copy of the model. Raises TechniqueError where there is nothing to quantize."""
         self._technique = technique = self._chosen()
-        if isinstance(technique, Precision) or self.config.accuracy_floor is None:
+        floor = self.config.accuracy_floor
+        if floor is None:
             self._result = technique.apply(self.model, data=self._data)
+        elif self._score is None:
+            raise UsageError("an accuracy floor needs a score to compare with", "give score=, a function of a model")
         else:
-            if self._score is None:
-                raise UsageError(
-                    "an accuracy floor needs a score to compare with", "give score=, a function of a model"
-                )
-            self._technique, self._result = hold_floor(
-                self.model, technique, self._data, self._score, self.config.accuracy_floor
-            )
+            self._technique, self._result = hold_floor(self.model, technique, self._data, self._score, floor)
         return self._result
 
     def get_size_info(self) -> dict[str, Any]:

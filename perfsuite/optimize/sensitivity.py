@@ -14,6 +14,7 @@ from perfsuite.measure.subject import fidelity
 from perfsuite.progress import tell
 from perfsuite.techniques.calibrating import batches, in_eval_mode
 from perfsuite.techniques.common import copy_finite, is_linear, main_output
+from perfsuite.techniques.precision.values import Precision
 from perfsuite.techniques.quantization.convert import prepare
 from perfsuite.techniques.quantization.values import Int8Dynamic, Int8Static, WeightOnly
 from perfsuite.techniques.recorded import Digested
@@ -23,11 +24,11 @@ Quantization = Int8Dynamic | Int8Static | WeightOnly
 
 def hold_floor(
     model: nn.Module,
-    technique: Quantization,
+    technique: Quantization | Precision,
     data: Iterable[Any] | None,
     score: Callable[[nn.Module], float],
     floor: float,
-) -> tuple[Quantization, nn.Module]:
+) -> tuple[Quantization | Precision, nn.Module]:
     """Exclude the most sensitive layers, one more at a time, until the score reaches the floor.
 
     Returns the technique with those layers in its ``exclude``, and its result. Raises TechniqueError
@@ -38,6 +39,10 @@ def hold_floor(
     reached = score(result)
     if reached >= floor:
         return technique, result
+    if isinstance(technique, Precision):
+        raise TechniqueError(
+            f"the score is {reached:.4g} in {technique.name}, below the floor of {floor:.4g}", "lower the floor"
+        )
     ranked = sensitivities(model, technique, kept)
     order = sorted(ranked, key=lambda name: ranked[name])
     for number, name in enumerate(order[:-1], start=1):

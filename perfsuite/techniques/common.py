@@ -70,7 +70,8 @@ class Weights:
 
 def is_linear(module: nn.Module) -> bool:
     """``nn.Linear`` itself or Hugging Face's ``Conv1D``; a subclass may compute something else."""
-    return type(module) is nn.Linear or is_conv1d(module)
+    plain = type(module) is nn.Linear or is_conv1d(module)
+    return plain and module._parameters.get("weight") is not None  # and not computed by a parametrization
 
 
 def is_conv1d(module: nn.Module) -> bool:

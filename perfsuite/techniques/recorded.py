@@ -56,7 +56,8 @@ def with_steps_of(
 ) -> tuple[Step, ...]:
     """The result's record, completed for a technique that does not keep one itself (one from outside)."""
     found = provenance(result)
-    return found if len(found) > len(before) else (*before, Step(technique.name, dtype=dtype_of(model)))
+    keeps_one = len(found) > len(before) and found[-1].technique == technique.name
+    return found if keeps_one else (*before, Step(technique.name, dtype=dtype_of(model)))
 
 
 def dtype_of(model: nn.Module) -> str:
@@ -100,8 +101,9 @@ def _bytes(tensor: Any) -> bytes:
     """A tensor's bytes, also of a dtype that NumPy does not have."""
     import torch
 
+    shape = f"{tuple(tensor.shape)} {tensor.dtype}".encode()
     data: bytes = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return data
+    return shape + data
 
 
 class Recorded:
@@ -127,7 +129,8 @@ class Recorded:
 
         before, digested = provenance(model), Digested(data)
         changed, structure = self.change(copy_finite(model), digested)
-        config = msgspec.to_builtins(dataclasses.asdict(self))  # type: ignore[call-overload]  # subclasses are dataclasses
+        fields = dataclasses.asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
+        config = msgspec.json.decode(msgspec.json.encode(fields))  # as it will be read back: no tuples
         write_provenance(changed, (*before, Step(self.name, config, structure, digested.digest, dtype_of(model))))
         return changed
 

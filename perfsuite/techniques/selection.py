@@ -11,14 +11,15 @@ from torch import nn
 from perfsuite.errors import TechniqueError
 
 
-def selected(model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
+def selected(model: nn.Module, include: Sequence[str] | str, exclude: Sequence[str] | str) -> frozenset[str]:
     """Names of the modules that are included (all, if nothing is said) and not excluded.
 
-    An entry is a module's name ("layers.0.attention"), which takes everything below it along, a
-    pattern of names ("*.attention.*"), or a type ("LayerNorm").
+    An entry is a module's name ("layers.0.attention"), a pattern of names ("*.attention"), or a type
+    ("LayerNorm"); each takes everything below it along.
 
     Raises TechniqueError for an entry that matches nothing.
     """
+    include, exclude = names(include), names(exclude)
     types = {name: type(module).__name__ for name, module in model.named_modules()}
     for entry in (*include, *exclude):
         if not any(_matches(entry, name, types) for name in types):
@@ -36,8 +37,12 @@ def selected(model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -
     )
 
 
+def names(entries: Sequence[str] | str) -> tuple[str, ...]:
+    """One entry or several, as a tuple."""
+    return (entries,) if isinstance(entries, str) else tuple(entries)
+
+
 def _matches(entry: str, name: str, types: dict[str, str]) -> bool:
-    if types[name] == entry:
-        return True
-    parts = name.split(".")
-    return any(fnmatchcase(".".join(parts[:end]), entry) for end in range(1, len(parts) + 1))
+    parts = name.split(".") if name else []
+    ancestors = [".".join(parts[:end]) for end in range(len(parts) + 1)]
+    return any(types[ancestor] == entry or (ancestor and fnmatchcase(ancestor, entry)) for ancestor in ancestors)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,7 +23,7 @@ from perfsuite.techniques.pruning.values import Structured as Structured
 from perfsuite.techniques.quantization.values import Int8Dynamic as Int8Dynamic
 from perfsuite.techniques.quantization.values import Int8Static as Int8Static
 from perfsuite.techniques.quantization.values import WeightOnly as WeightOnly
-from perfsuite.techniques.recorded import Step, provenance, with_steps_of, write_provenance
+from perfsuite.techniques.recorded import Recorded, Step, provenance, with_steps_of, write_provenance
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,9 +74,6 @@ class Pipeline:
         return reduce(lambda current, step: step.skeleton(current), self.steps, model)
 
 
-_RECORDED = (Magnitude, Pattern, Structured, Int8Dynamic, Int8Static, WeightOnly, Precision)
-
-
 def applied(technique: Technique, model: nn.Module, data: Iterable[Inputs] | None = None) -> nn.Module:
     """Apply a technique and see to it that the result records it, also if it is one from outside."""
     before = provenance(model)
@@ -94,15 +91,19 @@ def rebuild(model: nn.Module, steps: Iterable[Step], known: Mapping[str, Techniq
     """
     for step in steps:
         technique = (known or {}).get(step.technique) or _technique_of(step)
-        with_structure: Any = technique.skeleton
-        model = with_structure(model, step.structure) if step.structure else technique.skeleton(model)
+        if isinstance(technique, Recorded):
+            model = technique.skeleton(model, step.structure)
+        elif step.structure:
+            raise StorageError(f"technique {step.technique!r} takes no structure", "save the model again")
+        else:
+            model = technique.skeleton(model)
     write_provenance(model, tuple(steps))
     return model
 
 
 def _technique_of(step: Step) -> Technique:
     named = parse_technique(step.technique)
-    if not isinstance(named, _RECORDED):
+    if not isinstance(named, Recorded):
         return named
     try:
         return msgspec.convert(step.config, type=type(named)) if step.config else named

@@ -173,7 +173,7 @@ def test_a_whole_transformer_of_torch_works_with_it():
 @pytest.mark.parametrize("with_grad", [True, False])
 @pytest.mark.parametrize("technique", [None, Int8Dynamic(), Structured(0.0, 0.0)], ids=["split", "int8", "structured"])
 def test_the_encoder_of_torch_takes_a_padding_mask_in_eval_mode(with_grad, technique):
-    """Was wrong once: nn.TransformerEncoder reads self_attn.in_proj_weight on its way to nested tensors."""
+    """Once wrong: nn.TransformerEncoder reads self_attn.in_proj_weight on its way to nested tensors."""
     with seeded(0):
         layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 16, batch_first=True)
         model, x = nn.TransformerEncoder(layer, 2).eval(), torch.randn(2, 5, WIDTH)

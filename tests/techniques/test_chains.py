@@ -223,7 +223,7 @@ def test_a_chain_that_was_cut_is_loaded_into_a_fresh_model(tmp_path):
 
 
 def test_a_norm_after_flatten_has_several_features_for_each_channel():
-    """Was wrong once: _follow takes the norm along, and Slice(norm, 0) keeps one feature where a channel has nine."""
+    """Once wrong: _follow takes the norm along, and Slice(norm, 0) keeps one feature where a channel has nine."""
     with seeded(0):
         model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.BatchNorm1d(36), nn.Linear(36, 6), nn.Linear(6, 3))
         x = torch.randn(2, 1, 5, 5)
@@ -232,7 +232,7 @@ def test_a_norm_after_flatten_has_several_features_for_each_channel():
 
 
 def test_the_law_of_masking_takes_chains_of_three_layers():
-    """Was wrong once: the law finds units again by the bytes of their rows, which change as their inputs are removed."""
+    """Once wrong: the law finds units again by the bytes of their rows, which change as their inputs are removed."""
     with seeded(0):
         model = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 3))
         sample = Sample(model.eval(), Inputs((torch.randn(4, 6),)), "")
@@ -244,7 +244,7 @@ def test_the_law_of_masking_takes_chains_of_three_layers():
     ("norm", "shape"), [(nn.BatchNorm2d(8), (2, 8, 4, 6)), (nn.BatchNorm1d(4), (2, 4, 6))], ids=["images", "tokens"]
 )
 def test_a_norm_over_another_dimension_ends_a_chain(norm, shape):
-    """Was wrong once: a batch norm is over dimension 1; the units of a linear layer are the last."""
+    """Once wrong: a batch norm is over dimension 1; the units of a linear layer are the last."""
     with seeded(0):
         model, x = nn.Sequential(nn.Linear(6, 8), norm, nn.Linear(8, 3)).eval(), torch.randn(shape)
     model(x)
@@ -252,7 +252,7 @@ def test_a_norm_over_another_dimension_ends_a_chain(norm, shape):
 
 
 def test_a_pool_over_channels_ends_a_chain():
-    """Was wrong once: after Conv1d a two-dimensional pool goes over the channels, too."""
+    """Once wrong: after Conv1d a two-dimensional pool goes over the channels, too."""
     with seeded(0):
         pool = nn.AvgPool2d((3, 1), stride=1, padding=(1, 0))
         model, x = nn.Sequential(nn.Conv1d(1, 4, 3), pool, nn.Conv1d(4, 2, 1)).eval(), torch.randn(2, 1, 6)
@@ -261,7 +261,7 @@ def test_a_pool_over_channels_ends_a_chain():
 
 
 def test_a_weight_that_is_read_as_a_tensor_is_not_cut():
-    """Was wrong once: only calls of modules are counted, and this autoencoder reads its encoder's weights in reverse."""
+    """Once wrong: only calls of modules are counted, and this autoencoder reads its encoder's weights in reverse."""
 
     def forward(m, x):
         code = m.b(F.relu(m.a(x)))
@@ -273,7 +273,7 @@ def test_a_weight_that_is_read_as_a_tensor_is_not_cut():
 
 
 def test_a_layer_of_two_sequential_parts_is_not_cut():
-    """Was wrong once: each part is traced for itself, and a module that is shared (not its weight) is not seen as shared."""
+    """Once wrong: each part is traced for itself, a module that is shared is not seen as shared."""
     shared = nn.Linear(4, 8)
     parts = {name: nn.Sequential(shared, nn.ReLU(), nn.Linear(8, 3)) for name in ("a", "b")}
     model = Model(lambda m, x: m.a(x) if float(x.sum()) > 0 else m.b(x), **parts)
@@ -299,7 +299,7 @@ def test_a_sequential_that_is_read_inside_must_be_excluded():
 
 
 def test_what_only_training_looks_at_is_not_cut():
-    """Was wrong once: the graph is that of the mode the model is in; an auxiliary head is seen in training only."""
+    """Once wrong: the graph is that of the mode the model is in; an auxiliary head is seen in training only."""
 
     def forward(m, x):
         h = F.relu(m.a(x))
@@ -321,7 +321,7 @@ class Optional(nn.Module):
 
 
 def test_what_a_left_out_argument_leads_to_is_not_cut():
-    """Was wrong once: an argument with a default is traced as if it were given."""
+    """Once wrong: an argument with a default is traced as if it were given."""
     assert found(Optional()) == {}
 
 
@@ -338,7 +338,7 @@ class Remembers(nn.Module):
 
 
 def test_looking_for_chains_leaves_no_trace_in_the_model():
-    """Was wrong once: tracing runs forward on the model itself, which keeps a Proxy and counts a call."""
+    """Once wrong: tracing runs forward on the model itself, which keeps a Proxy and counts a call."""
     model = Remembers()
     before = state_bytes(model)
     find_groups(model)
@@ -355,7 +355,7 @@ PARAMETRIZED = {
 
 @pytest.mark.parametrize("wrap", PARAMETRIZED.values(), ids=PARAMETRIZED)
 def test_a_weight_that_is_computed_is_cut_rightly_or_not_at_all(wrap):
-    """Was wrong once: setattr(layer, "weight", ...) does not reach what a spectral norm computes the weight from."""
+    """Once wrong: setattr(layer, "weight", ...) does not reach what a spectral norm computes the weight from."""
     with seeded(0):
         model = nn.Sequential(wrap(nn.Conv2d(1, 4, 3)), nn.ReLU(), wrap(nn.Conv2d(4, 3, 3))).eval()
         x = torch.randn(2, 1, 7, 7)
@@ -369,7 +369,7 @@ def test_a_weight_that_is_computed_is_cut_rightly_or_not_at_all(wrap):
 
 
 def test_a_mask_of_torchs_own_pruning_is_cut_along_or_not_at_all():
-    """Was wrong once: torch.nn.utils.prune computes weight from weight_orig and weight_mask, which keep their shapes."""
+    """Once wrong: torch.nn.utils.prune computes weight from weight_orig and weight_mask, which keep their shapes."""
     with seeded(0):
         model, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.randn(2, 4)
     prune.l1_unstructured(model[0], "weight", 0.25)

@@ -35,7 +35,7 @@ def test_from_nothing_the_schedule_ends_exactly_and_never_turns_back(final, coun
 
 @given(fractions, fractions, steps)
 def test_both_ends_of_the_schedule_are_exact(one, other, count):
-    """Was wrong once: s_f + (s_i - s_f) is not s_i in floating point, as for 0.1 and 0.7."""
+    """Once wrong: s_f + (s_i - s_f) is not s_i in floating point, as for 0.1 and 0.7."""
     initial, final = sorted((one, other))
     assert cubic(0, count, initial, final) == initial
     assert cubic(count, count, initial, final) == final
@@ -43,7 +43,7 @@ def test_both_ends_of_the_schedule_are_exact(one, other, count):
 
 @given(fractions, fractions, steps)
 def test_the_schedule_stays_between_its_ends(one, other, count):
-    """Was wrong once: rounding takes it below s_i."""
+    """Once wrong: rounding takes it below s_i."""
     initial, final = sorted((one, other))
     values = [cubic(step, count, initial, final) for step in range(count + 1)]
     assert all(initial <= value <= final for value in values)
@@ -122,7 +122,7 @@ def test_a_tied_weight_keeps_its_zeros_under_both_names():
 
 
 def test_a_tied_layer_is_found_under_each_of_its_names():
-    """Was wrong once: named_parameters() gives only the first name of a tied weight, so the output layer is not found."""
+    """Once wrong: named_parameters() gives only the first name of a tied weight, so the output layer is not found."""
     with seeded(0):
         pruned = Magnitude(0.5, include=("output",)).apply(TiedClassifier(20, 6))
     assert int((pruned.output.weight == 0).sum()) == 60
@@ -263,7 +263,7 @@ def test_the_result_is_in_the_mode_of_the_model(training):
 
 
 def test_a_norm_that_is_kept_in_eval_mode_stays_so():
-    """Was wrong once: candidate.train(model.training) sets all modules alike, so a frozen batch norm thaws."""
+    """Once wrong: candidate.train(model.training) sets all modules alike, so a frozen batch norm thaws."""
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).train()
     model[1].eval()
     result = prune_iteratively(model, Magnitude, 0.5, 2, fine_tune=lambda candidate: None)

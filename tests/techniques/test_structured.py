@@ -249,7 +249,7 @@ def test_a_record_that_does_not_fit_is_refused_when_loading(tmp_path):
 
 
 def test_a_tied_model_in_int8_can_be_saved_by_hugging_face(tmp_path):
-    """Was wrong once: the scales of tied layers are one tensor under two names, which save_pretrained refuses."""
+    """Once wrong: the scales of tied layers are one tensor under two names, which save_pretrained refuses."""
     small = Pipeline((HALF, Int8Dynamic())).apply(bert(BertForMaskedLM))
     small.save_pretrained(tmp_path)
     assert torch.equal(run(load(tmp_path), tokens()), run(small, tokens()))
@@ -294,7 +294,7 @@ def test_torchs_encoder_with_nothing_removed_is_torchs_encoder():
 
 
 def test_torchs_encoder_takes_padding_after_pruning():
-    """Was wrong once: as built by default, nn.TransformerEncoder reads self_attn.in_proj_weight (see test_attention)."""
+    """Once wrong: as built by default, nn.TransformerEncoder reads self_attn.in_proj_weight (see test_attention)."""
     small, x = HALF.apply(torch_encoder()), randn(2, 5, 16)
     plain = HALF.apply(torch_encoder(enable_nested_tensor=False))
     with torch.no_grad():
@@ -319,7 +319,7 @@ def test_a_decoder_of_torch_loses_heads_of_both_attentions():
 
 
 def test_an_attention_that_is_the_whole_model_is_pruned():
-    """Was wrong once: remove() and shrink() drop what split_attention() returns, the new root."""
+    """Once wrong: remove() and shrink() drop what split_attention() returns, the new root."""
     layer, x = nn.MultiheadAttention(16, 4, batch_first=True), randn(2, 3, 16)
     small = HALF.apply(layer)
     assert small.num_heads == 2
@@ -486,14 +486,14 @@ def test_uneven_encoders_load_again(tmp_path):
 
 
 def test_the_pattern_that_the_error_message_recommends_selects_heads():
-    """Was wrong once: a group is known by its container's name, so '*.attention.*' neither includes nor excludes it."""
+    """Once wrong: a group is known by its container's name, so '*.attention.*' neither includes nor excludes it."""
     small = Structured(0.5, 0.5, exclude=("*.attention.*",)).apply(encoder())
     assert counts(small, "heads") == [4, 4]
 
 
 @pytest.mark.parametrize("name", ["query", "output", "Linear"])
 def test_a_layer_that_is_excluded_is_not_cut(name):
-    """Was wrong once: an exclusion of one of a group's layers has no effect at all."""
+    """Once wrong: an exclusion of one of a group's layers has no effect at all."""
     exclude = name if name == "Linear" else f"layers.0.attention.{name}"
     try:
         small = Structured(0.5, 0.5, exclude=(exclude,)).apply(encoder())
@@ -551,7 +551,7 @@ def test_heads_that_cannot_be_divided_are_refused():
 
 
 def test_an_attention_that_cannot_be_divided_can_be_excluded():
-    """Was wrong once: find_groups() raises before the selection is looked at, so that its own remedy does not help."""
+    """Once wrong: find_groups() raises before the selection is looked at, so that its own remedy does not help."""
     model = encoder()
     model.layers[1].attention.head_dim = 5
     small = Structured(0.5, 0.5, exclude=("layers.1.attention",)).apply(model)
@@ -568,7 +568,7 @@ def test_bad_values_are_refused_before_there_is_a_model():
 
 
 def test_a_feed_forward_layer_of_two_blocks_is_not_cut_twice():
-    """Was wrong once: sharing is looked for among parameters of different modules; one module in two places has one."""
+    """Once wrong: sharing is looked for among parameters of different modules; one module in two places has one."""
     model = encoder()
     model.layers[1].feed_forward.expand = model.layers[0].feed_forward.expand
     small = HALF.apply(model)
@@ -577,7 +577,7 @@ def test_a_feed_forward_layer_of_two_blocks_is_not_cut_twice():
 
 
 def test_an_activation_that_mixes_units_is_not_taken():
-    """Was wrong once: TransformerEncoderLayer takes any function as its activation."""
+    """Once wrong: TransformerEncoderLayer takes any function as its activation."""
     with seeded(0):
         layer = nn.TransformerEncoderLayer(16, 4, 24, 0.0, activation=lambda x: x.softmax(-1), batch_first=True)
     assert [group.kind for group in find_groups(HALF.apply(nn.ModuleList([layer])))] == ["heads"]
@@ -592,23 +592,23 @@ class Stream(IterableDataset):
 
 
 def test_a_loader_over_a_stream_has_no_length():
-    """Was wrong once: a DataLoader has __len__, and that of an IterableDataset raises TypeError in Digested.__len__."""
+    """Once wrong: a DataLoader has __len__, and that of an IterableDataset raises TypeError in Digested.__len__."""
     assert TAYLOR.apply(mlp(4, 8, 2), data=DataLoader(Stream(), batch_size=2))[0].out_features == 4
 
 
 def test_calibration_data_may_be_bfloat16():
-    """Was wrong once: Digested makes numpy arrays of the data, and numpy has no bfloat16."""
+    """Once wrong: Digested makes numpy arrays of the data, and numpy has no bfloat16."""
     assert TAYLOR.apply(mlp(4, 8, 2).bfloat16(), data=[randn(2, 4).bfloat16()])[0].out_features == 4
 
 
 def test_the_digest_is_of_the_labels_too():
-    """Was wrong once: labels decide what is removed, and the digest "of all that was read" leaves them out."""
+    """Once wrong: labels decide what is removed, and the digest "of all that was read" leaves them out."""
     found = [TAYLOR.apply(mlp(4, 8, 2), data=[[randn(2, 4), torch.tensor(y)]]) for y in ([0, 0], [1, 1])]
     assert len({provenance(model)[0].data for model in found}) == 2
 
 
 def test_gradients_that_are_no_numbers_are_refused():
-    """Was wrong once: only the loss is checked; importance that is NaN sorts somewhere, and units go by chance."""
+    """Once wrong: only the loss is checked; importance that is NaN sorts somewhere, and units go by chance."""
 
     class Root(nn.Sequential):
         def forward(self, x):
@@ -621,7 +621,7 @@ def test_gradients_that_are_no_numbers_are_refused():
 
 
 def test_a_model_without_gradients_is_refused_in_words():
-    """Was wrong once: RuntimeError from inside torch for a forward under no_grad."""
+    """Once wrong: RuntimeError from inside torch for a forward under no_grad."""
 
     class Frozen(nn.Sequential):
         @torch.no_grad()
@@ -641,11 +641,11 @@ def test_labels_of_another_shape_are_refused():
 
 @pytest.mark.parametrize("technique", [Magnitude(1e-7), Structured(1e-7, 1e-7)], ids=["magnitude", "structured"])
 def test_tiny_fractions_have_names_that_can_be_read_back(technique):
-    """Was wrong once: percent() writes 1e-05, whose minus parts the name in two."""
+    """Once wrong: percent() writes 1e-05, whose minus parts the name in two."""
     assert parse_technique(technique.name).name == technique.name
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_units_are_chosen_on_the_device_of_the_model():
-    """Was wrong once: importance by magnitude stays on the GPU, where Slice.keep adds it to an arange on the CPU."""
+    """Once wrong: importance by magnitude stays on the GPU, where Slice.keep adds it to an arange on the CPU."""
     assert HALF.apply(mlp(4, 8, 2).cuda())[0].weight.shape == (4, 4)

@@ -183,7 +183,7 @@ def quantization_per_tensor(x):
 
 
 def stale_sums(result, model):
-    layer_of(result).sums.add_(1)
+    layer_of(result).sums.add_(5)
 
 
 QUANTIZATION_DEFECTS = {

@@ -15,8 +15,8 @@ class MixedPrecisionWrapper(nn.Module):
     """Runs a model under ``torch.autocast`` and gives its outputs in the dtype of its parameters.
 
     ``dtype``: "fp16", "bf16" or the torch dtype. Parameters stay as they are; the state of autocast is
-    restored afterwards, also after an exception. Attributes of the model (``config``,
-    ``save_pretrained``) are found on the wrapper, too.
+    restored afterwards, also after an exception. Attributes of the model are found on the wrapper, too;
+    ``save_pretrained`` saves the model inside.
 
     Raises TechniqueError for a model without floating-point parameters, and another dtype.
     """
@@ -34,6 +34,11 @@ class MixedPrecisionWrapper(nn.Module):
         self.outer = outer
         self.training = module.training
 
+    @property
+    def technique_name(self) -> str:
+        """What it would be called if a technique had made it."""
+        return next(f"{name}-autocast" for name, dtype in DTYPES.items() if dtype == self.dtype)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the model's own forward."""
         device = next(self.module.parameters()).device.type
@@ -44,6 +49,6 @@ class MixedPrecisionWrapper(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == "module":  # not there yet: the constructor has not come so far
+            if name == "module" or name.startswith("__"):  # not there yet, or a protocol such as deep copying
                 raise
             return getattr(super().__getattr__("module"), name)

@@ -36,7 +36,8 @@ def cast(model: nn.Module, name: str, keep_fp32: Sequence[str] = ()) -> nn.Modul
                     _cast_tensor(tensors, key, dtype)
     for module in kept:
         _cast_at_the_border(module, torch.float32, dtype)
-    _cast_at_the_border(model, dtype, outer)
+    reference = next((name for name, p in model.named_parameters() if p.is_floating_point() and id(p) not in held), "")
+    _cast_at_the_border(model, dtype, outer, reference)
     return model
 
 
@@ -72,19 +73,24 @@ def _cast_tensor(tensors: Any, key: str, dtype: torch.dtype) -> None:
         tensors[key] = tensor.to(dtype)
 
 
-def _cast_at_the_border(module: nn.Module, inside: torch.dtype, outside: torch.dtype) -> None:
-    module.register_forward_pre_hook(CastInputs(inside), with_kwargs=True)
+def _cast_at_the_border(module: nn.Module, inside: torch.dtype, outside: torch.dtype, reference: str = "") -> None:
+    module.register_forward_pre_hook(CastInputs(inside, reference), with_kwargs=True)
     module.register_forward_hook(CastOutput(outside))
 
 
 class CastInputs:
-    """A forward pre-hook; a class, so that deep copies carry it along."""
+    """A forward pre-hook; a class, so that deep copies carry it along.
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    Casts to the dtype of the parameter named ``reference``, which the model may be moved to later.
+    """
+
+    def __init__(self, dtype: torch.dtype, reference: str = "") -> None:
         self.dtype = dtype
+        self.reference = reference
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        return cast_floats(args, self.dtype), cast_floats(kwargs, self.dtype)
+        dtype = module.get_parameter(self.reference).dtype if self.reference else self.dtype
+        return cast_floats(args, dtype), cast_floats(kwargs, dtype)
 
 
 class CastOutput:
@@ -101,7 +107,9 @@ def cast_floats(value: Any, dtype: torch.dtype) -> Any:
     """Every floating-point tensor inside nested tuples, lists and mappings, cast; the rest as it is."""
     if isinstance(value, Tensor):
         return value.to(dtype) if value.is_floating_point() else value
-    if isinstance(value, dict):  # also Hugging Face's ModelOutput, whose constructor takes keywords
+    if type(value) is dict:
+        return {key: cast_floats(item, dtype) for key, item in value.items()}
+    if isinstance(value, dict):  # Hugging Face's ModelOutput, whose constructor takes keywords
         rebuild: Callable[..., Any] = type(value)
         return rebuild(**{key: cast_floats(item, dtype) for key, item in value.items()})
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -18,7 +18,8 @@ from perfsuite.techniques.common import is_linear, linear_weights
 from perfsuite.techniques.pruning.values import Magnitude, Pattern
 from perfsuite.techniques.selection import selected
 
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
+_PACKED = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")  # of MultiheadAttention
 
 
 def prune(model: nn.Module, technique: Magnitude) -> nn.Module:
@@ -80,28 +81,26 @@ def parameters_to_prune(
 ) -> dict[str, nn.Parameter]:
     """The parameters to prune by name, a tied one once.
 
-    Without ``include``: of linear, convolution and attention layers. Raises TechniqueError if there are none.
+    Without ``include``: of linear, convolution and attention layers, but for tables of embeddings. Raises TechniqueError if there are none.
     """
     names = selected(model, include, exclude)
-    wanted = set(parameters)
-    owners = {
-        f"{name}.{kind}" if name else kind
-        for name, module in model.named_modules()
-        if name in names and (include or is_linear(module) or isinstance(module, _LAYERS))
-        for kind in wanted
-    } | {
-        f"{name}.{packed}" if name else packed
-        for name, module in model.named_modules()
-        if name in names and isinstance(module, nn.MultiheadAttention) and "weight" in wanted
-        for packed in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-    }
-    by_parameter = {
-        p: name for name, p in model.named_parameters(remove_duplicate=False) if name in owners
-    }  # a tied one stands under several names
-    found = {name: p for p, name in by_parameter.items()}
-    if not found:
+    found: dict[nn.Parameter, str] = {}  # by parameter: a tied one stands under several names, and is pruned once
+    spared: set[nn.Parameter] = set()
+    for name, module in model.named_modules():
+        own = {kind: p for kind in _kinds(module, parameters) if (p := module._parameters.get(kind)) is not None}
+        if name in names and (include or is_linear(module) or isinstance(module, _LAYERS)):
+            found.update({p: f"{name}.{kind}" if name else kind for kind, p in own.items() if p not in found})
+        elif not include and isinstance(module, nn.Embedding):
+            spared.update(own.values())  # also where an output layer shares the table
+    chosen = {name: p for p, name in found.items() if p not in spared}
+    if not chosen:
         raise _nothing("magnitude pruning", f"float {' or '.join(parameters)} of a linear or convolution layer")
-    return found
+    return chosen
+
+
+def _kinds(module: nn.Module, parameters: Sequence[str]) -> tuple[str, ...]:
+    packed = isinstance(module, nn.MultiheadAttention) and "weight" in parameters
+    return (*parameters, *(_PACKED if packed else ()))
 
 
 def _nothing(what: str, kind: str) -> TechniqueError:

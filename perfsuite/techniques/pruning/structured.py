@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from perfsuite.errors import TechniqueError
+from perfsuite.errors import StorageError, TechniqueError
 from perfsuite.techniques.attention import split_attention
 from perfsuite.techniques.pruning.groups import Group, check_divisible, find_groups
 from perfsuite.techniques.pruning.importance import importance_of
@@ -54,8 +55,12 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
     return model, {"kept": dict(kept), "of": dict(of)}
 
 
-def shrink(model: nn.Module, kept: Mapping[str, Mapping[str, int]]) -> nn.Module:
-    """Give a fresh model the shape that was recorded, in place."""
+def shrink(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
+    """Give a fresh model the shape that was recorded, in place. Raises StorageError for no such record."""
+    try:
+        kept = msgspec.convert(structure.get("kept", {}), type=dict[str, dict[str, Annotated[int, msgspec.Meta(ge=1)]]])
+    except msgspec.ValidationError as error:
+        raise StorageError(f"the record of what was kept is broken: {error}", "save the model again") from error
     model = split_attention(model)
     for group in find_groups(model):
         count = kept.get(group.kind, {}).get(group.name)

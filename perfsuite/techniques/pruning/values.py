@@ -143,7 +143,7 @@ class Structured(Recorded):
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
         from perfsuite.techniques.pruning.structured import shrink
 
-        return shrink(model, structure.get("kept", {}))
+        return shrink(model, structure)
 
 
 def check_sparsity(value: float) -> None:

@@ -32,7 +32,7 @@ class Histogram:
         self.counts = torch.zeros(_BINS, dtype=torch.float64)
 
     def add(self, x: Tensor) -> None:
-        x = x.detach().float().flatten().cpu()
+        x = x.detach().cpu().double().flatten()  # in float32, counts would end at 2**24 and ranges at 3e38
         if x.numel() == 0:
             return
         low, high = (float(bound) for bound in torch.aminmax(x))
@@ -51,7 +51,7 @@ class Histogram:
     @property
     def centers(self) -> Tensor:
         width = 2 * self.limit / _BINS
-        return torch.arange(_BINS) * width - self.limit + width / 2
+        return torch.arange(_BINS, dtype=torch.float64) * width - self.limit + width / 2
 
     def range(self, technique: Int8Static) -> tuple[float, float]:
         """The lowest and highest value that the grid shall hold."""
@@ -73,10 +73,11 @@ class Histogram:
     def _least_error(self) -> tuple[float, float]:
         centers, errors = self.centers, []
         for clip in _CLIPS.tolist():
-            scale, zero = affine_grid(torch.tensor(self.low * clip), torch.tensor(self.high * clip))
+            ends = (torch.tensor(end * clip, dtype=torch.float64) for end in (self.low, self.high))
+            scale, zero = affine_grid(*ends)
             back = (to_grid(centers, scale, zero) - zero) * scale
-            errors.append(float((self.counts * (back - centers).double() ** 2).sum()))
-        best = float(_CLIPS[int(torch.tensor(errors).argmin())])
+            errors.append(float((self.counts * (back - centers) ** 2).sum()))
+        best = float(_CLIPS[errors.index(min(errors))])
         return self.low * best, self.high * best
 
 
@@ -89,7 +90,9 @@ def calibrate(model: nn.Module, technique: Int8Static, data: Digested) -> dict[s
     chosen = prepare(model, technique.include, technique.exclude, technique.embeddings)
     seen = {name: Histogram() for module, name in chosen.items() if is_linear(module)}
     handles = [
-        module.register_forward_pre_hook(_observer(name, seen[name])) for module, name in chosen.items() if name in seen
+        module.register_forward_pre_hook(_observer(name, seen[name]), with_kwargs=True)
+        for module, name in chosen.items()
+        if name in seen
     ]
     try:
         with torch.no_grad(), in_eval_mode(model):
@@ -102,12 +105,13 @@ def calibrate(model: nn.Module, technique: Int8Static, data: Digested) -> dict[s
 
 
 def _observer(name: str, histogram: Histogram) -> Any:
-    def observe(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if not bool(args[0].isfinite().all()):
+    def observe(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        x = args[0] if args else next(iter(kwargs.values()))
+        if not bool(x.isfinite().all()):
             raise NonFiniteError(
                 f"the input of layer {name!r} has NaN or infinite values", "check the weights and data"
             )
-        histogram.add(args[0])
+        histogram.add(x)
 
     return observe
 

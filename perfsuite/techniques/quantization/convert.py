@@ -19,7 +19,8 @@ QUANTIZED = (Int8Linear, Int8Embedding, PackedLinear)
 
 
 def is_embedding(module: nn.Module) -> bool:
-    return type(module) is nn.Embedding and module.max_norm is None  # max_norm writes to the weight at each call
+    plain = type(module) is nn.Embedding and module._parameters.get("weight") is not None
+    return plain and module.max_norm is None  # max_norm writes to the weight at each call
 
 
 def prepare(model: nn.Module, include: Iterable[str], exclude: Iterable[str], embeddings: bool) -> dict[nn.Module, str]:

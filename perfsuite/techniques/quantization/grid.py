@@ -54,7 +54,8 @@ def affine_rows(x: Tensor, *, per_token: bool = True) -> Rows:
     if per_token:
         low, high = x.amin(dim=-1, keepdim=True), x.amax(dim=-1, keepdim=True)  # (N, 1); faster than aminmax
     else:
-        low, high = (bound.expand(x.shape[0], 1) for bound in torch.aminmax(x))
+        bounds = torch.aminmax(x) if x.numel() else (x.new_zeros(()), x.new_zeros(()))
+        low, high = (bound.expand(x.shape[0], 1) for bound in bounds)
     scale, zero = affine_grid(low, high)
     return Rows(to_grid(x, scale, zero), scale, zero)
 

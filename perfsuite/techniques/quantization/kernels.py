@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
+_chosen: dict[str, str] = {}  # by type of device; a graph compiler can read it, unlike a cached function
 _EXACT_DEPTH = 1024  # 1024 * 128 * 127 < 2**24: so many products add up exactly in float32
 
 
@@ -33,13 +32,20 @@ def _int_mm_takes(a: Tensor, b: Tensor) -> bool:
     return a.shape[0] > 16 and a.shape[1] % 8 == 0 and b.shape[0] % 8 == 0
 
 
-@cache
 def kernel_name(device: torch.device) -> str:
-    """Which integer matmul this device gets: "int_mm" where it is exact, else "blocked".
+    """Which integer matmul this kind of device gets: "int_mm" where it is exact, else "blocked".
 
     Capability is measured, not looked up: on CPUs without VNNI ``torch._int_mm`` saturates its
     16-bit intermediate sums, and a device may lack the operator altogether.
     """
+    if device.type not in _chosen:
+        if torch.compiler.is_compiling():
+            return "blocked"  # nothing can be measured while a graph is traced; this one is right everywhere
+        _chosen[device.type] = _measured(device)
+    return _chosen[device.type]
+
+
+def _measured(device: torch.device) -> str:
     generator = torch.Generator().manual_seed(0)
     a = torch.randint(-128, 128, (24, 512), generator=generator, dtype=torch.int8)
     b = torch.randint(-127, 128, (24, 512), generator=generator, dtype=torch.int8)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perfsuite.techniques.quantization.grid import Rows, affine_rows, to_grid
@@ -28,7 +29,7 @@ class Int8Linear(nn.Module):
 
     weight: Tensor
     scale: Tensor
-    sums: Tensor  # (O,): the dequantized weights added up over I; not stored, it follows from them
+    sums: Tensor  # (O,): the integer weights added up over I; not stored, it follows from them
 
     def __init__(self, quantized: Quantized, bias: nn.Parameter | None, *, per_token: bool = True) -> None:
         super().__init__()
@@ -42,10 +43,10 @@ class Int8Linear(nn.Module):
         self.register_buffer("sums", torch.empty(0), persistent=False)
         self._derive()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., I) to (..., O), in the dtype of ``x``."""
-        rows = self._rows(x) if self.sharing is None else self.sharing.rows(x, self._rows)
-        return self._product(rows).view(*x.shape[:-1], self.out_features).to(x.dtype)
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., I) to (..., O), in the dtype of ``input``."""
+        rows = self._rows(input) if self.sharing is None else self.sharing.rows(input, self._rows)
+        return self._product(rows).view(*input.shape[:-1], self.out_features).to(input.dtype)
 
     def quantize(self, x: Tensor) -> Rows:
         """(N, I) floats to the grid."""
@@ -53,7 +54,8 @@ class Int8Linear(nn.Module):
 
     def finish(self, total: Tensor, rows: Rows, out: Tensor | None = None) -> Tensor:
         """Integer sums (N, O) to floats."""
-        scale, sums = _wide(self.scale), _wide(self.sums)
+        scale = _wide(self.scale)
+        sums = self.sums * scale  # (O,)
         offset = (rows.scale * rows.zero).flatten().neg_()  # (N,)
         if self.bias is None:
             y = torch.outer(offset, sums, out=out)
@@ -79,7 +81,7 @@ class Int8Linear(nn.Module):
         return out
 
     def _derive(self) -> None:
-        self.sums = self.weight.sum(dim=1) * self.scale
+        self.sums = self.weight.sum(dim=1, dtype=torch.int32)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -103,7 +105,7 @@ class StaticInt8Linear(Int8Linear):
 
     def finish(self, total: Tensor, rows: Rows, out: Tensor | None = None) -> Tensor:
         scale = _wide(self.scale)
-        offset = _wide(self.sums) * -(rows.scale * rows.zero)  # (O,)
+        offset = self.sums * scale * -(rows.scale * rows.zero)  # (O,)
         if self.bias is not None:
             offset = offset + self.bias.to(scale.dtype)
         return torch.addcmul(offset, total, scale * rows.scale, out=out)
@@ -125,9 +127,10 @@ class Int8Embedding(nn.Module):
         self.like: Tensor  # its dtype is the output's, and follows the model's
         self.register_buffer("like", torch.empty(0, dtype=dtype), persistent=False)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """(...) ids to (..., D)."""
-        return (self.weight[ids] * _wide(self.scale)[ids].unsqueeze(-1)).to(self.like.dtype)
+    def forward(self, input: Tensor) -> Tensor:
+        """(...) ids to (..., D). Raises IndexError for an id that does not exist, as torch does."""
+        rows = F.embedding(input, self.weight)  # (..., D)
+        return (rows * F.embedding(input, _wide(self.scale).unsqueeze(-1))).to(self.like.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"

@@ -51,7 +51,8 @@ def quantize_groups(weight: Tensor, bits: int, group_size: int) -> Packed:
     largest = 2 ** (bits - 1) - 1
     groups = F.pad(weight, (0, -weight.shape[1] % group_size)).unflatten(1, (-1, group_size))  # (O, G, S)
     exact = groups.abs().amax(dim=-1).div_(largest).clamp_(min=torch.finfo(torch.float32).tiny)
-    scales = (exact * (1 + 2**-8)).to(torch.bfloat16)  # bfloat16 rounds by at most 2**-9
+    rounded_up = exact * (1 + 2**-8)  # bfloat16 rounds by at most 2**-9
+    scales = rounded_up.clamp_(max=torch.finfo(torch.bfloat16).max).to(torch.bfloat16)
     q = groups.div(scales.to(weight.dtype).unsqueeze(-1)).round_().flatten(1)[:, : weight.shape[1]]
     return Packed(pack(q + largest + 1, bits), scales)
 
@@ -79,9 +80,9 @@ class PackedLinear(nn.Module):
         weight: Tensor = groups.mul_(self.scales.to(wide).unsqueeze(-1)).flatten(1)[:, : self.in_features]
         return weight.to(dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
-        return F.linear(x, self.weight(x.dtype), self.bias)
+        return F.linear(input, self.weight(input.dtype), self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bits={self.bits}, group_size={self.group_size}"

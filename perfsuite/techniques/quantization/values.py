@@ -113,9 +113,9 @@ class WeightOnly(Recorded):
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.bits not in range(2, 9):
+        if type(self.bits) is not int or not 2 <= self.bits <= 8:
             raise UsageError(f"{self.bits} bits are not possible", "use 2 to 8")
-        if self.group_size < 1:
+        if type(self.group_size) is not int or self.group_size < 1:
             raise UsageError(f"group_size is {self.group_size}", "use at least 1; 32 to 128 are usual")
 
     @property
