@@ -8,5 +8,5 @@ def int8_kernel():
 
     from perfsuite.techniques.quantization.kernels import kernel_name
 
-    if kernel_name(torch.device("cpu")) != "int_mm":
+    if kernel_name(torch.device("cpu")) == "blocked":
         pytest.skip("this CPU has no exact int8 matmul: no speedup is claimed")

@@ -20,7 +20,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, mm_flop
 
 # Products that the counter of torch does not know.
-_MORE_FLOPS: dict[Any, Callable[..., int]] = {torch.ops.aten._int_mm: mm_flop}
+_MORE_FLOPS: dict[Any, Callable[..., int]] = {
+    torch.ops.aten._int_mm: lambda a, b: mm_flop(a.shape, b.shape),
+    torch.ops.onednn.qlinear_pointwise: lambda x, scale, zero, packed, *rest: mm_flop(x.shape, packed.shape),
+}
 _MATMUL_WORDS = (
     "mm",
     "linear",
@@ -74,6 +77,7 @@ class _Recorder(TorchDispatchMode):
         self._uncounted: set[str] = set()
         self._flops = 0
         self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._opaque: dict[int, Tensor] = {}
         self._peak = 0
         for tensor in held:
             self._see(tensor)
@@ -101,16 +105,21 @@ class _Recorder(TorchDispatchMode):
         if formula is not None:
             self._flops += formula(*args, **kwargs, out_val=out)
         elif func.overloadpacket in _MORE_FLOPS:
-            self._flops += _MORE_FLOPS[func.overloadpacket](*(leaf.shape for leaf in args))
+            self._flops += _MORE_FLOPS[func.overloadpacket](*args)
         elif any(word in name for word in _MATMUL_WORDS):
             self._uncounted.add(name)
 
     def _see(self, leaf: object) -> None:
-        if isinstance(leaf, Tensor) and leaf.layout is torch.strided and leaf.device.type != "meta":
+        if not isinstance(leaf, Tensor) or leaf.device.type == "meta":
+            return
+        if leaf.layout is torch._mkldnn:  # type: ignore[attr-defined]  # opaque: a packed weight, which has no storage to ask
+            self._opaque[id(leaf)] = leaf
+        elif leaf.layout is torch.strided:
             storage = leaf.untyped_storage()
             reference = StorageWeakRef(storage)
             self._live.setdefault(reference.cdata, (reference, storage.nbytes()))
 
     def _note_peak(self) -> None:
         self._live = {key: entry for key, entry in self._live.items() if not entry[0].expired()}
-        self._peak = max(self._peak, sum(size for _, size in self._live.values()))
+        opaque = sum(tensor.numel() * tensor.element_size() for tensor in self._opaque.values())
+        self._peak = max(self._peak, opaque + sum(size for _, size in self._live.values()))

@@ -95,11 +95,15 @@ def test_each_forward_quantizes_again(quantizations):
     assert quantizations["calls"] == 3 * 8
 
 
+def is_empty(shared):
+    return not shared.calls
+
+
 def test_nothing_is_remembered_after_a_forward():
     model = quantized(encoder)
     run(model, Inputs((IDS,)))
     assert len(shared_of(model)) == 2
-    assert all(shared._last is None and not shared._open for shared in shared_of(model))
+    assert all(is_empty(shared) for shared in shared_of(model))
 
 
 def test_nothing_is_remembered_after_an_exception():
@@ -111,7 +115,7 @@ def test_nothing_is_remembered_after_an_exception():
         broken(torch.randn(2, 5, 17), None, None)
     with pytest.raises(UsageError):
         model(torch.zeros(1, 17, dtype=torch.long))
-    assert all(shared._last is None and not shared._open for shared in shared_of(model))
+    assert all(is_empty(shared) for shared in shared_of(model))
 
 
 def test_projections_that_are_called_by_themselves_remember_nothing():
@@ -177,7 +181,7 @@ def test_a_deep_copy_shares_within_itself_only(make, quantizations):
     quantizations.clear()
     run(twin, Inputs((IDS,)))
     assert quantizations["calls"] == 8
-    assert all(shared._last is None for shared in shared_of(twin))
+    assert all(is_empty(shared) for shared in shared_of(twin))
 
 
 def test_only_layers_of_one_kind_share():
@@ -203,7 +207,7 @@ def test_threads_that_run_one_model_at_once_get_their_own_results():
     for thread in threads:
         thread.join()
     assert right == dict.fromkeys(range(4), 40)
-    assert all(shared._last is None and not shared._open for shared in shared_of(model))
+    assert all(is_empty(shared) for shared in shared_of(model))
 
 
 @pytest.mark.parametrize("make", [encoder, bert, distilbert])

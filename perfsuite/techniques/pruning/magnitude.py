@@ -81,7 +81,8 @@ def parameters_to_prune(
 ) -> dict[str, nn.Parameter]:
     """The parameters to prune by name, a tied one once.
 
-    Without ``include``: of linear, convolution and attention layers, but for tables of embeddings. Raises TechniqueError if there are none.
+    Without ``include``: of linear, convolution and attention layers, but for tables of embeddings.
+    Raises TechniqueError if there are none.
     """
     names = selected(model, include, exclude)
     found: dict[nn.Parameter, str] = {}  # by parameter: a tied one stands under several names, and is pruned once

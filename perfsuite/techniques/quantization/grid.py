@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_TINY = {dtype: torch.finfo(dtype).tiny for dtype in (torch.float32, torch.float64)}
 LARGEST = 127  # of a weight; -128 is not used: the grid is symmetric and 0 is exact
-LOWEST, STEPS = -128, 255  # of an activation
+LOWEST, STEPS = -128, 254  # of an activation; one step less than fits, so that no rounding leaves the grid
 
 
 class Rows(NamedTuple):
@@ -47,25 +48,24 @@ def quantize_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def affine_rows(x: Tensor, *, per_token: bool = True) -> Rows:
-    """Quantize (N, K) floats with one scale and zero for each row, or (per tensor) one for all.
+    """Quantize (N, K) floats with one scale and zero for each row (N, 1), or one for all ().
 
     A row that holds NaN or infinity gets a NaN scale, so that its results are NaN, too.
     """
     if per_token:
         low, high = x.amin(dim=-1, keepdim=True), x.amax(dim=-1, keepdim=True)  # (N, 1); faster than aminmax
     else:
-        bounds = torch.aminmax(x) if x.numel() else (x.new_zeros(()), x.new_zeros(()))
-        low, high = (bound.expand(x.shape[0], 1) for bound in bounds)
+        low, high = torch.aminmax(x) if x.numel() else (x.new_zeros(()), x.new_zeros(()))
     scale, zero = affine_grid(low, high)
-    return Rows(to_grid(x, scale, zero), scale, zero)
+    return Rows(x.div(scale).add_(zero).round_().to(torch.int8), scale, zero)
 
 
 def affine_grid(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Scale and zero of the int8 grid that holds 0 and everything from ``low`` to ``high``."""
     low, high = low.clamp(max=0), high.clamp(min=0)
-    scale = (high / STEPS).sub_(low / STEPS).clamp_(min=torch.finfo(low.dtype).tiny)  # no overflow on the way
-    scale = scale + (scale - scale)  # infinity becomes NaN
-    return scale, (low / scale).round_().neg_().add_(LOWEST)
+    scale = (high / STEPS).sub_(low / STEPS).clamp_(min=_TINY[low.dtype])  # no overflow on the way
+    scale = scale.add_(scale - scale)  # infinity becomes NaN
+    return scale, LOWEST - low.div_(scale).round_()
 
 
 def to_grid(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:

@@ -6,18 +6,24 @@ the zero needs only the sums of W's columns, which are known beforehand.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perfsuite.techniques.quantization.grid import Rows, affine_rows, to_grid
-from perfsuite.techniques.quantization.kernels import int8_matmul
-from perfsuite.techniques.quantization.sharing import SharedInput
+from perfsuite.techniques.quantization.kernels import Operands, affine_linear, kernel_name, pack, scaled_matmul
 
 Quantized = tuple[Tensor, Tensor]
 _CHUNK_BYTES = 2**20  # of results at a time: larger temporaries leave the cache, and cost page faults at each call
+
+
+class Sharing(Protocol):
+    """What layers that read one input have in common (sharing.py)."""
+
+    def output(self, layer: Int8Linear, x: Tensor) -> Tensor: ...
 
 
 class Int8Linear(nn.Module):
@@ -36,7 +42,8 @@ class Int8Linear(nn.Module):
         weight, scale = quantized
         self.out_features, self.in_features = weight.shape
         self.per_token = per_token
-        self.sharing: SharedInput | None = None  # where several layers read one input
+        self._prepared = Prepared()
+        self.sharing: Sharing | None = None  # where several layers read one input
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale.flatten().clone())  # weights may be tied, scales are not
         self.bias = bias
@@ -45,40 +52,48 @@ class Int8Linear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., I) to (..., O), in the dtype of ``input``."""
-        rows = self._rows(input) if self.sharing is None else self.sharing.rows(input, self._rows)
-        return self._product(rows).view(*input.shape[:-1], self.out_features).to(input.dtype)
+        if self.sharing is not None:
+            y = self.sharing.output(self, input)
+        else:
+            y = self.product(self.rows(input), self.operands())
+        return y.view(*input.shape[:-1], self.out_features).to(input.dtype)
+
+    def rows(self, x: Tensor) -> Rows:
+        """(..., I) floats on the grid: (N, I)."""
+        return self.quantize(_wide(x.reshape(-1, self.in_features)))
 
     def quantize(self, x: Tensor) -> Rows:
         """(N, I) floats to the grid."""
         return affine_rows(x, per_token=self.per_token)
 
-    def finish(self, total: Tensor, rows: Rows, out: Tensor | None = None) -> Tensor:
-        """Integer sums (N, O) to floats."""
-        scale = _wide(self.scale)
-        sums = self.sums * scale  # (O,)
-        offset = (rows.scale * rows.zero).flatten().neg_()  # (N,)
-        if self.bias is None:
-            y = torch.outer(offset, sums, out=out)
-        else:
-            y = torch.addr(self.bias.to(scale.dtype), offset, sums, out=out)
-        return y.addcmul_(total * scale, rows.scale)
+    def operands(self) -> Operands:
+        """What the product needs, in the fastest form that there is here and now."""
+        return self._prepared.of((self,)) if can_prepare(self) else side_by_side((self,))
+
+    def product(self, rows: Rows, operands: Operands) -> Tensor:
+        """Rows on the grid (N, I) to outputs (N, O), in float32 or wider."""
+        width, number = len(operands.scale), rows.q.shape[0]
+        step = max(64, _CHUNK_BYTES // (4 * width))
+        whole = operands.packed is not None and rows.scale.dim() == 0  # one call, without temporaries
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or whole or number <= 2 * step:
+            return self.finish(rows, operands, None)
+        out = torch.empty(number, width, dtype=operands.scale.dtype, device=rows.q.device)
+        for start in range(0, number, step):
+            self.finish(rows.part(start, start + step), operands, out[start : start + step])
+        return out
+
+    def finish(self, rows: Rows, operands: Operands, out: Tensor | None) -> Tensor:
+        """One chunk of the product, into ``out`` if it is given."""
+        if rows.scale.dim() == 0:
+            y = affine_linear(rows.q, rows.scale, rows.zero, operands)
+            return y if out is None else out.copy_(y)
+        offset = (rows.scale * rows.zero).flatten()  # (N,)
+        bias = operands.sums.new_zeros(()) if operands.bias is None else operands.bias
+        y = torch.addr(bias, offset, operands.sums, alpha=-1, out=out)
+        return y.addcmul_(scaled_matmul(rows.q, operands), rows.scale)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, per_token={self.per_token}"
-
-    def _rows(self, x: Tensor) -> Rows:
-        return self.quantize(_wide(x.reshape(-1, self.in_features)))
-
-    def _product(self, rows: Rows) -> Tensor:
-        step = max(64, _CHUNK_BYTES // (4 * self.out_features))
-        number = rows.q.shape[0]
-        if torch.compiler.is_compiling() or torch.is_grad_enabled() or number <= 2 * step:
-            return self.finish(int8_matmul(rows.q, self.weight), rows)
-        out = torch.empty(number, self.out_features, dtype=rows.scale.dtype, device=rows.q.device)
-        for start in range(0, number, step):
-            part = rows.part(start, start + step)
-            self.finish(int8_matmul(part.q, self.weight), part, out[start : start + step])
-        return out
 
     def _derive(self) -> None:
         self.sums = self.weight.sum(dim=1, dtype=torch.int32)
@@ -103,13 +118,6 @@ class StaticInt8Linear(Int8Linear):
         scale, zero = _wide(self.input_scale), _wide(self.input_zero)
         return Rows(to_grid(x, scale, zero), scale, zero)
 
-    def finish(self, total: Tensor, rows: Rows, out: Tensor | None = None) -> Tensor:
-        scale = _wide(self.scale)
-        offset = self.sums * scale * -(rows.scale * rows.zero)  # (O,)
-        if self.bias is not None:
-            offset = offset + self.bias.to(scale.dtype)
-        return torch.addcmul(offset, total, scale * rows.scale, out=out)
-
 
 class Int8Embedding(nn.Module):
     """An embedding with int8 rows. Shapes: weight (V, D) int8, scale (V,)."""
@@ -129,13 +137,70 @@ class Int8Embedding(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(...) ids to (..., D). Raises IndexError for an id that does not exist, as torch does."""
-        rows = F.embedding(input, self.weight)  # (..., D)
-        return (rows * F.embedding(input, _wide(self.scale).unsqueeze(-1))).to(self.like.dtype)
+        scale = F.embedding(input, _wide(self.scale).unsqueeze(-1))  # (..., 1), and the check of the ids
+        return (self.weight[input] * scale).to(self.like.dtype)  # torch's embedding is slow for int8 rows
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"
 
 
+class Prepared:
+    """Operands made at first use, and again when a tensor that they come from has changed.
+
+    They are derived: copies and pickles leave them behind.
+    """
+
+    def __init__(self) -> None:
+        self._made: tuple[tuple[tuple[int, int], ...], Operands] | None = None
+
+    def of(self, layers: Sequence[Int8Linear]) -> Operands:
+        key = tuple([(t.data_ptr(), t._version) for layer in layers for t in _tensors(layer)])
+        if self._made is None or self._made[0] != key:
+            self._made = (key, pack(side_by_side(layers)))
+        return self._made[1]
+
+    def __deepcopy__(self, memo: Any) -> Prepared:
+        return Prepared()
+
+    def __reduce__(self) -> tuple[type[Prepared], tuple[()]]:
+        return (Prepared, ())
+
+
+def can_prepare(layer: Int8Linear) -> bool:
+    """Whether operands may be kept from call to call, packed for oneDNN.
+
+    Not while a graph is traced (they are no part of it) or gradients are taken (a bias may want some),
+    and not of tensors without a version to watch.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.is_grad_enabled()
+        and layer.scale.dtype == torch.float32
+        and kernel_name(layer.weight.device) == "onednn"
+        and not layer.weight.is_inference()
+    )
+
+
+def side_by_side(layers: Sequence[Int8Linear]) -> Operands:
+    """The operands of layers that read the same rows, as if they were one layer."""
+    scale = _joined([_wide(layer.scale) for layer in layers])
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    bias = _joined([b.to(scale.dtype) for b in biases]) if biases else None
+    sums = _joined([layer.sums for layer in layers]) * scale
+    return Operands(_joined([layer.weight for layer in layers]), scale, sums, bias)
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tuple(tensors))
+
+
+def _tensors(layer: Int8Linear) -> tuple[Tensor, ...]:
+    own = (layer.weight, layer.scale, layer.sums)
+    return own if layer.bias is None else (*own, layer.bias)
+
+
 def _wide(x: Tensor) -> Tensor:
     """In float32 at least: the integer sums do not fit into half precision."""
+    if x.dtype == torch.float32:
+        return x
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,14 +1,17 @@
-"""The query, key and value projections of one attention read the same input: it is quantized once."""
+"""The query, key and value projections of one attention read the same input: quantized once, multiplied at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from perfsuite.techniques.quantization.grid import Rows
+from perfsuite.techniques.quantization.layers import Int8Linear, Prepared, StaticInt8Linear, can_prepare
 
 PROJECTIONS = (
     ("query", "key", "value"),  # ours, BERT
@@ -17,40 +20,71 @@ PROJECTIONS = (
 )
 
 
+@dataclass
+class Call:
+    """One run of an attention, in one thread: the last input, and what was made of it."""
+
+    x: Tensor | None = None
+    version: int = 0
+    rows: Rows | None = None
+    parts: dict[int, Tensor] = field(default_factory=dict)  # outputs that wait for their layer, by its id
+
+    def is_about(self, x: Tensor) -> bool:
+        return self.x is x and self.version == x._version
+
+
 class SharedInput:
-    """Remembers the last input and its rows, only while the attention that owns it runs.
+    """Remembers the last input, only while the attention that owns it runs.
 
     Outside of that an input could be changed unseen (memory shared with NumPy) before it comes again.
     """
 
-    def __init__(self) -> None:
-        self._open = False
-        self._last: tuple[Tensor, int, Rows] | None = None  # one value: another thread sees all of it or nothing
+    def __init__(self, layers: Sequence[Int8Linear]) -> None:
+        self.layers = tuple(layers)
+        self.calls: dict[int, Call] = {}  # by thread
+        self._prepared = Prepared()
+        # static grids are each layer's own; and biases are joined, or there are none
+        biased = {layer.bias is not None for layer in layers}
+        self._joint = len(biased) == 1 and not any(isinstance(layer, StaticInt8Linear) for layer in layers)
 
-    def rows(self, x: Tensor, quantize: Callable[[Tensor], Rows]) -> Rows:
-        if not self._open or torch.compiler.is_compiling() or x.is_inference():
-            return quantize(x)
-        last = self._last
-        if last is None or last[0] is not x or last[1] != x._version:
-            self._last = last = (x, x._version, quantize(x))
-        return last[2]
+    def output(self, layer: Int8Linear, x: Tensor) -> Tensor:
+        """The layer's output (N, O) for its input."""
+        call = self.calls.get(threading.get_ident())
+        if call is None or torch.compiler.is_compiling() or x.is_inference():
+            return layer.product(layer.rows(x), layer.operands())
+        if self._joint and can_prepare(layer):
+            return self._part(call, layer, x)
+        if call.rows is None or not call.is_about(x):
+            call.x, call.version, call.rows = x, x._version, layer.rows(x)
+        return layer.product(call.rows, layer.operands())
+
+    def _part(self, call: Call, layer: Int8Linear, x: Tensor) -> Tensor:
+        """All layers at once for the first that asks; the others find theirs."""
+        if not call.is_about(x) or id(layer) not in call.parts:
+            joint = layer.product(layer.rows(x), self._prepared.of(self.layers))  # (N, sum of O)
+            split = joint.split([each.out_features for each in self.layers], dim=1)
+            call.x, call.version = x, x._version
+            call.parts = {id(each): part for each, part in zip(self.layers, split, strict=True)}
+        return call.parts.pop(id(layer))
 
     def open(self, module: nn.Module, args: Any) -> None:
         """The attention's forward pre-hook."""
-        self._open = True
+        self.calls[threading.get_ident()] = Call()
 
     def close(self, module: nn.Module, args: Any, output: Any) -> None:
         """The attention's forward hook."""
-        self._open, self._last = False, None
+        call = self.calls.pop(threading.get_ident(), None)
+        if call is not None and call.parts and output is not None:
+            self._joint = False  # keys come from another input here: half of the work was for nothing
 
 
-def share_inputs(model: nn.Module, kind: type[nn.Module]) -> None:
-    """Let the projections of each attention share one quantized input, where all three are of that kind."""
+def share_inputs(model: nn.Module, kind: type[Int8Linear]) -> None:
+    """Let the projections of each attention share one input, where all three are of that kind."""
     for module in model.modules():
         for names in PROJECTIONS:
             layers: list[Any] = [getattr(module, name, None) for name in names]
             if all(type(layer) is kind for layer in layers):
-                shared = SharedInput()
+                shared = SharedInput(layers)
                 for layer in layers:
                     layer.sharing = shared
                 module.register_forward_pre_hook(shared.open)
