@@ -49,8 +49,8 @@ class SharedInput:
 
     def output(self, layer: Int8Linear, x: Tensor) -> Tensor:
         """The layer's output (N, O) for its input."""
-        call = self.calls.get(threading.get_ident())
-        if call is None or torch.compiler.is_compiling() or x.is_inference():
+        call = None if torch.compiler.is_compiling() else self.calls.get(threading.get_ident())
+        if call is None or x.is_inference():
             return layer.product(layer.rows(x), layer.operands())
         if self._joint and can_prepare(layer):
             return self._part(call, layer, x)
@@ -69,11 +69,12 @@ class SharedInput:
 
     def open(self, module: nn.Module, args: Any) -> None:
         """The attention's forward pre-hook."""
-        self.calls[threading.get_ident()] = Call()
+        if not torch.compiler.is_compiling():
+            self.calls[threading.get_ident()] = Call()
 
     def close(self, module: nn.Module, args: Any, output: Any) -> None:
         """The attention's forward hook."""
-        call = self.calls.pop(threading.get_ident(), None)
+        call = None if torch.compiler.is_compiling() else self.calls.pop(threading.get_ident(), None)
         if call is not None and call.parts and output is not None:
             self._joint = False  # keys come from another input here: half of the work was for nothing
 
