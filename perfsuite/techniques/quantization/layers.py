@@ -17,7 +17,7 @@ from perfsuite.techniques.quantization.grid import Rows, affine_rows, to_grid
 from perfsuite.techniques.quantization.kernels import Operands, affine_linear, kernel_name, pack, scaled_matmul
 
 Quantized = tuple[Tensor, Tensor]
-_CHUNK_BYTES = 2**20  # of results at a time: larger temporaries leave the cache, and cost page faults at each call
+_CHUNK_BYTES = 2**22  # of results at a time: larger temporaries leave the cache, and cost page faults at each call
 
 
 class Sharing(Protocol):
