@@ -32,7 +32,7 @@ PACKAGES = ("numpy", "sklearn")
 EXAMPLES = 900  # of about 990 that there are; the rest is for calibration
 MAX_TOKENS = 64
 _BATCH = 50
-_SECTION = re.compile(r"^.*\n-{3,}\s*$", re.MULTILINE)  # a heading, underlined
+_SECTION = re.compile(r"^.*\n[ \t]*-{3,}\s*$", re.MULTILINE)  # a heading, underlined; some are indented
 
 Pair = tuple[str, str]
 
