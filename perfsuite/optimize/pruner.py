@@ -156,9 +156,10 @@ class ModelPruner:
         config = self.config
         self._result = prune_iteratively(
             model,
-            lambda share: _WithData(config.technique_at(share), self.calibration),
+            config.technique_at,
             1.0,
             config.n_iterations,
+            data=self.calibration,
             fine_tune=self.fine_tune,
             score=self.score,
             floor=config.accuracy_floor,
@@ -192,24 +193,6 @@ class ModelPruner:
         with in_eval_mode(self.model), in_eval_mode(self._result.model):
             found = measure_speedups(self.model, {"pruned": self._result.model}, self.inputs)["pruned"]
         return {"speedup": found.ratio, "low": found.low, "high": found.high, "text": str(found)}
-
-
-@dataclass(frozen=True)
-class _WithData:
-    """A technique that brings its calibration data along."""
-
-    technique: Technique
-    data: tuple[Any, ...] | None
-
-    @property
-    def name(self) -> str:
-        return self.technique.name
-
-    def apply(self, model: nn.Module, *, data: Any = None) -> nn.Module:
-        return self.technique.apply(model, data=self.data)
-
-    def skeleton(self, model: nn.Module) -> nn.Module:
-        return self.technique.skeleton(model)
 
 
 def prune_model(model: nn.Module, method: str = "magnitude", amount: float | None = None, **options: Any) -> nn.Module:

@@ -13,7 +13,7 @@ from perfsuite.errors import TechniqueError
 from perfsuite.measure.subject import fidelity
 from perfsuite.progress import tell
 from perfsuite.techniques.calibrating import batches, in_eval_mode
-from perfsuite.techniques.common import copy_finite, is_linear, main_output
+from perfsuite.techniques.common import copy_finite, main_output
 from perfsuite.techniques.precision.values import Precision
 from perfsuite.techniques.quantization.convert import prepare
 from perfsuite.techniques.quantization.values import Int8Dynamic, Int8Static, WeightOnly
@@ -66,7 +66,7 @@ def sensitivities(model: nn.Module, technique: Quantization, data: Iterable[Any]
     kept = None if data is None else tuple(data)
     prepared = copy_finite(model)
     chosen = prepare(prepared, technique.include, technique.exclude, technique.embeddings)
-    names = [name for module, name in chosen.items() if name and (is_linear(module) or technique.embeddings)]
+    names = [name for name in chosen.values() if name]
     expected = _outputs(prepared, kept)
     ranked: dict[str, float] = {}
     for number, name in enumerate(names, start=1):

@@ -70,8 +70,12 @@ class Weights:
 
 def is_linear(module: nn.Module) -> bool:
     """``nn.Linear`` itself or Hugging Face's ``Conv1D``; a subclass may compute something else."""
-    plain = type(module) is nn.Linear or is_conv1d(module)
-    return plain and module._parameters.get("weight") is not None  # and not computed by a parametrization
+    return (type(module) is nn.Linear or is_conv1d(module)) and owns_weight(module)
+
+
+def owns_weight(module: nn.Module) -> bool:
+    """Whether the weight is a parameter of the layer, and not computed by a parametrization."""
+    return module._parameters.get("weight") is not None
 
 
 def is_conv1d(module: nn.Module) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,7 @@ def _bytes(tensor: Any) -> bytes:
     return shape + data
 
 
-class Recorded:
+class Recorded(ABC):
     """Base of our techniques: copies, changes, records. A subclass is a frozen dataclass with ``change`` and ``shape``.
 
     ``change`` works on a copy whose weights are known to be finite, and returns the model with what a
@@ -114,11 +115,11 @@ class Recorded:
     """
 
     @property
-    def name(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def name(self) -> str: ...
 
-    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
-        raise NotImplementedError
+    @abstractmethod
+    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]: ...
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
         """Without a structure of its own, a technique keeps the shape it is given."""

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from perfsuite.techniques.common import owns_weight
+
 _POINTWISE = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh, nn.Sigmoid,
     nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d,
@@ -128,7 +130,7 @@ def _follow(model: nn.Module, node: fx.Node) -> Chain | None:
 def _is_layer(module: Any) -> bool:
     """A plain layer whose weight is its own parameter, and not computed from others."""
     plain = type(module) is nn.Linear or (type(module) in _POOLS and module.groups == 1)
-    return plain and "weight" in module._parameters
+    return plain and owns_weight(module)
 
 
 def _width(source: nn.Module, units: int, sink: Any, flat: bool) -> int:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perfsuite.errors import TechniqueError
-from perfsuite.techniques.common import is_conv1d
+from perfsuite.techniques.common import is_conv1d, owns_weight
 from perfsuite.techniques.pruning.chains import Chain, chains
 
 
@@ -134,7 +134,7 @@ def _known(name: str, module: nn.Module) -> Iterator[Group]:
 
 def _is_plain(layer: Any) -> bool:
     """A linear layer whose weight is its own parameter, and not computed from others."""
-    return type(layer) is nn.Linear and "weight" in layer._parameters
+    return type(layer) is nn.Linear and owns_weight(layer)
 
 
 def _is_pointwise(activation: object) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -47,13 +48,14 @@ def prune_iteratively(
     final: float,
     iterations: int,
     *,
+    data: Iterable[Any] | None = None,
     fine_tune: Callable[[nn.Module], object] | None = None,
     score: Callable[[nn.Module], float] | None = None,
     floor: float | None = None,
 ) -> Iterated:
     """Prune to a cubic schedule of sparsities; after each step fine-tune, then score.
 
-    ``technique_at`` gives the technique for a sparsity. ``fine_tune`` trains the model it is given in
+    ``technique_at`` gives the technique for a sparsity; each reads ``data``. ``fine_tune`` trains the model it gets in
     place; zeros stay zero meanwhile. As soon as ``score`` falls below ``floor``, the iteration stops
     and the last model that held is the result; the model given if none did.
 
@@ -66,7 +68,7 @@ def prune_iteratively(
     current, rounds = copy_finite(model), []
     for number in range(1, iterations + 1):
         sparsity = cubic(number, iterations, 0.0, final)
-        candidate = technique_at(sparsity).apply(current)
+        candidate = technique_at(sparsity).apply(current, data=data)
         if fine_tune is not None:
             modes = {module: module.training for module in candidate.modules()}
             with keep_zeros(candidate):

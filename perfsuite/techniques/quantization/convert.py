@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from perfsuite.errors import TechniqueError
 from perfsuite.techniques.attention import split_attention
-from perfsuite.techniques.common import is_linear, linear_weights, replace_modules
+from perfsuite.techniques.common import is_linear, linear_weights, owns_weight, replace_modules
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear
 from perfsuite.techniques.selection import selected
@@ -19,8 +19,9 @@ QUANTIZED = (Int8Linear, Int8Embedding, PackedLinear)
 
 
 def is_embedding(module: nn.Module) -> bool:
-    plain = type(module) is nn.Embedding and module._parameters.get("weight") is not None
-    return plain and module.max_norm is None  # max_norm writes to the weight at each call
+    return (
+        type(module) is nn.Embedding and owns_weight(module) and module.max_norm is None
+    )  # max_norm writes to the weight at each call
 
 
 def prepare(model: nn.Module, include: Iterable[str], exclude: Iterable[str], embeddings: bool) -> dict[nn.Module, str]:

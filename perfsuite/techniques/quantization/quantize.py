@@ -12,7 +12,7 @@ from perfsuite.techniques.common import linear_weights
 from perfsuite.techniques.quantization.convert import Memo, convert, is_embedding, prepare
 from perfsuite.techniques.quantization.grid import quantize_rows, quantize_tensor
 from perfsuite.techniques.quantization.kernels import kernel_name
-from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, StaticInt8Linear
+from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, Quantized, StaticInt8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear, quantize_groups
 from perfsuite.techniques.quantization.sharing import share_inputs
 from perfsuite.techniques.quantization.values import Int8Dynamic, Int8Static, WeightOnly
@@ -22,6 +22,29 @@ Grids = Mapping[str, tuple[Tensor, Tensor]]
 
 def dynamic(model: nn.Module, technique: Int8Dynamic) -> nn.Module:
     """Int8 weights; activations are quantized on the fly."""
+
+    def linear(quantized: Quantized, bias: nn.Parameter | None, name: str) -> Int8Linear:
+        return Int8Linear(quantized, bias, per_token=technique.per_token)
+
+    return _int8(model, technique, linear, Int8Linear)
+
+
+def static(model: nn.Module, technique: Int8Static, grids: Grids | None) -> nn.Module:
+    """Int8 weights; activations on the calibrated grids. Without grids: the structure alone."""
+
+    def linear(quantized: Quantized, bias: nn.Parameter | None, name: str) -> Int8Linear:
+        nothing = quantized[1].new_zeros(())
+        return StaticInt8Linear(quantized, bias, (nothing, nothing.clone()) if grids is None else grids[name])
+
+    return _int8(model, technique, linear, StaticInt8Linear)
+
+
+def _int8(
+    model: nn.Module,
+    technique: Int8Dynamic | Int8Static,
+    linear: Callable[[Quantized, nn.Parameter | None, str], Int8Linear],
+    kind: type[Int8Linear],
+) -> nn.Module:
     chosen = prepare(model, technique.include, technique.exclude, technique.embeddings)
     kernel_name(torch.device("cpu"))  # choose the kernel now, not in the middle of a measurement
     rows, weights = _memos(chosen, technique.per_channel)
@@ -29,29 +52,10 @@ def dynamic(model: nn.Module, technique: Int8Dynamic) -> nn.Module:
     def make(module: nn.Module, name: str) -> nn.Module:
         if is_embedding(module):
             return _embedding(module, rows)
-        return Int8Linear(weights(module), linear_weights(module).bias, per_token=technique.per_token)
+        return linear(weights(module), linear_weights(module).bias, name)
 
     converted = convert(model, chosen, make)
-    share_inputs(converted, Int8Linear)
-    return converted
-
-
-def static(model: nn.Module, technique: Int8Static, grids: Grids | None) -> nn.Module:
-    """Int8 weights; activations on the calibrated grids. Without grids: the structure alone."""
-    chosen = prepare(model, technique.include, technique.exclude, technique.embeddings)
-    kernel_name(torch.device("cpu"))
-    rows, weights = _memos(chosen, technique.per_channel)
-
-    def make(module: nn.Module, name: str) -> nn.Module:
-        if is_embedding(module):
-            return _embedding(module, rows)
-        quantized = weights(module)
-        nothing = torch.zeros((), dtype=quantized[1].dtype, device=quantized[1].device)
-        grid = (nothing, nothing.clone()) if grids is None else grids[name]
-        return StaticInt8Linear(quantized, linear_weights(module).bias, grid)
-
-    converted = convert(model, chosen, make)
-    share_inputs(converted, StaticInt8Linear)
+    share_inputs(converted, kind)
     return converted
 
 
