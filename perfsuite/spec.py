@@ -21,6 +21,7 @@ from perfsuite.units import Unit, format_value
 CANDIDATE = "candidate"
 ORIGINAL = "original"
 YARDSTICK = "yardstick"
+BASE = "base"  # the candidate as a base revision has it
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,9 @@ class Evidence:
     yardstick: str = ""
     relations: Mapping[str, float] = field(default_factory=dict)
     information: Mapping[str, object] = field(default_factory=dict)
+    beside_base: tuple[Block, ...] = ()  # candidate and base, sampled alternately
+    control: tuple[Block, ...] = ()  # the base beside itself: what a sound session shows as no difference
+    profiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # arm -> operator -> us of one call
     not_timed: str = ""  # why there are no blocks although a limit asks for them
     not_timed_remedy: str = ""
 

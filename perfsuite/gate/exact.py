@@ -47,38 +47,38 @@ def _against_stored(
     if limit.metric.name == "operators" and stored is not None:
         added, removed = added_and_removed(stored.operators, evidence.candidate.operators)
         worse, better = float(sum(added.values())), float(sum(removed.values()))
-        what = f"operators has {worse:g} calls added and {better:g} gone, of {expected:g} accepted"
+        what = f"operators has {worse:g} calls added and {better:g} gone, of {expected:g} {reference.then}"
     else:
         worse = limit.metric.better.sign * (measured - expected)
         better = -worse
-        what = _what(limit.metric, measured, expected)
+        what = _what(limit.metric, measured, expected, reference)
     allowed = tolerated(limit, expected)
     status = Status.REGRESSED if worse > allowed else Status.IMPROVED if better > allowed else Status.PASS
     plain = status is Status.PASS
     return verdict(
-        limit, evidence, status, f"{what}: {_judged(limit, status, allowed)}",
+        limit, evidence, status, f"{what}: {_judged(limit, status, allowed, reference)}",
         measured=measured, expected=expected, change=measured / expected if expected else None,
         details=() if plain else what_changed(stored, evidence.candidate, evidence.context),
         remedy="" if plain else accept(reference),
     )  # fmt: skip
 
 
-def _what(metric: Metric, measured: float, expected: float) -> str:
+def _what(metric: Metric, measured: float, expected: float, reference: Reference) -> str:
     """The numbers, in full where they would look equal."""
     now, then = format_value(measured, metric.unit), format_value(expected, metric.unit)
     if measured == expected:
-        return f"{metric.name} is {now}, as accepted"
+        return f"{metric.name} is {now}, as {reference.then}"
     if now == then:
         now, then = f"{measured:,.10g}", f"{expected:,.10g}"
     change = format_change(measured / expected) if expected else format_difference(measured - expected, metric.unit)
-    return f"{metric.name} is {now}, accepted was {then} ({change})"
+    return f"{metric.name} is {now}, {reference.then} was {then} ({change})"
 
 
-def _judged(limit: Limit, status: Status, allowed: float) -> str:
+def _judged(limit: Limit, status: Status, allowed: float, reference: Reference) -> str:
     match status:
         case Status.REGRESSED:
             return f"worse by more than the tolerated {format_value(allowed, limit.metric.unit)}"
         case Status.IMPROVED:
-            return "better than accepted"
+            return f"better than {reference.then}"
         case _:
             return "within the tolerance"

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from perfsuite.gate import exact, paired, timed
+from perfsuite.gate import base, exact, paired, timed
 from perfsuite.gate.reference import Reference
 from perfsuite.spec import Evidence, Kind, Limit, Verdict
 
 
 def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
-    """The verdict on one limit."""
+    """The verdict on one limit. A tolerance is judged beside the base revision, where there is one."""
+    if reference.base and reference.base.missing and base.concerns(limit):
+        return base.missing(limit, evidence, reference.base)
+    if reference.base and limit.metric.kind is Kind.SAMPLED and base.concerns(limit):
+        return base.judge(limit, evidence, reference, reference.base)
     match limit.metric.kind:
         case Kind.SAMPLED:
             return timed.judge(limit, evidence, reference)

@@ -49,7 +49,7 @@ def _against_stored(limit: Limit, evidence: Evidence, reference: Reference, scor
     expected = sum(before) / len(before)
     status = _status(found, tolerated(limit, expected))
     return verdict(
-        limit, evidence, status, _sentence(limit, found, status),
+        limit, evidence, status, _sentence(limit, found, status, reference),
         measured=scores.accuracy, expected=expected, change=scores.accuracy / expected if expected else None,
         details=_list_of(found), remedy=_remedy(status, reference),
     )  # fmt: skip
@@ -64,7 +64,7 @@ def _status(found: Flips, allowed: float) -> Status:
     return Status.PASS
 
 
-def _sentence(limit: Limit, found: Flips, status: Status) -> str:
+def _sentence(limit: Limit, found: Flips, status: Status, reference: Reference) -> str:
     change = format_difference(found.change, limit.metric.unit)
     needed = losses_needed(len(found.won))
     chance = f"but so few flips can be chance (p = {p_more_lost(found):.2f}); {needed} losses would have been seen"
@@ -72,7 +72,7 @@ def _sentence(limit: Limit, found: Flips, status: Status) -> str:
     judged = {
         Status.REGRESSED: f"beyond the tolerated {limit.text}",
         Status.INCONCLUSIVE: f"beyond the tolerated {limit.text}, {chance}",
-        Status.IMPROVED: "better than accepted",
+        Status.IMPROVED: f"better than {reference.then}",
     }.get(status, "within the tolerance")
     return f"accuracy changed by {change}: {counted}, {judged}"
 

@@ -7,13 +7,36 @@ from dataclasses import dataclass, field
 
 from perfsuite.baseline.machine import Machine
 from perfsuite.baseline.schema import Entry
+from perfsuite.stats.decision import Spread
+from perfsuite.stats.sequential import Errors
+
+
+@dataclass(frozen=True)
+class BaseRevision:
+    """A base that candidates are sampled beside. ``missing``: why there is nothing to compare with, or empty."""
+
+    name: str  # such as "main (abc123def456)"
+    missing: str = ""
+    twins: bool = True  # both revisions in one process, not in one each
 
 
 @dataclass(frozen=True)
 class Reference:
-    """``update`` is the command that records a baseline for the case; ``machines`` are those of its file."""
+    """``update`` is the command that records a baseline for the case; ``machines`` are those of its file.
+
+    With a ``base``, the entry holds what was measured of the base, unless it was accepted before.
+    ``spread`` is what is known of the spread between blocks beside the base, before this case.
+    """
 
     entry: Entry | None
     here: Machine
     machines: Mapping[str, Machine] = field(default_factory=dict)
     update: str = "pytest --perf-update"
+    base: BaseRevision | None = None
+    errors: Errors = field(default_factory=Errors)
+    spread: Spread | None = None
+
+    @property
+    def then(self) -> str:
+        """What the expected numbers are called in a sentence."""
+        return self.base.name if self.base else "accepted"

@@ -34,7 +34,7 @@ YARDSTICK_PRIOR = Spread(0.05, 4)
 RELATION_PRIOR = Spread(0.02, 4)
 RAW_PRIOR = Spread(0.10, 4)
 
-_STATUS = {
+STATUS_OF = {
     Outcome.WORSE: Status.REGRESSED,
     Outcome.WITHIN: Status.PASS,
     Outcome.BETTER: Status.IMPROVED,
@@ -102,7 +102,7 @@ def _bound_verdict(limit: Limit, evidence: Evidence, decision: Decision, measure
     )
     if outcome is Outcome.UNCLEAR:
         sentence += f"; {seen} would have been seen to miss it"
-    status = Status.PASS if outcome is Outcome.BETTER else _STATUS[outcome]
+    status = Status.PASS if outcome is Outcome.BETTER else STATUS_OF[outcome]
     remedy = "measure longer (--perf-budget), or ask for less" if status is Status.INCONCLUSIVE else ""
     return verdict(
         limit, evidence, status, sentence, measured=measured, expected=limit.value, low=low, high=high, remedy=remedy
@@ -118,11 +118,11 @@ def _judge_stored(limit: Limit, evidence: Evidence, reference: Reference) -> Ver
     values = [log_ratio(block, CANDIDATE, YARDSTICK) for block in evidence.blocks]
     spread = pool(YARDSTICK_PRIOR, spread_of(stored.log_ratios), spread_of(values))
     effect = estimate(values, spread).minus(estimate(stored.log_ratios, spread))
-    decision = decide(effect, _log_tolerance(limit, stored.p50_ms / 1e3))
+    decision = decide(effect, log_tolerance(limit, stored.p50_ms / 1e3))
     return _stored_verdict(limit, evidence, reference, effect, decision, stored.p50_ms / 1e3)
 
 
-def _log_tolerance(limit: Limit, expected_s: float) -> float:
+def log_tolerance(limit: Limit, expected_s: float) -> float:
     if limit.kind is LimitKind.ABSOLUTE:
         return math.log1p(limit.value / expected_s)
     return -math.log1p(-limit.value) if limit.metric.better is Direction.HIGHER else math.log1p(limit.value)
@@ -131,7 +131,7 @@ def _log_tolerance(limit: Limit, expected_s: float) -> float:
 def _stored_verdict(
     limit: Limit, evidence: Evidence, reference: Reference, effect: Estimate, decision: Decision, expected_s: float
 ) -> Verdict:
-    status = _STATUS[decision.outcome]
+    status = STATUS_OF[decision.outcome]
     sign = limit.metric.better.sign
     ratio, *ends = (math.exp(sign * x) for x in (effect.center, decision.low, decision.high))
     low, high = sorted(ends)

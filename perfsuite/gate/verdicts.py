@@ -25,6 +25,8 @@ def no_baseline(limit: Limit, evidence: Evidence, reference: Reference, **number
 
 def accept(reference: Reference) -> str:
     """The remedy for a change that was meant."""
+    if reference.base:
+        return "if this is intended, say so in the change and tolerate it there; accepted baselines are not touched"
     return f"if this is intended, accept it: {reference.update}"
 
 

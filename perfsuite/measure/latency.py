@@ -11,7 +11,8 @@ import gc
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from perfsuite.measure.clock import Clock, RealClock
 from perfsuite.spec import Block, Chunk
@@ -28,7 +29,50 @@ class Plan:
     min_calls: int = 2  # timed calls in each chunk, beside the dropped first
     warmup_ns: int = 300_000_000  # at most, for each arm
     min_call_ns: int = 20_000  # faster callables are timed several calls at a time
+    slow_call_ns: int = 2_000_000_000  # from here one call is a chunk: a cold cache no longer matters
     budget_ns: int = 4_000_000_000  # rounds stop early, in balance, when this is spent
+
+
+@dataclass(frozen=True)
+class Warm:
+    """What warming up an arm has shown: the nanoseconds of a call, and whether they had become stable."""
+
+    call_ns: float
+    stable: bool
+
+
+class Sampler(Protocol):
+    """Who can run the arms: this process, or a worker for each of them."""
+
+    def warm_up(self, arm: str) -> Warm: ...
+
+    def chunk(self, arm: str, calls: int, repeat: int, drop_first: bool) -> Chunk:
+        """So many timings in a row, each of ``repeat`` calls."""
+
+
+@dataclass(frozen=True)
+class LocalSampler:
+    """Arms of this process. ``enter`` is told which arm comes next, so that its surroundings can be set up."""
+
+    arms: Mapping[str, Arm]
+    plan: Plan = field(default_factory=Plan)
+    clock: Clock = field(default_factory=RealClock)
+    enter: Callable[[str], None] | None = None
+
+    def warm_up(self, arm: str) -> Warm:
+        self._enter(arm)
+        return _warm_up(self.arms[arm], self.plan, self.clock)
+
+    def chunk(self, arm: str, calls: int, repeat: int, drop_first: bool) -> Chunk:
+        self._enter(arm)
+        call = self.arms[arm]
+        if drop_first:
+            call()  # the first call after another arm finds a cold cache
+        return Chunk(arm, tuple(_time(call, repeat, self.clock) for _ in range(calls)))
+
+    def _enter(self, arm: str) -> None:
+        if self.enter is not None:
+            self.enter(arm)
 
 
 def sample_block(
@@ -39,20 +83,37 @@ def sample_block(
     threads: int,
     plan: Plan | None = None,
     clock: Clock | None = None,
+    enter: Callable[[str], None] | None = None,
 ) -> Block:
-    """Sample every arm alternately. Exceptions of an arm pass through; garbage collection is restored."""
-    plan, clock = plan or Plan(), clock or RealClock()
-    with _no_garbage_collection():
-        warmed = {name: _warm_up(arm, plan, clock) for name, arm in arms.items()}
-        repeats = {name: max(1, plan.min_call_ns // max(1, ns)) for name, (ns, _) in warmed.items()}
-        calls = {name: _calls_in_chunk(ns * repeats[name], plan) for name, (ns, _) in warmed.items()}
-        chunks: list[Chunk] = []
-        start = clock.now_ns()
-        for number, order in enumerate(_orders(tuple(arms), plan.rounds, seed)):
-            if number % 2 == 0 and number > 1 and clock.now_ns() - start > plan.budget_ns:
-                break
-            chunks += (_chunk(name, arms[name], calls[name], repeats[name], clock) for name in order)
-    return Block(tuple(chunks), seed, fresh, threads, all(stable for _, stable in warmed.values()))
+    """Sample every arm alternately in this process. Exceptions of an arm pass through; GC is restored."""
+    sampler = LocalSampler(arms, plan or Plan(), clock or RealClock(), enter)
+    with no_garbage_collection():
+        return interleave(
+            tuple(arms), sampler, seed=seed, fresh=fresh, threads=threads, plan=sampler.plan, clock=sampler.clock
+        )
+
+
+def interleave(
+    names: tuple[str, ...], sampler: Sampler, *, seed: int, fresh: bool, threads: int, plan: Plan, clock: Clock
+) -> Block:
+    """One block: warm every arm up, then chunks in balanced random order until the rounds or the budget end."""
+    warmed = {name: sampler.warm_up(name) for name in names}
+    turns = {name: _turn(warm, plan) for name, warm in warmed.items()}
+    chunks: list[Chunk] = []
+    start = clock.now_ns()
+    for number, order in enumerate(_orders(names, plan.rounds, seed)):
+        if number % 2 == 0 and number > 1 and clock.now_ns() - start > plan.budget_ns:
+            break
+        chunks += (sampler.chunk(name, *turns[name]) for name in order)
+    return Block(tuple(chunks), seed, fresh, threads, all(warm.stable for warm in warmed.values()))
+
+
+def _turn(warm: Warm, plan: Plan) -> tuple[int, int, bool]:
+    """An arm's turn: how many timings, how many calls each, and whether a first call is dropped."""
+    if warm.call_ns >= plan.slow_call_ns:
+        return 1, 1, False
+    repeat = max(1, int(plan.min_call_ns // max(1, warm.call_ns)))
+    return max(plan.min_calls, int(plan.chunk_ns // max(1, warm.call_ns * repeat))), repeat, True
 
 
 def _orders(names: tuple[str, ...], rounds: int, seed: int) -> Iterator[tuple[str, ...]]:
@@ -64,11 +125,6 @@ def _orders(names: tuple[str, ...], rounds: int, seed: int) -> Iterator[tuple[st
         yield order[::-1]
 
 
-def _chunk(name: str, arm: Arm, calls: int, repeat: int, clock: Clock) -> Chunk:
-    arm()  # the first call after another arm finds a cold cache
-    return Chunk(name, tuple(_time(arm, repeat, clock) for _ in range(calls)))
-
-
 def _time(arm: Arm, repeat: int, clock: Clock) -> float:
     """Nanoseconds of one call, from ``repeat`` calls timed together."""
     start = clock.now_ns()
@@ -77,10 +133,10 @@ def _time(arm: Arm, repeat: int, clock: Clock) -> float:
     return max(clock.now_ns() - start, 1) / repeat
 
 
-def _warm_up(arm: Arm, plan: Plan, clock: Clock) -> tuple[int, bool]:
+def _warm_up(arm: Arm, plan: Plan, clock: Clock) -> Warm:
     """Call until the time is stable: the last three calls are within 10% of the three before them.
 
-    Returns the nanoseconds of one call, and whether it became stable within the allowed time.
+    Gives up when the allowed time is spent, after one call if that was a slow one.
     """
     times: list[int] = []
     start = clock.now_ns()
@@ -89,17 +145,14 @@ def _warm_up(arm: Arm, plan: Plan, clock: Clock) -> tuple[int, bool]:
         if len(times) >= 6:
             before, last = sorted(times[-6:-3])[1], sorted(times[-3:])[1]
             if abs(last - before) <= 0.1 * before:
-                return last, True
-        if clock.now_ns() - start > plan.warmup_ns and len(times) >= 3:
-            return sorted(times[-3:])[1], False
-
-
-def _calls_in_chunk(timed_ns: int, plan: Plan) -> int:
-    return max(plan.min_calls, plan.chunk_ns // max(1, timed_ns))
+                return Warm(last, True)
+        enough = len(times) >= 3 or times[0] >= plan.slow_call_ns
+        if clock.now_ns() - start > plan.warmup_ns and enough:
+            return Warm(sorted(times[-3:])[len(times[-3:]) // 2], False)
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()

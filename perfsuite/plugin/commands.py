@@ -14,18 +14,23 @@ from perfsuite.plugin.options import given_options
 
 def update_command(item: pytest.Item) -> str:
     """What a person types to record this test's baseline: with the perf options of this run, without xdist."""
-    words = ["pytest", "--perf-update", *given_options(item.config, but=("update", "strict", "report"))]
+    words = [
+        "pytest",
+        "--perf-update",
+        *given_options(item.config, but=("update", "strict", "report", "base", "base-build", "arms", "profile")),
+    ]
     if item.config.pluginmanager.hasplugin("xdist") and "-n" in " ".join(item.config.getini("addopts")):
         words.append("-n0")  # times are not measured under xdist
     return shlex.join([*words, item.nodeid])
 
 
-def worker_command(item: pytest.Item, folder: Path) -> Sequence[str]:
-    """The running pytest again, with the same options, for this item alone. What it leaves goes to the folder."""
-    config = item.config
-    path, separator, rest = item.nodeid.partition("::")
+def worker_command(config: pytest.Config, files: Sequence[Path], folder: Path) -> Sequence[str]:
+    """The running pytest again, with the same options, for the files of performance tests.
+
+    What it leaves behind goes to the folder.
+    """
     return [
-        sys.executable, "-m", "pytest", f"{config.rootpath / path}{separator}{rest}", *_options(config),
+        sys.executable, "-m", "pytest", *map(str, files), *_options(config), "-s", "--continue-on-collection-errors",
         f"--rootdir={config.rootpath}", f"--basetemp={folder / 'tmp'}", *_of_other_plugins(config, folder),
     ]  # fmt: skip
 

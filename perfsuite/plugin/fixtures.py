@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from perfsuite.errors import PerfsuiteError, UnavailableError
-from perfsuite.plugin.commands import update_command, worker_command
+from perfsuite.plugin.commands import update_command
 from perfsuite.plugin.matrix import CaseParameters, marked_limits
 from perfsuite.plugin.progress import TerminalProgress
 from perfsuite.plugin.records import add, failure_text
-from perfsuite.plugin.state import options_of
+from perfsuite.plugin.state import following_of, options_of
 from perfsuite.progress import watched
 from perfsuite.protocols import Inputs, ModelSpec, Technique
 from perfsuite.session.measurable import CallableCase, Measurable, ModelCase
-from perfsuite.session.session import Rerun, Session, WorkerDone
+from perfsuite.session.session import Session
+from perfsuite.session.settings import Rerun, WorkerDone
 from perfsuite.spec import Case, Verdict
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _gate(
     item: pytest.Item, session: Session, subject: Measurable, limits: Mapping[str, object]
 ) -> tuple[Verdict, ...]:
     """The session decides; this turns its answer into an outcome of the item."""
-    rerun = Rerun(update_command(item), partial(worker_command, item))
+    rerun = Rerun(update_command(item), item.nodeid, following_of(item))
     progress = TerminalProgress(item.config)
     try:
         with watched(progress):

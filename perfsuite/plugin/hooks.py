@@ -10,9 +10,12 @@ import pytest
 from perfsuite.plugin import options
 from perfsuite.plugin.state import (
     PerfTests,
+    check_base,
+    close,
     is_worker,
     note_collected,
     note_deselected,
+    open_if_worker,
     options_of,
     registries_of,
     session_of,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    open_if_worker()
     options.add_options(parser)
 
 
@@ -63,6 +67,35 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     note_collected(session.config, session.items)
+    check_base(session.config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    if not is_worker():
+        return None
+    from perfsuite.plugin.serving import serve
+
+    serve(session)
+    return True
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if is_worker():
+        from perfsuite.plugin.serving import note
+
+        note(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if is_worker():
+        from perfsuite.plugin.serving import note
+
+        note(report)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    close(config)
 
 
 @pytest.fixture

@@ -29,6 +29,13 @@ class Options:
     blocks: int
     seed: int
     threads: int
+    base: str
+    base_build: str
+    base_modules: tuple[str, ...]
+    arms: str
+    profile: bool
+    alpha: float
+    timeout: float
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,22 @@ def _at_least(least: float, kind: Callable[[str], Any]) -> Callable[[str], Any]:
     return convert
 
 
+def _one_of(*names: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"it must be one of {', '.join(names)}")
+        return text
+
+    return convert
+
+
+def _probability(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 0.5:
+        raise ValueError("it must be a probability, above 0 and below 0.5")
+    return value
+
+
 _NUMBER = _at_least(0, int)
 _OPTIONS = (
     _Option("update", "accept what is measured as the new baseline, for the cases that run", False),
@@ -83,6 +106,26 @@ _OPTIONS = (
     _Option("blocks", "fresh processes that a recorded time is made of", "5", _at_least(1, int), "N"),
     _Option("seed", "the seed of weights, inputs and sampling orders", "0", _NUMBER, "N"),
     _Option("threads", "torch threads while measuring; 0 is every core that is usable", "0", _NUMBER, "N"),
+    _Option(
+        "base",
+        "judge beside the merge-base with this git revision, instead of stored baselines; 'accepted': "
+        "beside the commit that each baseline was accepted at",
+        "",
+        str,
+        "REF",
+    ),
+    _Option("base-build", "a shell command that builds the base's worktree, for compiled packages", "", str, "COMMAND"),
+    _Option("base-modules", "only these modules come from the base; empty: all but the tests", "", _names, "NAMES"),
+    _Option(
+        "arms",
+        "both revisions as twins in one process, in pairs of processes, or auto",
+        "auto",
+        _one_of("auto", "twins", "pairs"),
+        "KIND",
+    ),
+    _Option("profile", "with --perf-base: say in which operators a regressed time is spent", False),
+    _Option("alpha", "the chance that a session calls any unchanged case regressed", "0.01", _probability, "P"),
+    _Option("timeout", "seconds that a fresh process may take to answer", "300", _at_least(1, float), "SECONDS"),
 )
 
 
@@ -115,6 +158,8 @@ def resolve(config: pytest.Config) -> Options:
             mistakes.append(f"{source} is {raw!r}: {error}")
     if values.get("only") and values.get("skip"):
         mistakes.append("--perf-only and --perf-skip together leave nothing to run")
+    if values.get("base") and values.get("update"):
+        mistakes.append("--perf-base judges and --perf-update accepts: choose one")
     if mistakes:
         raise UsageError("\n".join(mistakes), "see 'pytest --help'")
     values["storage"] = config.rootpath / values["storage"]

@@ -11,7 +11,7 @@ import pytest
 from perfsuite.plugin.matrix import marked_limits
 from perfsuite.plugin.state import is_worker
 from perfsuite.report.rows import remarks
-from perfsuite.session.session import Judged
+from perfsuite.session.settings import Judged
 from perfsuite.spec import Verdict
 
 _JUDGED = pytest.StashKey[list[Judged]]()

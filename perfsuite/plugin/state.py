@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,15 +14,20 @@ import pytest
 from perfsuite.plugin.options import Options, resolve
 
 if TYPE_CHECKING:
+    from perfsuite.engine.workers import Launch
     from perfsuite.registry import Registries
-    from perfsuite.session.session import Session, Settings
+    from perfsuite.session.session import Session
+    from perfsuite.session.settings import Settings
 
 _OPTIONS = pytest.StashKey[Options]()
 _REGISTRIES = pytest.StashKey["Registries"]()
 _SESSION = pytest.StashKey["Session"]()
 _NARROWED = pytest.StashKey[bool]()
 _COLLECTED = pytest.StashKey[int]()
-WORKER_VARIABLE = "PERFSUITE_WORKER"  # its value is the order; see perfsuite.session.blocks, which is not imported here
+_FOLLOWING = pytest.StashKey[str]()
+_FILES = pytest.StashKey[Sequence[Path]]()
+WORKER_VARIABLE = "PERFSUITE_WORKER"  # see perfsuite.engine.workers, which is not imported here
+_STATION = "_perfsuite_station"  # see perfsuite.engine.station, likewise
 
 XDIST = (
     "under pytest-xdist other tests run at the same time",
@@ -40,8 +48,16 @@ def start(config: pytest.Config) -> None:
 
 
 def is_worker() -> bool:
-    """Whether this pytest is a fresh process that samples one block for another."""
-    return WORKER_VARIABLE in os.environ
+    """Whether this pytest is a fresh process that samples blocks for another."""
+    return _STATION in sys.modules
+
+
+def open_if_worker() -> None:
+    """Enter the first view of a worker: before any conftest is imported."""
+    if WORKER_VARIABLE in os.environ:
+        from perfsuite.plugin.serving import open_if_ordered
+
+        open_if_ordered()
 
 
 def is_xdist(config: pytest.Config) -> bool:
@@ -66,28 +82,68 @@ def registries_of(config: pytest.Config) -> Registries:
 def session_of(config: pytest.Config) -> Session:
     """The one session, made when the first performance test runs."""
     if _SESSION not in config.stash:
-        from perfsuite.session.blocks import WorkerOrder
+        from perfsuite.engine.station import station_of_process
         from perfsuite.session.session import Session
 
-        config.stash[_SESSION] = Session(settings_of(config), registries_of(config), WorkerOrder.from_environment())
+        config.stash[_SESSION] = Session(settings_of(config), registries_of(config), station_of_process())
     return config.stash[_SESSION]
+
+
+def close(config: pytest.Config) -> None:
+    """End what the session started."""
+    if _SESSION in config.stash:
+        config.stash[_SESSION].close()
+
+
+def notes_of(config: pytest.Config) -> tuple[str, ...]:
+    """What the session has to say about the run as a whole."""
+    return config.stash[_SESSION].notes() if _SESSION in config.stash else ()
 
 
 def settings_of(config: pytest.Config) -> Settings:
     from perfsuite.baseline.machine import usable_cores
-    from perfsuite.session.session import Settings
+    from perfsuite.session.settings import Settings
 
     options = options_of(config)
     return Settings(
         root=config.rootpath,
         storage=options.storage,
-        invoked_from=config.invocation_params.dir,
         threads=options.threads or usable_cores(),
         update=options.update and not is_worker(),
         seed=options.seed,
         budget_s=options.budget,
         record_blocks=options.blocks,
         no_timing=XDIST if is_xdist(config) else ("", ""),
+        launch=_launch(config, options),
+        base="" if is_worker() else options.base,
+        base_build=options.base_build,
+        arms=options.arms,
+        profile=options.profile,
+        alpha=options.alpha,
+        tests=max(1, config.stash.get(_COLLECTED, 1)),
+    )
+
+
+def _launch(config: pytest.Config, options: Options) -> Launch:
+    from perfsuite.engine.messages import Boot
+    from perfsuite.engine.workers import Launch
+    from perfsuite.plugin.commands import worker_command
+    from perfsuite.session.git import repository
+
+    boot = Boot(
+        pipe=-1,
+        views={},
+        top=str(repository(config.rootpath).top if options.base else config.rootpath),
+        test_folders=tuple(str(config.rootpath / folder) for folder in config.getini("testpaths")),
+        test_files=tuple(config.getini("python_files")),
+        only=options.base_modules,
+        preload=("torch",) if "torch" in sys.modules else (),
+    )
+    return Launch(
+        partial(worker_command, config, config.stash.get(_FILES, ())),
+        boot,
+        config.invocation_params.dir,
+        options.timeout,
     )
 
 
@@ -102,7 +158,35 @@ def is_whole_run(config: pytest.Config, judged_items: int) -> bool:
 
 
 def note_collected(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    config.stash[_COLLECTED] = sum(PerfTests.is_one(item) for item in items)
+    tests = [item for item in items if PerfTests.is_one(item)]
+    config.stash[_COLLECTED] = len(tests)
+    config.stash[_FILES] = tuple(dict.fromkeys(item.path for item in tests))
+    for item, following in zip(tests, [*tests[1:], None], strict=False):  # of no tests, none follows
+        item.stash[_FOLLOWING] = following.nodeid if following else ""
+
+
+def check_base(config: pytest.Config) -> None:
+    """A base revision that does not exist is a usage error, before anything is measured."""
+    base = options_of(config).base
+    if not base or is_worker() or not config.stash.get(_COLLECTED, 0):
+        return
+    from perfsuite.errors import PerfsuiteError
+    from perfsuite.session.git import repository
+    from perfsuite.session.revision import resolve_base
+    from perfsuite.session.settings import ACCEPTED
+
+    try:
+        if base == ACCEPTED:
+            repository(config.rootpath)
+        else:
+            resolve_base(config.rootpath, base)
+    except PerfsuiteError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def following_of(item: pytest.Item) -> str:
+    """The performance test that comes after this one, or nothing."""
+    return item.stash.get(_FOLLOWING, "")
 
 
 class PerfTests:

@@ -13,7 +13,7 @@ from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.store import Store
 from perfsuite.errors import BaselineError, PerfsuiteError
 from perfsuite.plugin.records import records
-from perfsuite.plugin.state import is_whole_run, options_of, registries_of, settings_of
+from perfsuite.plugin.state import is_whole_run, notes_of, options_of, registries_of, settings_of
 from perfsuite.protocols import Run
 from perfsuite.report import terminal
 from perfsuite.spec import Status, Verdict
@@ -51,6 +51,7 @@ def run_of(reporter: Any, config: pytest.Config) -> Run:
 def _notes(verdicts: tuple[Verdict, ...], config: pytest.Config, judged_items: int) -> Iterator[str]:
     settings = settings_of(config)
     yield f"machine class: {this_machine(settings.threads).id}"
+    yield from notes_of(config)
     recorded = {verdict.case for verdict in verdicts if verdict.status is Status.RECORDED}
     if recorded:
         yield f"{len(recorded)} cases recorded in {settings.storage}: review the diff and commit it"

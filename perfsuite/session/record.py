@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
+
+from msgspec.structs import replace
 
 from perfsuite.baseline.schema import Entry, StoredExact, StoredScores, StoredTime, pack_bits
-from perfsuite.spec import CANDIDATE, YARDSTICK, Evidence, Scores
+from perfsuite.spec import CANDIDATE, YARDSTICK, Block, Context, Evidence, Facts, Scores
 from perfsuite.stats.blocks import log_ratio, quantile
 
 _DIGITS = 6  # log ratios are stored to a millionth: their noise is ten thousand times that
@@ -13,23 +16,27 @@ _DIGITS = 6  # log ratios are stored to a millionth: their noise is ten thousand
 
 def entry_of(evidence: Evidence, commit: str, machine_id: str) -> Entry:
     """The entry that accepts this evidence. ``machine_id`` is empty where no time is to be stored."""
-    facts = evidence.candidate
+    entry = entry_of_facts(evidence.candidate, evidence.context, commit)
+    return replace(entry, time={machine_id: _stored_time(evidence, commit)}) if machine_id else entry
+
+
+def entry_of_facts(facts: Facts, context: Context, commit: str) -> Entry:
+    """The entry that holds what has no noise."""
     exact = None
     if facts.exact:
-        context = evidence.context
         exact = StoredExact(commit, context.torch, context.kernels, dict(facts.exact), dict(facts.operators))
-    scores = _stored_scores(facts.scores, commit) if facts.scores else None
-    return Entry(exact, scores, {machine_id: _stored_time(evidence, commit)} if machine_id else {})
+    return Entry(exact, _stored_scores(facts.scores, commit) if facts.scores else None)
 
 
 def information_of(evidence: Evidence) -> dict[str, object]:
     """Numbers that are shown and not judged."""
     shown: dict[str, object] = dict(evidence.information)
     shown.update(evidence.relations)
-    if evidence.blocks:
-        p50, p90, p99 = _percentiles_ms(evidence)
+    blocks = evidence.blocks or evidence.beside_base
+    if blocks:
+        p50, p90, p99 = _percentiles_ms(blocks)
         shown.update(p50_ms=p50, p90_ms=p90, p99_ms=p99, examples_per_s=evidence.case.batch_size / p50 * 1e3)
-        shown["warmed_up"] = all(block.warm for block in evidence.blocks)
+        shown["warmed_up"] = all(block.warm for block in blocks)
     return shown
 
 
@@ -39,12 +46,12 @@ def _stored_scores(scores: Scores, commit: str) -> StoredScores:
 
 def _stored_time(evidence: Evidence, commit: str) -> StoredTime:
     ratios = tuple(round(log_ratio(block, CANDIDATE, YARDSTICK), _DIGITS) for block in evidence.blocks)
-    p50, p90, p99 = (round(value, _DIGITS) for value in _percentiles_ms(evidence))
+    p50, p90, p99 = (round(value, _DIGITS) for value in _percentiles_ms(evidence.blocks))
     return StoredTime(commit, evidence.yardstick, ratios, p50, p90, p99)
 
 
-def _percentiles_ms(evidence: Evidence) -> tuple[float, float, float]:
+def _percentiles_ms(blocks: Sequence[Block]) -> tuple[float, float, float]:
     """The median over blocks of each block's percentile: one slow process does not set them."""
-    samples = [block.of(CANDIDATE) for block in evidence.blocks]
+    samples = [block.of(CANDIDATE) for block in blocks]
     p50, p90, p99 = (statistics.median(quantile(s, q) for s in samples) / 1e6 for q in (0.5, 0.9, 0.99))
     return p50, p90, p99

@@ -1,96 +1,49 @@
-"""One session: measures what the limits need, has it judged, and records what is accepted.
-
-Screen in place, confirm in fresh processes: a time is first measured in this process, where most
-items end. Only what looks bad, or cannot be told, is measured again in fresh processes, block after
-block, until the verdict is clear or the budget is spent; the verdict then rests on those blocks.
-"""
+"""One session: measures what the limits need, has it judged, and records what is accepted."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
+
+import msgspec
 
 from perfsuite.baseline.machine import Machine, this_machine
+from perfsuite.baseline.schema import Entry
 from perfsuite.baseline.store import Store
+from perfsuite.engine.station import Station
+from perfsuite.engine.workers import Workers
 from perfsuite.errors import UsageError
+from perfsuite.gate import base as base_gate
 from perfsuite.gate.judge import judge, judge_all
 from perfsuite.gate.limits import parse_limits
 from perfsuite.gate.reference import Reference
-from perfsuite.gate.timed import arms_needed, can_be_judged
-from perfsuite.measure.latency import Arm
+from perfsuite.gate.timed import can_be_judged
 from perfsuite.progress import tell
 from perfsuite.registry import Registries
-from perfsuite.session.blocks import BlockSource, Fresh, InPlace, WorkerCommand, WorkerOrder, serve
+from perfsuite.session.base import BaseRun, Bases
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.record import entry_of, information_of
 from perfsuite.session.revision import revision
-from perfsuite.spec import (
-    CANDIDATE,
-    ORIGINAL,
-    YARDSTICK,
-    Against,
-    Evidence,
-    Facts,
-    Kind,
-    Limit,
-    Status,
-    Verdict,
-)
-
-_FIRST_LOOK = 2  # fresh blocks before the first verdict
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a session measures. ``no_timing`` is (why, remedy) where times cannot be measured at all."""
-
-    root: Path
-    storage: Path
-    threads: int
-    invoked_from: Path | None = None  # where workers start; None: the current folder
-    update: bool = False
-    seed: int = 0
-    budget_s: float = 60
-    max_blocks: int = 8
-    record_blocks: int = 5
-    no_timing: tuple[str, str] = ("", "")
-
-
-@dataclass(frozen=True)
-class Rerun:
-    """The commands that run one test again: to record its baseline, and as a worker."""
-
-    update_command: str
-    worker_command: WorkerCommand
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a gate found: the verdicts in the order of their limits, and numbers to show beside them."""
-
-    verdicts: tuple[Verdict, ...]
-    information: Mapping[str, object] = field(default_factory=dict)
-
-
-class WorkerDone(Exception):  # noqa: N818  # it is no error: a worker has answered and its test may end
-    """The process was a worker, and it has answered."""
+from perfsuite.session.settings import Judged, Rerun, Settings, WorkerDone
+from perfsuite.session.timed import TimedRun
+from perfsuite.spec import CANDIDATE, ORIGINAL, Against, Evidence, Facts, Kind, Limit, Status, Verdict
 
 
 class Session:
-    """Judges cases one after the other. ``worker`` is this process's order if it is a worker itself."""
+    """Judges cases one after the other. ``station`` is there if this process is a worker itself. Close it when done."""
 
     def __init__(
         self,
         settings: Settings,
         registries: Registries | None = None,
-        worker: WorkerOrder | None = None,
+        station: Station | None = None,
     ) -> None:
         self.settings = settings
         self.registries = registries or Registries()
         self.store = Store(settings.storage)
-        self.worker = worker
+        self._station = station
+        self._workers: Workers | None = None
+        self._bases: Bases | None = None
         self._originals: dict[tuple[object, ...], Facts] = {}
 
     def gate(self, subject: Measurable, limits: Mapping[str, object], rerun: Rerun) -> Judged:
@@ -106,20 +59,37 @@ class Session:
                 f"{', '.join(related)} relates a technique's model to its original; a callable has none",
                 "gate a model with perf_case, or the callable's latency",
             )
-        if self.worker is not None:
-            return self._serve(self.worker, subject)
+        if self._station is not None:
+            return self._serve(self._station, subject)
         reference = self._reference(subject, rerun)
         evidence = self._exact_evidence(subject, parsed)
+        if self.settings.base:
+            evidence, reference = self._beside_base(subject, parsed, evidence, reference, rerun)
         evidence = self._timed_evidence(subject, parsed, evidence, reference, rerun)
         verdicts = judge_all(parsed, evidence, reference)
+        self._learn(parsed, verdicts, evidence, reference)
         if self.settings.update:
             verdicts = self._accept(parsed, evidence, reference, verdicts)
         return Judged(verdicts, information_of(evidence))
 
-    def _serve(self, order: WorkerOrder, subject: Measurable) -> Judged:
-        if order.case != subject.case.key:
+    def notes(self) -> tuple[str, ...]:
+        return tuple(self._bases.notes()) if self._bases else ()
+
+    def close(self) -> None:
+        """End the fresh processes and remove the worktrees. Safe to call again."""
+        if self._workers is not None:
+            self._workers.close()
+        if self._bases is not None:
+            self._bases.close()
+
+    def _serve(self, station: Station, subject: Measurable) -> Judged:
+        """In a worker: hand the arms over, and end the test when the session releases it."""
+        request = station.request
+        if request is None or request.case != subject.case.key:
             return Judged(())  # an earlier gate of the same test: not what this worker is for
-        serve(order, _arms(subject, order.arms, order.yardstick))
+        facts = self._facts(subject, CANDIDATE, request.scored) if request.facts else Facts()
+        arms = {name: subject.arm(name, request.yardstick) for name in request.arms}
+        station.at_measurement(arms, msgspec.to_builtins(facts), msgspec.to_builtins(subject.context()))
         raise WorkerDone
 
     def _reference(self, subject: Measurable, rerun: Rerun) -> Reference:
@@ -158,18 +128,51 @@ class Session:
             self._originals[key] = self._facts(subject, ORIGINAL, scored)
         return self._originals[key]
 
+    def _beside_base(
+        self, subject: Measurable, limits: Sequence[Limit], evidence: Evidence, reference: Reference, rerun: Rerun
+    ) -> tuple[Evidence, Reference]:
+        """Blocks and facts of the base for the tolerances."""
+        concerned = [limit for limit in limits if base_gate.concerns(limit)]
+        why, remedy = self.settings.no_timing
+        if not concerned:
+            return evidence, reference
+        if why:
+            return replace(evidence, not_timed=why, not_timed_remedy=remedy), reference
+        workers = self._fresh_processes()
+        if workers is None:
+            raise UsageError("a base revision needs fresh processes", "run the tests through pytest")
+        if self._bases is None:
+            self._bases = Bases.of(self.settings)
+        run = BaseRun(self._bases, subject, concerned, reference, rerun, workers)
+        return run.judge(evidence, self._bases.base(_accepted_at(reference.entry)))
+
+    def _learn(
+        self, limits: Sequence[Limit], verdicts: Sequence[Verdict], evidence: Evidence, reference: Reference
+    ) -> None:
+        if self._bases is not None and reference.base is not None and evidence.beside_base:
+            pairs = zip(limits, verdicts, strict=True)
+            rejected = any(verdict.status is Status.REGRESSED for limit, verdict in pairs if _is_time(limit))
+            self._bases.learn(evidence, reference.base, rejected)
+
+    def _fresh_processes(self) -> Workers | None:
+        if self._workers is None and self.settings.launch is not None:
+            self._workers = Workers(self.settings.launch)
+        return self._workers
+
     def _timed_evidence(
         self, subject: Measurable, limits: Sequence[Limit], evidence: Evidence, reference: Reference, rerun: Rerun
     ) -> Evidence:
-        """Blocks for the sampled limits that can be judged (or recorded) here."""
-        sampled = [limit for limit in limits if limit.metric.kind is Kind.SAMPLED]
+        """Blocks for the sampled limits that can be judged (or recorded) here, and are not judged beside a base."""
+        sampled = [limit for limit in limits if _is_time(limit)]
+        if self.settings.base:
+            sampled = [limit for limit in sampled if not base_gate.concerns(limit)]
         why, remedy = self.settings.no_timing
         if sampled and why:
             return replace(evidence, not_timed=why, not_timed_remedy=remedy)
         timed = [limit for limit in sampled if self.settings.update or can_be_judged(limit, reference)]
         if not timed:
             return evidence
-        run = _TimedRun(self, subject, timed, reference, rerun.worker_command)
+        run = TimedRun(self.settings, subject, timed, reference, rerun, self._fresh_processes)
         recording = self.settings.update and not all(limit.is_bound for limit in timed)
         return run.record(evidence) if recording else run.judge(evidence)
 
@@ -190,79 +193,16 @@ class Session:
         )
 
 
-@dataclass(frozen=True)
-class _TimedRun:
-    """Getting the blocks for one case."""
-
-    session: Session
-    subject: Measurable
-    limits: Sequence[Limit]
-    reference: Reference
-    command: WorkerCommand
-
-    def judge(self, evidence: Evidence) -> Evidence:
-        """Screen in place; confirm in fresh processes what looks bad or cannot be told."""
-        evidence = replace(evidence, yardstick=self._yardstick())
-        self._tell("screening in place", 0, 1)
-        seed = self.session.settings.seed
-        screened = evidence.with_blocks((self._in_place().block(seed),))
-        if self._is_settled(screened, screening=True):
-            return screened
-        settings, source, start = self.session.settings, self._fresh(), time.monotonic()
-        confirmed = evidence
-        for number in range(1, settings.max_blocks + 1):
-            self._tell("confirming in fresh processes", number, settings.max_blocks)
-            confirmed = confirmed.with_blocks((*confirmed.blocks, source.block(seed + number)))
-            spent = time.monotonic() - start > settings.budget_s
-            if number >= _FIRST_LOOK and (spent or self._is_settled(confirmed, screening=False)):
-                break
-        return confirmed
-
-    def record(self, evidence: Evidence) -> Evidence:
-        """The fresh blocks that a baseline is made of."""
-        evidence = replace(evidence, yardstick=self._yardstick())
-        settings, source = self.session.settings, self._fresh()
-        for number in range(1, settings.record_blocks + 1):
-            self._tell("recording in fresh processes", number, settings.record_blocks)
-            evidence = evidence.with_blocks((*evidence.blocks, source.block(settings.seed + number)))
-        return evidence
-
-    def _is_settled(self, evidence: Evidence, screening: bool) -> bool:
-        """Whether no limit needs more blocks. A first look in this process can acquit, never convict."""
-        verdicts = judge_all(self.limits, evidence, self.reference)
-        open_ones = {Status.INCONCLUSIVE, Status.REGRESSED} if screening else {Status.INCONCLUSIVE}
-        return not any(verdict.status in open_ones for verdict in verdicts)
-
-    def _yardstick(self) -> str:
-        """The one that the baseline used, so that the two can be compared."""
-        entry = self.reference.entry
-        stored = entry.time.get(self.reference.here.id) if entry else None
-        known = stored is not None and not self.session.settings.update
-        return stored.yardstick if stored and known else self.subject.default_yardstick()
-
-    def _names(self) -> tuple[str, ...]:
-        needed = {name for limit in self.limits for name in arms_needed(limit)}
-        return tuple(name for name in (CANDIDATE, ORIGINAL, YARDSTICK) if name in needed)
-
-    def _in_place(self) -> BlockSource:
-        arms = _arms(self.subject, self._names(), self._yardstick())
-        return InPlace(arms, self.session.settings.threads)
-
-    def _fresh(self) -> BlockSource:
-        names, yardstick = self._names(), self._yardstick()
-        threads = self.session.settings.threads
-        return Fresh(
-            self.command,
-            lambda seed, answer: WorkerOrder(self.subject.case.key, names, yardstick, seed, threads, answer),
-            self.session.settings.invoked_from,
-        )
-
-    def _tell(self, what: str, done: int, total: int) -> None:
-        tell(f"{self.subject.case.key}: {what}", done, total)
+def _is_time(limit: Limit) -> bool:
+    return limit.metric.kind is Kind.SAMPLED
 
 
-def _arms(subject: Measurable, names: Sequence[str], yardstick: str) -> dict[str, Arm]:
-    return {name: subject.arm(name, yardstick) for name in names}
+def _accepted_at(entry: Entry | None) -> str | None:
+    """The commit at which a case's baseline was accepted: its time's, which is the rarest, else what there is."""
+    if entry is None:
+        return None
+    parts = (*entry.time.values(), *(part for part in (entry.exact, entry.scores) if part))
+    return next((part.commit for part in parts), None)
 
 
 def _is_stored(limit: Limit, evidence: Evidence) -> bool:

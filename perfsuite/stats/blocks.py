@@ -1,4 +1,4 @@
-"""From samples to one number per block.
+"""From samples to one number per block, and how sure the block is of it.
 
 Absolute times on a shared machine drift by the minute; the ratio of two arms sampled alternately
 does not. The statistic is the median of the log ratios of *adjacent* chunks: drift cancels between
@@ -11,22 +11,83 @@ import itertools
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from perfsuite.spec import Block, Chunk
 
 
+@dataclass(frozen=True)
+class Effect:
+    """The log ratio that one block shows, and its standard error *within* the block.
+
+    What differs from process to process is not in ``se``: that is the spread between blocks.
+    """
+
+    value: float
+    se: float
+
+
 def log_ratio(block: Block, numerator: str, denominator: str) -> float:
     """Median log ratio of adjacent chunks of two arms. Raises ValueError if an arm was not sampled."""
+    return statistics.median(_ratios(block, numerator, denominator)[0])
+
+
+def block_effect(block: Block, numerator: str, denominator: str) -> Effect:
+    """The same median with its error. Raises ValueError where fewer than two ratios show no scatter."""
+    return _median(*_ratios(block, numerator, denominator))
+
+
+def control(block: Block, *arms: str) -> Effect:
+    """An arm against itself: about 0 in a sound block, whatever the code does.
+
+    Orders are mirrored, so at each mirror point an arm runs twice in a row. Those two chunks are
+    compared, forwards and backwards in turn, so that drift cancels as it does between arms. Of all
+    arms if none is named. Raises ValueError where there are fewer than two such points.
+    """
+    pairs = list(itertools.pairwise(block.chunks))
+    usable = [a.arm == b.arm and (not arms or a.arm in arms) for a, b in pairs]
+    later = [math.log(b.median_ns / a.median_ns) for a, b in itertools.compress(pairs, usable)]
+    return _median([-log if index % 2 else log for index, log in enumerate(later)], _shared(usable))
+
+
+def _ratios(block: Block, numerator: str, denominator: str) -> tuple[list[float], int]:
+    """Log ratios of adjacent chunks, and how many of them share a chunk with the one before."""
     mine = [chunk for chunk in block.chunks if chunk.arm in (numerator, denominator)]
-    pairs = [_oriented(a, b, numerator) for a, b in itertools.pairwise(mine) if a.arm != b.arm]
-    if not pairs:
+    pairs = list(itertools.pairwise(mine))
+    usable = [a.arm != b.arm for a, b in pairs]
+    if not any(usable):
         raise ValueError(f"the block has no adjacent chunks of {numerator!r} and {denominator!r}")
-    return statistics.median(pairs)
+    return [_oriented(a, b, numerator) for a, b in itertools.compress(pairs, usable)], _shared(usable)
 
 
 def _oriented(a: Chunk, b: Chunk, numerator: str) -> float:
     log = math.log(a.median_ns / b.median_ns)
     return log if a.arm == numerator else -log
+
+
+def _shared(usable: Sequence[bool]) -> int:
+    return sum(one and other for one, other in itertools.pairwise(usable))
+
+
+def _median(ratios: Sequence[float], shared: int) -> Effect:
+    """The median, with a standard error from the order statistics around it (Price and Bonett 2001).
+
+    Unlike a multiple of the MAD it stays honest where the ratios have two modes, and at ten of them.
+    Two ratios that share a chunk are correlated by 1/2 at most (independent noise; less where noise
+    lasts), so their signs about the median by 2/pi * asin(1/2) = 1/3: each such pair adds 2/3 of a
+    ratio's variance. Few ratios can agree by chance: the error is widened as Student's t is at 95%.
+    """
+    from scipy.special import bdtr, ndtri, stdtrit
+
+    number = len(ratios)
+    if number < 2:
+        raise ValueError(f"{number} ratio(s) of adjacent chunks show no scatter: sample more rounds")
+    ordered = sorted(ratios)
+    outside = max(1, round((number + 1) / 2 - math.sqrt(number)))
+    reach = -ndtri(bdtr(outside - 1, number, 0.5))  # of the interval between the two, in standard errors
+    se = (ordered[-outside] - ordered[outside - 1]) / (2 * float(reach))
+    widened = float(stdtrit(number - 1, 0.975) / ndtri(0.975))
+    return Effect(statistics.median(ordered), se * math.sqrt(1 + 2 / 3 * shared / number) * widened)
 
 
 def quantile(values: Sequence[float], q: float) -> float:

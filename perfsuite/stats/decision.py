@@ -40,7 +40,7 @@ class Estimate:
 
     def bounds(self, alpha: float = ALPHA) -> tuple[float, float]:
         """A lower and an upper bound, each one-sided with error ``alpha``."""
-        reach = student_t_quantile(1 - alpha, self.df) * self.se
+        reach = -student_t_quantile(alpha, self.df) * self.se  # from the lower tail: alpha may be tiny
         return self.center - reach, self.center + reach
 
 
@@ -69,12 +69,15 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Decision:
-    """``low`` and ``high`` bound the effect; ``detectable`` is the smallest effect seen with power 0.9."""
+    """``low`` and ``high`` bound the effect, each with an error of its own, so that ``center`` need not
+    be their middle; ``detectable`` is the smallest effect seen with power 0.9.
+    """
 
     outcome: Outcome
     low: float
     high: float
     detectable: float
+    center: float
 
 
 def decide(effect: Estimate, tolerance: float, alpha: float = ALPHA) -> Decision:
@@ -83,7 +86,7 @@ def decide(effect: Estimate, tolerance: float, alpha: float = ALPHA) -> Decision
     ``tolerance`` may be negative: "at least 1.5x faster" tolerates an effect of -log(1.5).
     """
     low, high = effect.bounds(alpha)
-    reach = student_t_quantile(1 - alpha, effect.df) + student_t_quantile(POWER, effect.df)
+    reach = student_t_quantile(POWER, effect.df) - student_t_quantile(alpha, effect.df)
     detectable = tolerance + reach * effect.se
     if low > tolerance:
         outcome = Outcome.WORSE
@@ -93,7 +96,7 @@ def decide(effect: Estimate, tolerance: float, alpha: float = ALPHA) -> Decision
         outcome = Outcome.BETTER
     else:
         outcome = Outcome.WITHIN
-    return Decision(outcome, low, high, detectable)
+    return Decision(outcome, low, high, detectable, effect.center)
 
 
 def student_t_quantile(p: float, df: float) -> float:

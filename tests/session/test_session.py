@@ -1,6 +1,5 @@
 """The session decides what to measure: on simulated time, with block sources that are handed in."""
 
-import math
 import sys
 from pathlib import Path
 
@@ -9,17 +8,20 @@ import pytest
 from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.schema import Entry, StoredTime
 from perfsuite.baseline.store import Store
+from perfsuite.engine.messages import CANDIDATE_VIEW, Boot, Run
+from perfsuite.engine.sources import InPlace, Served
+from perfsuite.engine.workers import Launch, Workers
 from perfsuite.errors import EngineError
-from perfsuite.session import session as session_module
-from perfsuite.session.blocks import Fresh, InPlace, WorkerOrder, serve
+from perfsuite.session import timed as timed_module
 from perfsuite.session.measurable import CallableCase
 from perfsuite.session.revision import revision
-from perfsuite.session.session import Rerun, Session, Settings, WorkerDone
+from perfsuite.session.session import Session
+from perfsuite.session.settings import Rerun, Settings
 from perfsuite.spec import Case, Status
 from tests.gate.evidence import blocks
 
 CASE = Case.of_callable("test_x.py::test_x")
-RERUN = Rerun("pytest --perf-update x", lambda folder: ["false"])
+RERUN = Rerun("pytest --perf-update x")
 
 
 class Scripted:
@@ -29,7 +31,7 @@ class Scripted:
         self.found = iter(found)
         self.asked = 0
 
-    def block(self, seed):
+    def block(self, number):
         self.asked += 1
         return next(self.found)
 
@@ -45,8 +47,8 @@ def session(tmp_path):
 
 def run(session, monkeypatch, in_place, fresh, limits=None):
     sources = Scripted(in_place), Scripted(fresh)
-    monkeypatch.setattr(session_module._TimedRun, "_in_place", lambda self: sources[0])
-    monkeypatch.setattr(session_module._TimedRun, "_fresh", lambda self: sources[1])
+    monkeypatch.setattr(timed_module.TimedRun, "_in_place", lambda self: sources[0])
+    monkeypatch.setattr(timed_module.TimedRun, "_fresh", lambda self: sources[1])
     judged = session.gate(CallableCase(CASE, lambda: None), limits or {"latency": "20%"}, RERUN)
     return judged.verdicts[0], sources[0].asked, sources[1].asked
 
@@ -79,7 +81,7 @@ def test_what_cannot_be_told_takes_all_blocks_and_is_inconclusive(session, monke
 
 def test_the_budget_ends_the_confirmation(session, monkeypatch):
     now = iter(range(0, 10_000, 50))
-    monkeypatch.setattr(session_module.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(timed_module.time, "monotonic", lambda: next(now))
     _, _, fresh = run(session, monkeypatch, blocks(1, ratio=1.2, fresh=False), blocks(6, ratio=1.2))
     assert fresh == 2
 
@@ -89,28 +91,16 @@ def test_the_baselines_yardstick_is_used():
 
     machine = this_machine(2)
     stored = Entry(time={machine.id: StoredTime("c", "an-older-one", (0.0,), 1.0, 1.0, 1.0)})
-    session = Session(Settings(root=Path(), storage=Path("nowhere"), threads=2))
-    timed = session_module._TimedRun(session, CallableCase(CASE, lambda: None), (), Reference(stored, machine), list)
+    settings = Settings(root=Path(), storage=Path("nowhere"), threads=2)
+    subject = CallableCase(CASE, lambda: None)
+    timed = timed_module.TimedRun(settings, subject, (), Reference(stored, machine), RERUN, lambda: None)
     assert timed._yardstick() == "an-older-one"
 
 
-def order(answer, case=CASE.key):
-    return WorkerOrder(case, ("candidate",), "interpreter-1", 3, 2, str(answer))
-
-
-def test_a_worker_answers_and_ends_and_ignores_other_gates(tmp_path):
-    for case, answered in ((CASE.key, True), ("another", False)):
-        settings = Settings(root=tmp_path, storage=tmp_path, threads=2)
-        session = Session(settings, worker=order(tmp_path / "block.json", case))
-        subject = CallableCase(CASE, lambda: sum(range(100)))
-        if answered:
-            with pytest.raises(WorkerDone):
-                session.gate(subject, {"latency": "5%"}, RERUN)
-            assert (tmp_path / "block.json").is_file()
-            (tmp_path / "block.json").unlink()
-        else:
-            assert session.gate(subject, {"latency": "5%"}, RERUN).verdicts == ()
-            assert not (tmp_path / "block.json").exists()
+def test_without_fresh_processes_what_they_should_confirm_is_an_error(session, monkeypatch):
+    monkeypatch.setattr(timed_module.TimedRun, "_in_place", lambda self: Scripted(blocks(1, ratio=5.0, fresh=False)))
+    with pytest.raises(EngineError, match="cannot start fresh processes"):
+        session.gate(CallableCase(CASE, lambda: None), {"latency": "20%"}, RERUN)
 
 
 @pytest.mark.parametrize(
@@ -121,26 +111,16 @@ def test_a_worker_answers_and_ends_and_ignores_other_gates(tmp_path):
             "print('no more memory'); raise SystemExit(3)",
             r"ended with status 3 before it measured(.|\n)*no more memory",
         ),
-        ("import time; time.sleep(60)", "did not finish in 0.5 s"),
+        ("import time; time.sleep(60)", "did not answer in 0.5 s"),
         ("pass", "ended with status 0 before it measured"),
     ],
 )
 def test_a_worker_that_dies_or_hangs_is_said_with_its_last_words(code, message):
-    command, timeout_s = [sys.executable, "-c", code], 0.5 if "sleep" in code else 60
-    source = Fresh(lambda folder: command, lambda seed, answer: order(answer), timeout_s=timeout_s)
-    with pytest.raises(EngineError, match=message):
-        source.block(1)
-
-
-def test_a_served_block_is_what_the_order_asked_for(tmp_path):
-    serve(order(tmp_path / "b.json"), {"candidate": lambda: sum(range(50))})
-    import msgspec
-
-    from perfsuite.spec import Block
-
-    block = msgspec.json.decode((tmp_path / "b.json").read_bytes(), type=Block)
-    assert (block.seed, block.fresh, block.threads) == (3, True, 2)
-    assert all(math.isfinite(ns) and ns > 0 for ns in block.of("candidate"))
+    timeout_s = 0.5 if "sleep" in code else 60
+    launch = Launch(lambda folder: [sys.executable, "-c", code], Boot(-1, {}, "/"), timeout_s=timeout_s)
+    request = Run("test_x.py::test_x", "", CASE.key, ("candidate",), "interpreter-1", 0, 2)
+    with Workers(launch) as workers, pytest.raises(EngineError, match=message):
+        Served(workers, "fresh", {CANDIDATE_VIEW: None}, request).block(1)
 
 
 def test_threads_are_set_while_sampling_and_restored():

@@ -1,0 +1,139 @@
+"""What a session and its workers say to each other, as JSON over a pipe that both inherited.
+
+session                       worker
+Run(item, arms, ...)    ->    runs the test up to its measurement
+                        <-    Reached(facts) or Failed(view, why)
+TakeBlock | WarmUp | TakeChunk | TakeProfile    (as often as wanted)
+                        <-    Block | Warm | Chunk | Profile, or Failed
+Release                 ->    lets the test end; then the next Run, or the end of the pipe
+"""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+from typing import Any
+
+import msgspec
+
+from perfsuite.measure.latency import Plan, Warm
+from perfsuite.spec import Block, Chunk, Context, Facts
+
+BASE_VIEW = "base"
+CANDIDATE_VIEW = "candidate"
+
+
+class Boot(msgspec.Struct, frozen=True):
+    """What a worker is started with. ``views`` in the order in which they are loaded, each with its worktree."""
+
+    pipe: int
+    views: dict[str, str | None]
+    top: str
+    test_folders: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+    cores: tuple[int, ...] = ()  # the cores that it may use; empty: all
+
+
+class Run(msgspec.Struct, frozen=True, tag=True):
+    """Run this item up to the measurement of this case. ``following``: the item that will probably come next."""
+
+    item: str
+    following: str
+    case: str
+    arms: tuple[str, ...]
+    yardstick: str
+    seed: int
+    threads: int
+    facts: bool = False
+    scored: bool = False
+
+
+class TakeBlock(msgspec.Struct, frozen=True, tag=True):
+    seed: int
+    plan: Plan
+
+
+class WarmUp(msgspec.Struct, frozen=True, tag=True):
+    arm: str
+    plan: Plan
+
+
+class TakeChunk(msgspec.Struct, frozen=True, tag=True):
+    arm: str
+    calls: int
+    repeat: int
+    drop_first: bool
+
+
+class TakeProfile(msgspec.Struct, frozen=True, tag=True):
+    arm: str
+
+
+class Release(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
+Request = Run | TakeBlock | WarmUp | TakeChunk | TakeProfile | Release
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What one view found at its measurement."""
+
+    facts: Facts
+    context: Context
+
+
+class Reached(msgspec.Struct, frozen=True, tag=True):
+    """Every view has reached its measurement. ``unsound``: why these views must not share a process, or empty."""
+
+    measured: dict[str, Measured] = {}
+    unsound: str = ""
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """A view did not reach its measurement, or an arm raised; ``text`` is its own traceback."""
+
+    view: str
+    text: str
+
+
+class Profile(msgspec.Struct, frozen=True, tag=True):
+    """Microseconds of own time in each operator, for one call."""
+
+    own_us: dict[str, float]
+
+
+class TookBlock(msgspec.Struct, frozen=True, tag=True):
+    block: Block
+
+
+class WarmedUp(msgspec.Struct, frozen=True, tag=True):
+    warm: Warm
+
+
+class TookChunk(msgspec.Struct, frozen=True, tag=True):
+    chunk: Chunk
+
+
+Answer = Reached | Failed | Profile | TookBlock | WarmedUp | TookChunk
+
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
+
+
+def send(pipe: Connection[Any, Any], message: Request | Answer) -> None:
+    pipe.send_bytes(msgspec.json.encode(message))
+
+
+def receive_request(pipe: Connection[Any, Any]) -> Request | None:
+    """The next request; None when the session has gone."""
+    try:
+        return _requests.decode(pipe.recv_bytes())
+    except (EOFError, OSError):
+        return None
+
+
+def receive_answer(pipe: Connection[Any, Any]) -> Answer:
+    """Raises EOFError or OSError if the worker has gone."""
+    return _answers.decode(pipe.recv_bytes())

@@ -1,0 +1,200 @@
+"""Where blocks come from. A block depends on no other, so a source could as well be another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from perfsuite.engine import messages
+from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Answer, Failed, Measured, Reached, Request, Run
+from perfsuite.engine.threads import run_with_threads
+from perfsuite.engine.workers import Worker, Workers
+from perfsuite.errors import EngineError
+from perfsuite.measure.clock import Clock, RealClock
+from perfsuite.measure.latency import Arm, Plan, Warm, interleave, sample_block
+from perfsuite.spec import BASE, CANDIDATE, Block, Chunk
+
+Views = Mapping[str, str | None]
+"""Views of a worker by name, each with its worktree; None is the working tree."""
+
+
+class ViewFailedError(EngineError):
+    """The test did not reach its measurement under one view; ``text`` is its own traceback."""
+
+    def __init__(self, case: str, view: str, text: str) -> None:
+        super().__init__(
+            f"in a fresh process, {case} did not reach its measurement:\n{text}",
+            "run the test by itself; what it does must not depend on the tests before it",
+        )
+        self.view = view
+        self.text = text
+
+    def __reduce__(self) -> tuple[type[EngineError], tuple[str, str]]:
+        return (EngineError, (self.what, self.remedy))
+
+
+class UnsoundTwinsError(EngineError):
+    """The two revisions must not share a process."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What one set of fresh processes gave: facts by view if they were asked for, and a block if it was timed."""
+
+    measured: Mapping[str, Measured]
+    block: Block | None = None
+
+
+class BlockSource(Protocol):
+    def block(self, number: int) -> Block:
+        """The block of that number (from 1), its order drawn from the seed."""
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """Blocks from this process: cheap, and good for a first look."""
+
+    arms: Mapping[str, Arm]
+    threads: int
+    seed: int = 0
+    plan: Plan = field(default_factory=Plan)
+    clock: Clock = field(default_factory=RealClock)
+
+    def block(self, number: int) -> Block:
+        with run_with_threads(self.threads):
+            return sample_block(
+                self.arms, seed=self.seed + number, fresh=False, threads=self.threads, plan=self.plan, clock=self.clock
+            )
+
+
+@dataclass(frozen=True)
+class Served:
+    """Blocks from one fresh process each, which shows one view, or two side by side (twins)."""
+
+    workers: Workers
+    kind: str
+    views: Views
+    request: Run  # its seed is the session's; each block adds its number
+    plan: Plan = field(default_factory=Plan)
+
+    def block(self, number: int) -> Block:
+        sampled = self.take(number).block
+        assert sampled is not None
+        return sampled
+
+    def take(self, number: int, *, facts: bool = False, timed: bool = True) -> Sampled:
+        """Raises EngineError if the worker dies, ViewFailedError, UnsoundTwinsError, and what an arm raised."""
+        seed = self.request.seed + number
+        worker = self.workers.worker(self.kind, number, self.views)
+        reached = _reach(worker, msgspec.structs.replace(self.request, seed=seed, facts=facts))
+        try:
+            if reached.unsound:
+                raise UnsoundTwinsError(reached.unsound)
+            if not timed:
+                return Sampled(reached.measured)
+            answer = _ask(worker, messages.TakeBlock(seed, self.plan), self.request.case)
+            assert isinstance(answer, messages.TookBlock)
+            return Sampled(reached.measured, answer.block)
+        finally:
+            worker.release()
+
+    def profiles(self, number: int) -> Mapping[str, Mapping[str, float]]:
+        """Own time by operator, of the candidate and of the base."""
+        worker = self.workers.worker(self.kind, number, self.views)
+        _reach(worker, msgspec.structs.replace(self.request, facts=False))
+        try:
+            answers = {arm: _ask(worker, messages.TakeProfile(arm), self.request.case) for arm in (CANDIDATE, BASE)}
+            return {arm: answer.own_us for arm, answer in answers.items() if isinstance(answer, messages.Profile)}
+        finally:
+            worker.release()
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Blocks from two fresh processes each, one for each revision, taking turns; one is active at a time."""
+
+    workers: Workers
+    kind: str
+    views: Views  # each view gets a process of its own
+    request: Run
+    plan: Plan = field(default_factory=Plan)
+    clock: Clock = field(default_factory=RealClock)
+
+    def block(self, number: int) -> Block:
+        sampled = self.take(number).block
+        assert sampled is not None
+        return sampled
+
+    def take(self, number: int, *, facts: bool = False, timed: bool = True) -> Sampled:
+        """Raises as ``Served.take`` does."""
+        request = msgspec.structs.replace(self.request, seed=self.request.seed + number, facts=facts)
+        # Without address randomization both processes lay their memory out alike, so that it cancels.
+        pair = {
+            view: self.workers.worker(f"{self.kind}-{view}", number, {_kind_of(view): tree}, fixed_addresses=True)
+            for view, tree in self.views.items()
+        }
+        reached: dict[str, Measured] = {}
+        try:
+            for view, worker in pair.items():
+                reached[view] = next(iter(_reach(worker, request).measured.values()))
+            return Sampled(reached, self._sample(pair, request.seed) if timed else None)
+        finally:
+            for view in reached:
+                pair[view].release()
+
+    def _sample(self, pair: Mapping[str, Worker], seed: int) -> Block:
+        arms = {CANDIDATE: next(iter(pair.values())), BASE: list(pair.values())[-1]}
+        views = dict(zip(arms, pair, strict=True))
+        sampler = _Remote(arms, views, self.plan, self.request.case)
+        return interleave(
+            tuple(arms), sampler, seed=seed, fresh=True, threads=self.request.threads, plan=self.plan, clock=self.clock
+        )
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """Arms that live in a worker each; every worker calls its own arm CANDIDATE or, in a base view, BASE."""
+
+    arms: Mapping[str, Worker]
+    views: Mapping[str, str]
+    plan: Plan
+    case: str
+
+    def warm_up(self, arm: str) -> Warm:
+        answer = _ask(self.arms[arm], messages.WarmUp(self._its_name(arm), self.plan), self.case)
+        assert isinstance(answer, messages.WarmedUp)
+        return answer.warm
+
+    def chunk(self, arm: str, calls: int, repeat: int, drop_first: bool) -> Chunk:
+        request = messages.TakeChunk(self._its_name(arm), calls, repeat, drop_first)
+        answer = _ask(self.arms[arm], request, self.case)
+        assert isinstance(answer, messages.TookChunk)
+        return Chunk(arm, answer.chunk.calls_ns)
+
+    def _its_name(self, arm: str) -> str:
+        return CANDIDATE if _kind_of(self.views[arm]) == CANDIDATE_VIEW else BASE
+
+
+def _kind_of(view: str) -> str:
+    """A control has two base views; both are of the kind base."""
+    return CANDIDATE_VIEW if view == CANDIDATE_VIEW else BASE_VIEW
+
+
+def _reach(worker: Worker, request: Run) -> Reached:
+    answer = worker.run(request)
+    if isinstance(answer, Failed):
+        raise ViewFailedError(request.case, answer.view, answer.text)
+    return answer
+
+
+def _ask(worker: Worker, request: Request, case: str) -> Answer:
+    answer = worker.ask(request, case)
+    if isinstance(answer, Failed):
+        raise EngineError(
+            f"a timed call of {case} raised in a fresh process, under its {answer.view} revision:\n{answer.text}",
+            "make the callable repeatable: it is called many times with the same arguments",
+        )
+    return answer

@@ -1,0 +1,171 @@
+"""The worker's side: runs a test up to its measurement under every view, then serves samples on request.
+
+Everything happens on one thread, as nested calls: the first view's test reaches its measurement and
+hands over its arms; from there the second view's test is run up to the same point; from there the
+requests are answered. Then both tests end, the last one first.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from perfsuite.engine import messages
+from perfsuite.engine.messages import BASE_VIEW, Boot, Failed, Measured, Reached, Release, Run
+from perfsuite.engine.settings import SharedCode
+from perfsuite.engine.threads import die_with_parent, keep_to_cores, run_with_threads, set_threads
+from perfsuite.engine.views import Project, Views
+from perfsuite.measure.latency import LocalSampler, Plan, no_garbage_collection, sample_block
+from perfsuite.measure.profile import profile
+from perfsuite.spec import BASE, CANDIDATE
+
+if TYPE_CHECKING:
+    from perfsuite.measure.latency import Arm
+
+RunItem = Callable[[str, str], str]
+"""(item, following item) -> why it did not reach its measurement, if it did not."""
+
+_HOME = "_perfsuite_station"  # in sys.modules under a name without a file: no view takes it away
+
+
+class Station:
+    """What the pytest sessions of one worker share. A session of each view registers how it runs an item."""
+
+    def __init__(self, boot: Boot, pipe: Connection[Any, Any], views: Views) -> None:
+        self.boot = boot
+        self.views = views
+        self.runners: dict[str, RunItem] = {}
+        self.request: Run | None = None
+        self._pipe = pipe
+        self._shared_code = SharedCode()
+        self._arms: dict[str, Arm] = {}
+        self._views_of_arms: dict[str, str] = {}
+        self._measured: dict[str, Measured] = {}
+        self._answered = False
+        self.failures: dict[str, dict[str, str]] = {}  # by view, then by item or file: why it failed
+        self.served = False  # whether the loop has ended
+
+    def loop(self) -> None:
+        """Answer until the session closes the pipe."""
+        while isinstance(request := messages.receive_request(self._pipe), Run):
+            self._run(request)
+        self.served = True
+
+    def _run(self, request: Run) -> None:
+        self.request = request
+        self._arms, self._views_of_arms, self._measured, self._answered = {}, {}, {}, False
+        order = random.Random(request.seed).sample(self.views.names, len(self.views.names))
+        failure = self._descend(order)
+        if failure is not None and not self._answered:
+            messages.send(self._pipe, failure)
+        self.request = None
+
+    def _descend(self, order: list[str]) -> Failed | None:
+        """Run the item under the first view; its measurement continues with the rest of the order."""
+        view = order[0]
+        self._rest = order[1:]
+        self._failure: Failed | None = None
+        assert self.request is not None
+        self.views.switch(view)
+        if view not in self.runners:
+            return Failed(view, "its tests could not be collected")
+        reached = len(self._measured)
+        text = self.runners[view](self.request.item, self.request.following)
+        self.views.switch(view)
+        if self._failure is not None or self._answered:
+            return self._failure
+        return None if len(self._measured) > reached else Failed(view, text)
+
+    def at_measurement(self, arms: Mapping[str, Arm], facts: object, context: object) -> None:
+        """Called by a view's session when its test has reached the measurement. Returns when the test may end.
+
+        ``facts`` and ``context`` as plain builtins: the session may have its own copies of our classes.
+        """
+        view = self.views.current
+        for name, arm in arms.items():
+            name = BASE if view == BASE_VIEW and name == CANDIDATE else name
+            self._arms[name], self._views_of_arms[name] = arm, view
+        self._measured[view] = msgspec.convert({"facts": facts, "context": context}, Measured)
+        if self._rest:
+            self._failure = self._descend(self._rest)
+        else:
+            self._serve()
+        self.views.switch(view)
+
+    def _serve(self) -> None:
+        """At the measurement: answer until the session releases the test."""
+        assert self.request is not None
+        self._answered = True
+        messages.send(self._pipe, Reached(self._measured, self._unsound()))
+        with run_with_threads(self.request.threads):
+            while (request := messages.receive_request(self._pipe)) is not None and not isinstance(request, Release):
+                messages.send(self._pipe, self._answer(request))
+
+    def _answer(self, request: messages.Request) -> messages.Answer:
+        try:
+            return self._measure(request)
+        except Exception:  # an arm may raise anything: the session tells it
+            return Failed(self.views.current, traceback.format_exc())
+
+    def _measure(self, request: messages.Request) -> messages.Answer:
+        assert self.request is not None
+        match request:
+            case messages.TakeBlock(seed, plan):
+                return messages.TookBlock(sample_block(
+                    self._arms, seed=seed, fresh=True, threads=self.request.threads, plan=plan, enter=self._enter
+                ))  # fmt: skip
+            case messages.WarmUp(arm, plan):
+                with no_garbage_collection():
+                    return messages.WarmedUp(LocalSampler(self._arms, plan, enter=self._enter).warm_up(arm))
+            case messages.TakeChunk(arm, calls, repeat, drop_first):
+                sampler = LocalSampler(self._arms, Plan(), enter=self._enter)
+                with no_garbage_collection():
+                    return messages.TookChunk(sampler.chunk(arm, calls, repeat, drop_first))
+            case messages.TakeProfile(arm):
+                self._enter(arm)
+                return messages.Profile(profile(self._arms[arm]))
+            case _:
+                raise TypeError(f"{request} is no request at a measurement")
+
+    def _enter(self, arm: str) -> None:
+        """An arm is timed under its own view's modules and settings, but with the threads of the machine class."""
+        assert self.request is not None
+        self.views.switch(self._views_of_arms[arm])
+        set_threads(self.request.threads)
+
+    def _unsound(self) -> str:
+        if len(self.views.names) == 1:
+            return ""
+        if replaced := self._shared_code.replaced(self.views.holds):
+            return f"the project replaces {', '.join(replaced[:3])}, which both revisions would get"
+        if compiled := self.views.compiled():
+            return f"{compiled[0]} is compiled and cannot be loaded twice in one process"
+        return ""
+
+
+def open_station(boot: Boot) -> Station:
+    """Make this process a worker: its first view is entered before anything of the project is imported."""
+    for name in boot.preload:
+        __import__(name)
+    keep_to_cores(boot.cores)
+    die_with_parent()
+    project = Project(Path(boot.top), tuple(map(Path, boot.test_folders)), boot.test_files, boot.only)
+    trees: dict[str, Path | None] = {name: Path(tree) if tree else None for name, tree in boot.views.items()}
+    station = Station(boot, Connection(boot.pipe), Views(project, trees))
+    home = cast(Any, ModuleType(_HOME))
+    home.station = station
+    sys.modules[_HOME] = home
+    return station
+
+
+def station_of_process() -> Station | None:
+    """The station, if this process is a worker."""
+    return getattr(sys.modules.get(_HOME), "station", None)

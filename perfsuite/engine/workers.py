@@ -1,0 +1,160 @@
+"""The session's side of its worker processes: start them, ask them, and always end them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import Pipe
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from perfsuite.engine import messages
+from perfsuite.engine.messages import Answer, Boot, Failed, Reached, Release, Request, Run
+from perfsuite.errors import EngineError
+
+BOOT_VARIABLE = "PERFSUITE_WORKER"  # the plugin knows it, too: perfsuite.plugin.state
+
+WorkerCommand = Callable[[Path], Sequence[str]]
+"""The command of a worker, given a folder of its own for what it leaves behind."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How this session's workers are started."""
+
+    command: WorkerCommand
+    boot: Boot  # its pipe and views are filled in for each worker
+    cwd: Path | None = None
+    timeout_s: float = 300
+
+
+class Worker:
+    """One worker process. After an EngineError it is gone; its folder and its children, too."""
+
+    def __init__(self, launch: Launch, views: Mapping[str, str | None], seed: int, fixed_addresses: bool) -> None:
+        self._launch = launch
+        self._folder = Path(tempfile.mkdtemp(prefix="perfsuite-worker-"))
+        self._log = self._folder / "output.txt"
+        self._pipe, theirs = Pipe()
+        boot = msgspec.structs.replace(launch.boot, pipe=theirs.fileno(), views=dict(views))
+        environment = {
+            **os.environ,
+            BOOT_VARIABLE: msgspec.json.encode(boot).decode(),
+            "PYTHONHASHSEED": str(seed % 2**32),
+        }
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*(_fixed_addresses() if fixed_addresses else ()), *launch.command(self._folder)],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=launch.cwd,
+                env=environment, pass_fds=[theirs.fileno()], start_new_session=True,
+            )  # fmt: skip
+        theirs.close()
+
+    def run(self, request: Run) -> Reached | Failed:
+        """Run an item up to its measurement."""
+        answer = self.ask(request, request.case)
+        assert isinstance(answer, Reached | Failed)
+        return answer
+
+    def ask(self, request: Request, case: str) -> Answer:
+        """Raises EngineError, with the end of its output, if the worker dies, hangs or answers out of turn."""
+        try:
+            messages.send(self._pipe, request)
+            if not self._pipe.poll(self._launch.timeout_s):
+                raise self._gone(
+                    case, f"did not answer in {self._launch.timeout_s:g} s", "ask for more (--perf-timeout)"
+                )
+            return messages.receive_answer(self._pipe)
+        except (EOFError, OSError):
+            raise self._gone(case, self._ended(), _REMEDY) from None
+
+    def release(self) -> None:
+        """Let the test end."""
+        try:
+            messages.send(self._pipe, Release())
+        except OSError:
+            self.close()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process and all that it started; remove its folder."""
+        self._pipe.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _ended(self) -> str:
+        try:
+            status = self._process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe"
+        if status == -signal.SIGKILL:
+            return "was killed by signal 9 (often: the system was out of memory)"
+        return f"was killed by signal {-status}" if status < 0 else f"ended with status {status} before it measured"
+
+    def _gone(self, case: str, how: str, remedy: str) -> EngineError:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_SHOWN:]
+        self._process.kill()
+        self.close()
+        return EngineError(f"a fresh process for {case} {how}; its output ends:\n" + "\n".join(lines), remedy)
+
+
+_GRACE_S = 2.0
+_SHOWN = 30
+_REMEDY = "run the test by itself; what it does must not depend on the tests before it"
+
+
+class Workers:
+    """All workers of a session, by what they show and by number; each gives one block of a case."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self._workers: dict[tuple[str, int], Worker] = {}
+
+    def worker(
+        self, kind: str, number: int, views: Mapping[str, str | None], *, fixed_addresses: bool = False
+    ) -> Worker:
+        """The worker of that kind and number; started if there is none, or if it has died."""
+        key = (kind, number)
+        if key in self._workers and not self._workers[key].is_alive:
+            self._workers.pop(key).close()
+        if key not in self._workers:
+            self._workers[key] = Worker(self._launch, views, seed=number, fixed_addresses=fixed_addresses)
+        return self._workers[key]
+
+    def close(self) -> None:
+        while self._workers:
+            self._workers.popitem()[1].close()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@cache
+def _fixed_addresses() -> tuple[str, ...]:
+    """A prefix that turns address randomization off, where the system has one and allows it."""
+    program = shutil.which("setarch")
+    if program is None:
+        return ()
+    allowed = subprocess.run([program, "-R", "true"], capture_output=True, timeout=20, check=False).returncode == 0
+    return (program, "-R") if allowed else ()

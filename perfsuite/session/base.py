@@ -1,0 +1,220 @@
+"""One case beside a base revision: facts and blocks of both, from fresh processes, until the verdict is clear."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Measured, Run
+from perfsuite.engine.sources import Pairs, Sampled, Served, UnsoundTwinsError, ViewFailedError
+from perfsuite.engine.workers import Workers
+from perfsuite.gate.base import PAIRS_PRIOR, TWINS_PRIOR
+from perfsuite.gate.judge import judge_all
+from perfsuite.gate.reference import BaseRevision, Reference
+from perfsuite.progress import tell
+from perfsuite.session.measurable import Measurable
+from perfsuite.session.record import entry_of_facts
+from perfsuite.session.revision import BaseCommit, NoCommit, resolve_base, resolve_commit
+from perfsuite.session.settings import ACCEPTED, Rerun, Settings
+from perfsuite.session.submodules import submodule_notes
+from perfsuite.session.worktrees import BaseTree, Worktrees
+from perfsuite.spec import BASE, CANDIDATE, Evidence, Kind, Limit, Status
+from perfsuite.stats.blocks import block_effect
+from perfsuite.stats.decision import Spread, spread_of
+from perfsuite.stats.moderation import fit_prior
+from perfsuite.stats.sequential import Errors
+from perfsuite.stats.session_error import Allowance
+
+CONTROL_BLOCKS = 2
+_CONTROL_VIEW = "control"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base revision, checked out; ``missing`` says why there is none."""
+
+    name: str
+    tree: BaseTree | None = None
+    missing: str = ""
+
+
+@dataclass
+class Bases:
+    """The base revisions of a session, and what its cases have taught about spreads and spent of the error."""
+
+    settings: Settings
+    commit: BaseCommit | None  # None: each case has its own
+    worktrees: Worktrees
+    allowance: Allowance
+    _spreads: dict[bool, list[Spread]] = field(default_factory=lambda: {True: [], False: []})
+    unsound: str = ""  # why twins were given up, for the whole session
+
+    @staticmethod
+    def of(settings: Settings) -> Bases:
+        """Raises UsageError where there is no repository, or no such revision."""
+        commit = None if settings.base == ACCEPTED else resolve_base(settings.root, settings.base)
+        worktrees = Worktrees(settings.root, settings.base_build or None)
+        return Bases(settings, commit, worktrees, Allowance.of(settings.alpha, settings.tests))
+
+    def base(self, accepted_at: str | None) -> Base:
+        """The base of a case; ``accepted_at`` is the commit of its baseline, if it has one."""
+        if self.commit is None and accepted_at is None:
+            return Base(ACCEPTED, missing="no baseline is stored for it")
+        found = self.commit or resolve_commit(self.settings.root, accepted_at or "")
+        if isinstance(found, NoCommit):
+            return Base(ACCEPTED, missing=f"{found.why}; {found.remedy}")
+        return Base(f"{found.asked} ({found.sha[:12]})", self.worktrees.checkout(found.sha))
+
+    def spread(self, twins: bool) -> Spread:
+        return fit_prior(self._spreads[twins], TWINS_PRIOR if twins else PAIRS_PRIOR)
+
+    @property
+    def errors(self) -> Errors:
+        return Errors(alpha=self.allowance.alpha, looks=self.settings.max_blocks)
+
+    def learn(self, evidence: Evidence, revision: BaseRevision, rejected: bool) -> None:
+        """Keep a finished case's spread, and what it leaves of the error."""
+        effects = [block_effect(block, CANDIDATE, BASE).value for block in evidence.beside_base]
+        if len(effects) > 1:
+            self._spreads[revision.twins].append(spread_of(effects))
+        self.allowance = self.allowance.after(rejected)
+
+    def notes(self) -> Iterator[str]:
+        """What a person should know of the comparison as a whole."""
+        if self.commit is not None:
+            yield f"base: {self.commit.description}"
+        yield from submodule_notes(self.settings.root)
+        if self.unsound:
+            yield f"measured in pairs of processes, because {self.unsound}"
+
+    def close(self) -> None:
+        self.worktrees.close()
+
+
+@dataclass(frozen=True)
+class BaseRun:
+    """Getting the base's facts and the blocks for one case."""
+
+    bases: Bases
+    subject: Measurable
+    limits: Sequence[Limit]
+    reference: Reference
+    rerun: Rerun
+    workers: Workers
+
+    def judge(self, evidence: Evidence, base: Base) -> tuple[Evidence, Reference]:
+        """The evidence with its blocks, and the reference with what the base has shown."""
+        if base.tree is None:
+            return evidence, self._without(base, base.missing)
+        try:
+            return self._judge_as(evidence, base, base.tree, twins=self._starts_with_twins)
+        except UnsoundTwinsError as error:
+            if self.bases.settings.arms == "twins":
+                raise
+            self.bases.unsound = error.what
+        except ViewFailedError as error:
+            if error.view == CANDIDATE_VIEW and self.bases.settings.arms == "twins":
+                raise
+            # Some code cannot be loaded twice in one process, such as what registers itself with torch.
+        return self._as_pairs(evidence, base, base.tree)
+
+    def _as_pairs(self, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
+        try:
+            return self._judge_as(evidence, base, tree, twins=False)
+        except ViewFailedError as error:
+            if error.view == CANDIDATE_VIEW:
+                raise
+            return evidence, self._without(base, _why_not_there(error.text, self.rerun.item, base, tree))
+
+    @property
+    def _starts_with_twins(self) -> bool:
+        arms = self.bases.settings.arms
+        return arms == "twins" or (arms == "auto" and not self.bases.unsound)
+
+    def _judge_as(self, evidence: Evidence, base: Base, tree: BaseTree, twins: bool) -> tuple[Evidence, Reference]:
+        source = self._source(tree, twins)
+        revision = BaseRevision(base.name, twins=twins)
+        timed = any(limit.metric.kind is Kind.SAMPLED for limit in self.limits)
+        self._tell(f"beside {base.name}", 0)
+        first = source.take(1, facts=True, timed=timed)
+        reference = self._with(revision, first.measured[BASE_VIEW])
+        if not timed:
+            return evidence, reference
+        for seen in self._blocks(evidence, source, first):
+            evidence = seen
+            if self._is_settled(seen, reference):
+                break
+        if self._has(Status.REGRESSED, evidence, reference):
+            evidence = self._with_control(evidence, tree, twins)
+            if self.bases.settings.profile and isinstance(source, Served):
+                evidence = replace(evidence, profiles=source.profiles(1))
+        return evidence, reference
+
+    def _blocks(self, evidence: Evidence, source: Served | Pairs, first: Sampled) -> Iterator[Evidence]:
+        """The evidence with one more block each time, while there is time."""
+        settings, start = self.bases.settings, time.monotonic()
+        for number in range(1, settings.max_blocks + 1):
+            block = first.block if number == 1 else source.block(number)
+            assert block is not None
+            evidence = replace(evidence, beside_base=(*evidence.beside_base, block))
+            yield evidence
+            if time.monotonic() - start > settings.budget_s:
+                return
+            self._tell("beside the base", number)
+
+    def _with_control(self, evidence: Evidence, tree: BaseTree, twins: bool) -> Evidence:
+        """The base beside itself: before an item fails, the session must have shown that it can tell nothing apart."""
+        self._tell("the base beside itself", 0)
+        views = {_CONTROL_VIEW: str(tree.top), BASE_VIEW: str(tree.top)}
+        source = self._source(tree, twins, views, "control")
+        return replace(evidence, control=tuple(source.block(number) for number in range(1, CONTROL_BLOCKS + 1)))
+
+    def _source(
+        self, tree: BaseTree, twins: bool, views: Mapping[str, str | None] | None = None, kind: str = "beside"
+    ) -> Served | Pairs:
+        settings = self.bases.settings
+        scored = any(limit.metric.kind is Kind.PAIRED for limit in self.limits)
+        request = Run(
+            self.rerun.item, self.rerun.following, self.subject.case.key, (CANDIDATE,), "",
+            settings.seed, settings.threads, scored=scored,
+        )  # fmt: skip
+        shown = views or {CANDIDATE_VIEW: None, BASE_VIEW: str(tree.top)}
+        return (Served if twins else Pairs)(self.workers, f"{kind}-{tree.sha}-{twins}", shown, request)
+
+    def _is_settled(self, evidence: Evidence, reference: Reference) -> bool:
+        return not self._has(Status.INCONCLUSIVE, evidence, reference, sampled=True)
+
+    def _has(self, status: Status, evidence: Evidence, reference: Reference, sampled: bool = True) -> bool:
+        limits = [limit for limit in self.limits if limit.metric.kind is Kind.SAMPLED or not sampled]
+        return any(verdict.status is status for verdict in judge_all(limits, evidence, reference))
+
+    def _with(self, revision: BaseRevision, measured: Measured) -> Reference:
+        """Exact metrics and scores are judged against what was accepted, if that is the base; else as measured."""
+        entry = self.reference.entry
+        if self.bases.settings.base != ACCEPTED:
+            entry = entry_of_facts(measured.facts, measured.context, revision.name)
+        return replace(
+            self.reference,
+            entry=entry,
+            base=revision,
+            errors=self.bases.errors,
+            spread=self.bases.spread(revision.twins),
+        )
+
+    def _without(self, base: Base, why: str) -> Reference:
+        return replace(self.reference, base=BaseRevision(base.name, missing=why))
+
+    def _tell(self, what: str, done: int) -> None:
+        tell(f"{self.subject.case.key}: {what}", done, self.bases.settings.max_blocks)
+
+
+def _why_not_there(text: str, item: str, base: Base, tree: BaseTree) -> str:
+    """New since the base, or failing on it: told apart by whether the base's own tests have it."""
+    path, _, name = item.partition("::")
+    file = tree.root / Path(path)
+    function = name.rpartition("::")[2].partition("[")[0]
+    known = file.is_file() and f"def {function}(" in file.read_text(encoding="utf-8", errors="replace")
+    last = next((line for line in reversed(text.splitlines()) if line.strip()), text)
+    return f"it {'fails on' if known else 'is new since'} {base.name} ({last.strip()})"

@@ -1,0 +1,61 @@
+"""What a session is told, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from perfsuite.engine.workers import Launch
+from perfsuite.spec import Verdict
+
+ACCEPTED = "accepted"  # a base for each case: the commit that its baseline was accepted at
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a session measures. ``no_timing`` is (why, remedy) where times cannot be measured at all.
+
+    ``alpha``: the chance that any of the session's ``tests`` is called a regression although none is.
+    """
+
+    root: Path
+    storage: Path
+    threads: int
+    update: bool = False
+    seed: int = 0
+    budget_s: float = 60
+    max_blocks: int = 8
+    record_blocks: int = 5
+    no_timing: tuple[str, str] = ("", "")
+    launch: Launch | None = None  # how fresh processes are started; None: there are none
+    base: str = ""  # a git revision, or ACCEPTED; empty: stored baselines judge
+    base_build: str = ""
+    arms: str = "auto"  # twins, pairs, or auto: twins where that is sound
+    profile: bool = False
+    alpha: float = 0.01
+    tests: int = 1
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """How one test is run again: what a person types to record its baseline, and its name for workers.
+
+    ``following`` is the item that will probably be measured next.
+    """
+
+    update_command: str
+    item: str = ""
+    following: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a gate found: the verdicts in the order of their limits, and numbers to show beside them."""
+
+    verdicts: tuple[Verdict, ...]
+    information: Mapping[str, object] = field(default_factory=dict)
+
+
+class WorkerDone(Exception):  # noqa: N818  # it is no error: a worker has answered and its test may end
+    """The process was a worker, and it has answered."""

@@ -1,0 +1,98 @@
+"""Blocks of one case for limits on its time: screen in place, confirm in fresh processes.
+
+A time is first measured in this process, where most items end. Only what looks bad, or cannot be
+told, is measured again in fresh processes, block after block, until the verdict is clear or the
+budget is spent; the verdict then rests on those blocks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from perfsuite.engine.messages import CANDIDATE_VIEW, Run
+from perfsuite.engine.sources import BlockSource, InPlace, Served
+from perfsuite.engine.workers import Workers
+from perfsuite.errors import EngineError
+from perfsuite.gate.judge import judge_all
+from perfsuite.gate.reference import Reference
+from perfsuite.gate.timed import arms_needed
+from perfsuite.progress import tell
+from perfsuite.session.measurable import Measurable
+from perfsuite.session.settings import Rerun, Settings
+from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Evidence, Limit, Status
+
+FIRST_LOOK = 2  # fresh blocks before the first verdict
+
+
+@dataclass(frozen=True)
+class TimedRun:
+    """Getting the blocks for one case. ``workers`` are started only if the first look is not enough."""
+
+    settings: Settings
+    subject: Measurable
+    limits: Sequence[Limit]
+    reference: Reference
+    rerun: Rerun
+    workers: Callable[[], Workers | None]
+
+    def judge(self, evidence: Evidence) -> Evidence:
+        """Screen in place; confirm in fresh processes what looks bad or cannot be told."""
+        evidence = replace(evidence, yardstick=self._yardstick())
+        self._tell("screening in place", 0, 1)
+        screened = evidence.with_blocks((self._in_place().block(0),))
+        if self._is_settled(screened, screening=True):
+            return screened
+        settings, source, start = self.settings, self._fresh(), time.monotonic()
+        confirmed = evidence
+        for number in range(1, settings.max_blocks + 1):
+            self._tell("confirming in fresh processes", number, settings.max_blocks)
+            confirmed = confirmed.with_blocks((*confirmed.blocks, source.block(number)))
+            spent = time.monotonic() - start > settings.budget_s
+            if number >= FIRST_LOOK and (spent or self._is_settled(confirmed, screening=False)):
+                break
+        return confirmed
+
+    def record(self, evidence: Evidence) -> Evidence:
+        """The fresh blocks that a baseline is made of."""
+        evidence = replace(evidence, yardstick=self._yardstick())
+        source, total = self._fresh(), self.settings.record_blocks
+        for number in range(1, total + 1):
+            self._tell("recording in fresh processes", number, total)
+            evidence = evidence.with_blocks((*evidence.blocks, source.block(number)))
+        return evidence
+
+    def _is_settled(self, evidence: Evidence, screening: bool) -> bool:
+        """Whether no limit needs more blocks. A first look in this process can acquit, never convict."""
+        verdicts = judge_all(self.limits, evidence, self.reference)
+        open_ones = {Status.INCONCLUSIVE, Status.REGRESSED} if screening else {Status.INCONCLUSIVE}
+        return not any(verdict.status in open_ones for verdict in verdicts)
+
+    def _yardstick(self) -> str:
+        """The one that the baseline used, so that the two can be compared."""
+        entry = self.reference.entry
+        stored = entry.time.get(self.reference.here.id) if entry else None
+        known = stored is not None and not self.settings.update
+        return stored.yardstick if stored and known else self.subject.default_yardstick()
+
+    def _names(self) -> tuple[str, ...]:
+        needed = {name for limit in self.limits for name in arms_needed(limit)}
+        return tuple(name for name in (CANDIDATE, ORIGINAL, YARDSTICK) if name in needed)
+
+    def _in_place(self) -> BlockSource:
+        arms = {name: self.subject.arm(name, self._yardstick()) for name in self._names()}
+        return InPlace(arms, self.settings.threads, self.settings.seed)
+
+    def _fresh(self) -> BlockSource:
+        workers = self.workers()
+        if workers is None:
+            raise EngineError("this session cannot start fresh processes", "run it through pytest")
+        request = Run(
+            self.rerun.item, self.rerun.following, self.subject.case.key, self._names(), self._yardstick(),
+            self.settings.seed, self.settings.threads,
+        )  # fmt: skip
+        return Served(workers, "fresh", {CANDIDATE_VIEW: None}, request)
+
+    def _tell(self, what: str, done: int, total: int) -> None:
+        tell(f"{self.subject.case.key}: {what}", done, total)

@@ -1,0 +1,86 @@
+"""How much a case may differ between processes, learnt from all cases of the suite.
+
+A case measured with two blocks knows next to nothing about its own spread, but fifty such cases know
+what spreads are usual here. Empirical Bayes (Smyth 2004): the variances of the cases are taken to be
+drawn around s0^2, as if each had been seen with d0 degrees of freedom before; (s0, d0) is fitted by
+the moments of the log variances and pooled with what a case shows itself.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from perfsuite.stats.blocks import Effect
+from perfsuite.stats.decision import Spread, pool, spread_of
+
+MAX_DF = 10.0  # more, and a case twice as noisy as the suite is misjudged too often (tests of error rates)
+DEFAULT_CASES = 8  # as many as are needed before their scatter says more about d0 than a guess
+
+
+def moderated(prior: Spread, effects: Sequence[Effect], *stored: Spread) -> Spread:
+    """The spread of one case: what its blocks show, pooled with the prior and with what is stored."""
+    return pool(prior, spread_of([effect.value for effect in effects]), *stored)
+
+
+def fit_prior(spreads: Sequence[Spread], default: Spread) -> Spread:
+    """Fit (s0, d0) to the spreads of the suite's cases. Without any, the answer is ``default``.
+
+    Log variances are weighted by their own precision, since cases differ in their number of blocks
+    (DerSimonian and Laird 1986; with equal numbers this is Smyth's estimator). ``default`` counts
+    as one more case for s0, of which one case tells much, and as DEFAULT_CASES for d0, of which it
+    tells nothing. A spread of 0, or on 0 degrees of freedom, was not measured and is left out.
+    """
+    cases = [spread for spread in spreads if spread.df > 0 and spread.sd > 0]
+    if not cases:
+        return default
+    logs, weights = [_log_variance(case) for case in cases], [_precision(case) for case in cases]
+    weight = _precision(default)
+    level = statistics.fmean([*logs, _log_variance(default)], [*weights, weight])
+    df = min(2 * inverse_trigamma(_excess(logs, weights, weight)), MAX_DF)
+    return Spread(math.exp((level - _bias(df)) / 2), df)
+
+
+def _excess(logs: Sequence[float], weights: Sequence[float], default: float) -> float:
+    """The variance of the log variances beyond what their own degrees of freedom explain."""
+    center = statistics.fmean(logs, weights)
+    scatter = sum(weight * (log - center) ** 2 for log, weight in zip(logs, weights, strict=True)) - (len(logs) - 1)
+    share = sum(weights) - sum(weight**2 for weight in weights) / sum(weights)
+    return (scatter + DEFAULT_CASES) / (share + DEFAULT_CASES * default)
+
+
+def _log_variance(spread: Spread) -> float:
+    """The log variance, without the bias that few degrees of freedom give it."""
+    return 2 * math.log(spread.sd) + _bias(spread.df)
+
+
+def _bias(df: float) -> float:
+    from scipy.special import digamma
+
+    return math.log(df / 2) - float(digamma(df / 2))
+
+
+def _precision(spread: Spread) -> float:
+    """1 / the variance of a log variance on so many degrees of freedom."""
+    return 1 / trigamma(spread.df / 2)
+
+
+def trigamma(x: float) -> float:
+    from scipy.special import polygamma
+
+    return float(polygamma(1, x))
+
+
+def inverse_trigamma(y: float) -> float:
+    """The x > 0 with trigamma(x) = y, infinite for y <= 0 (Newton on 1/trigamma: Smyth 2004, appendix)."""
+    from scipy.special import polygamma
+
+    if y <= 0:
+        return math.inf
+    x, step = 0.5 + 1 / y, math.inf
+    while abs(step) > 1e-8 * x:
+        value = trigamma(x)
+        step = value * (1 - value / y) / float(polygamma(2, x))
+        x += step
+    return x

@@ -1,0 +1,55 @@
+"""What a machine can tell: the outcomes to expect at a true effect, by simulation of the decision itself."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from perfsuite.stats.blocks import Effect
+from perfsuite.stats.decision import Outcome, Spread
+from perfsuite.stats.moderation import moderated
+from perfsuite.stats.sequential import Errors, look
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviations of log ratios: between blocks, and of a block's median within the block."""
+
+    between: float
+    within: float
+
+
+@dataclass(frozen=True)
+class Power:
+    """The probability of each outcome (UNCLEAR: what stays inconclusive), and the mean number of blocks."""
+
+    outcomes: Mapping[Outcome, float]
+    blocks: float
+
+
+def power(
+    effect: float, noise: Noise, tolerance: float, errors: Errors, prior: Spread, *, trials: int = 1000, seed: int = 0
+) -> Power:
+    """Simulate ``trials`` sequences of blocks with normal noise around a true log effect.
+
+    Each probability has a standard error of at most 0.5 / sqrt(trials).
+    """
+    rng = random.Random(seed)
+    ends = [_decide(rng, effect, noise, tolerance, errors, prior) for _ in range(trials)]
+    counts = Counter(outcome for outcome, _ in ends)
+    return Power({outcome: counts[outcome] / trials for outcome in Outcome}, sum(blocks for _, blocks in ends) / trials)
+
+
+def _decide(
+    rng: random.Random, effect: float, noise: Noise, tolerance: float, errors: Errors, prior: Spread
+) -> tuple[Outcome, int]:
+    """One sequence of blocks to its end: the outcome, and how many blocks it took."""
+    blocks: list[Effect] = []
+    outcome = Outcome.UNCLEAR
+    while outcome is Outcome.UNCLEAR and len(blocks) < errors.looks:
+        blocks.append(Effect(rng.gauss(effect, math.hypot(noise.between, noise.within)), noise.within))
+        outcome = look(blocks, moderated(prior, blocks), tolerance, errors).outcome
+    return outcome, len(blocks)

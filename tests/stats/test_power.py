@@ -1,0 +1,62 @@
+import math
+import statistics
+
+import pytest
+
+from perfsuite.stats.decision import Outcome, Spread, student_t_quantile
+from perfsuite.stats.power import Noise, power
+from perfsuite.stats.sequential import Errors
+
+ERRORS = Errors()
+PRIOR = Spread(0.02, 6)
+NOISE = Noise(between=0.02, within=0.004)
+
+
+def simulate(effect, noise=NOISE, **kwargs):
+    return power(effect, noise, 0.05, ERRORS, PRIOR, **kwargs)
+
+
+def test_the_same_seed_gives_the_same_figures_and_another_about_the_same():
+    one, same, other = (simulate(0.08, trials=600, seed=seed) for seed in (0, 0, 1))
+    assert one == same != other
+    assert one.outcomes[Outcome.WORSE] == pytest.approx(other.outcomes[Outcome.WORSE], abs=4 * 0.7 / math.sqrt(600))
+    assert one == simulate(0.08, trials=600)
+
+
+def test_the_probabilities_are_of_every_outcome_and_sum_to_one():
+    found = simulate(0.06, trials=200)
+    assert set(found.outcomes) == set(Outcome)
+    assert sum(found.outcomes.values()) == pytest.approx(1)
+    assert 1 <= found.blocks <= ERRORS.looks
+
+
+def test_what_is_far_away_is_certain_and_needs_the_fewest_blocks():
+    calm = Noise(0.003, 0.002)
+    assert (simulate(0.3, calm, trials=50).outcomes[Outcome.WORSE], simulate(0.3, calm, trials=50).blocks) == (1, 2)
+    assert simulate(-0.3, calm, trials=50).outcomes[Outcome.BETTER] == 1
+    assert power(0.0, calm, 0.2, ERRORS, PRIOR, trials=50).outcomes[Outcome.WITHIN] == 1
+    assert power(0.0, calm, 0.2, ERRORS, PRIOR, trials=50).blocks == 1
+
+
+def test_power_grows_with_the_effect_and_noise_costs_power_and_blocks():
+    rising = [simulate(effect, trials=300).outcomes[Outcome.WORSE] for effect in (0.05, 0.07, 0.09, 0.11)]
+    assert rising == sorted(rising)
+    assert rising[0] <= 0.02
+    assert rising[-1] > 0.95
+    quiet, between, within = (
+        simulate(0.09, noise, trials=300) for noise in (NOISE, Noise(0.05, 0.004), Noise(0.02, 0.05))
+    )
+    for noisy in (between, within):
+        assert noisy.outcomes[Outcome.WORSE] < quiet.outcomes[Outcome.WORSE] - 0.3
+        assert noisy.outcomes[Outcome.UNCLEAR] > quiet.outcomes[Outcome.UNCLEAR] + 0.3
+        assert noisy.blocks > quiet.blocks + 1
+
+
+def test_one_look_agrees_with_a_direct_count():
+    """A single look at one block: the spread is the prior's, so the bound is known in closed form."""
+    errors = Errors(beta=0.1, looks=1)
+    found = power(0.02, NOISE, 0.05, errors, PRIOR, trials=4000)
+    reach = -student_t_quantile(0.1, 6) * 0.02
+    total = statistics.NormalDist(0.02, math.hypot(0.02, 0.004))
+    assert found.outcomes[Outcome.WITHIN] == pytest.approx(total.cdf(0.05 - reach), abs=4 * 0.5 / math.sqrt(4000))
+    assert found.blocks == 1

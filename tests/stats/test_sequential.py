@@ -1,0 +1,257 @@
+import math
+import random
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from perfsuite.stats.blocks import Effect
+from perfsuite.stats.decision import Estimate, Outcome, Spread, estimate
+from perfsuite.stats.moderation import moderated
+from perfsuite.stats.sequential import Errors, look, spent, weigh
+
+ERRORS = Errors(alpha=0.01, beta=0.05, looks=8)
+SPREAD = Spread(0.01, 10)
+PRIOR = Spread(0.01, 4)
+
+
+def effects(*values, se=0.0):
+    return [Effect(value, se) for value in values]
+
+
+def outcome(values, spread=SPREAD, tolerance=0.05, **kwargs):
+    return look(effects(*values), spread, tolerance, ERRORS, **kwargs).outcome
+
+
+# errors
+
+
+@given(st.floats(1e-9, 0.5), st.integers(1, 20))
+def test_what_the_looks_spend_is_what_is_allowed(total, looks):
+    shares = [spent(total, look, looks) for look in range(1, looks + 1)]
+    assert math.fsum(shares) == pytest.approx(total)
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_the_shares_fall_as_one_over_the_look():
+    assert [spent(0.11, look, 3) for look in (1, 2, 3)] == pytest.approx([0.06, 0.03, 0.02])
+
+
+@pytest.mark.parametrize("number", [0, 9])
+def test_a_look_that_was_not_planned_is_an_error(number):
+    with pytest.raises(ValueError, match=f"look {number} of 8"):
+        spent(0.01, number, 8)
+    with pytest.raises(ValueError, match=f"look {number} of 8"):
+        look(effects(*[0.1] * number), SPREAD, 0.05, ERRORS)
+
+
+def test_a_spread_on_no_degrees_of_freedom_is_an_error():
+    with pytest.raises(ValueError, match="pool it with a prior"):
+        look(effects(0.1, 0.1), Spread(0.01, 0), 0.05, ERRORS)
+    assert look(effects(0.1, 0.1), Spread(0.01, 0.5), 0.05, ERRORS).outcome is Outcome.UNCLEAR
+
+
+# the estimate
+
+
+def test_equal_blocks_give_the_plain_mean_and_its_error():
+    values = [0.01, 0.03, 0.08]
+    for se in (0.0, 0.004, 0.01):
+        found, plain = weigh(effects(*values, se=se), SPREAD), estimate(values, SPREAD)
+        assert (found.center, found.se, found.df) == pytest.approx((plain.center, plain.se, plain.df))
+
+
+def test_no_block_counts_for_more_than_its_own_error_allows():
+    assert weigh(effects(0.1, 0.3, se=0.04), SPREAD).se == pytest.approx(0.04 / math.sqrt(2))
+
+
+def test_a_noisier_block_counts_for_less():
+    """Variances 0.01^2, and 0.01^2 + 0.02^2 - 0.005^2."""
+    found = weigh([Effect(0.0, 0.005), Effect(1.0, 0.02)], SPREAD)
+    weights = 1 / 1e-4, 1 / (1e-4 + 4e-4 - 0.25e-4)
+    assert found.center == pytest.approx(weights[1] / sum(weights))
+    assert found.se == pytest.approx(sum(weights) ** -0.5)
+
+
+def test_blocks_without_any_noise_can_be_weighed():
+    assert look(effects(0.02, 0.02), Spread(0.0, 4), 0.01, ERRORS).outcome is Outcome.WORSE
+
+
+# the decision
+
+
+def test_the_bounds_of_the_second_look_by_hand():
+    """t(10): 0.386 of alpha at the first look that can convict, 0.184 of beta at the second of eight."""
+    found = look(effects(0.09, 0.11), SPREAD, 0.05, ERRORS)
+    se = 0.01 / math.sqrt(2)
+    to_convict = -spent(0.01, 1, 7), -spent(0.05, 2, 8)
+    assert to_convict == pytest.approx((-0.00385675, -0.00919842), rel=1e-6)
+    assert found.low == pytest.approx(0.1 - 3.32260 * se, abs=1e-7)
+    assert found.high == pytest.approx(0.1 + 2.81247 * se, abs=1e-7)
+    assert found.center == pytest.approx(0.1)
+    assert found.detectable == pytest.approx(0.05 + (3.32260 + 1.37218) * se, abs=1e-7)
+    assert found.outcome is Outcome.WORSE
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((0.1, 0.1), Outcome.WORSE),
+        ((0.0, 0.0), Outcome.WITHIN),
+        ((-0.1, -0.1), Outcome.BETTER),
+        ((0.05, 0.05), Outcome.UNCLEAR),
+        ((0.0,), Outcome.WITHIN),
+        ((-0.1,), Outcome.BETTER),
+    ],
+)
+def test_outcomes(values, expected):
+    assert outcome(values) is expected
+
+
+def test_one_process_never_convicts():
+    assert outcome([9.0]) is Outcome.UNCLEAR
+    assert outcome([9.0], convicts_from=1) is Outcome.WORSE
+    assert outcome([9.0, 0.049, 0.049]) is Outcome.UNCLEAR  # the mean is far beyond, one block says so
+    assert outcome([9.0, 0.051, 0.049]) is Outcome.WORSE
+    assert outcome([9.0, 0.051, 0.049], convicts_from=3) is Outcome.UNCLEAR
+
+
+def test_a_block_at_the_tolerance_does_not_exceed_it():
+    assert outcome([9.0, 0.05]) is Outcome.UNCLEAR
+
+
+def test_within_includes_the_tolerance_itself():
+    high = look(effects(0.0, 0.0), SPREAD, 1.0, ERRORS).high
+    assert outcome([0.0, 0.0], tolerance=high) is Outcome.WITHIN
+    assert outcome([0.0, 0.0], tolerance=math.nextafter(high, 0)) is Outcome.UNCLEAR
+
+
+def test_worse_excludes_a_lower_bound_at_the_tolerance():
+    low = look(effects(0.3, 0.3), SPREAD, 0.0, ERRORS).low
+    assert outcome([0.3, 0.3], tolerance=low) is Outcome.UNCLEAR
+    assert outcome([0.3, 0.3], tolerance=math.nextafter(low, 0)) is Outcome.WORSE
+
+
+def test_better_asks_for_the_stricter_error():
+    """Between the two upper bounds it is within, not better."""
+    high = look(effects(0.0, 0.0), SPREAD, 1.0, ERRORS).high
+    strict = look(effects(0.0, 0.0), SPREAD, 1.0, Errors(beta=ERRORS.alpha)).high
+    assert 0 < high < strict
+    assert outcome([-0.05 - (high + strict) / 2] * 2) is Outcome.WITHIN
+    assert outcome([-0.05 - 1.001 * strict] * 2) is Outcome.BETTER
+    assert outcome([-0.05 - 0.999 * strict] * 2) is Outcome.WITHIN
+
+
+def test_a_negative_tolerance_asks_for_an_improvement():
+    """At least 1.5x faster tolerates an effect of -0.405."""
+    wanted = -math.log(1.5)
+    assert outcome([-0.3, -0.3], tolerance=wanted) is Outcome.WORSE
+    assert outcome([-0.5, -0.5], tolerance=wanted) is Outcome.BETTER
+    assert outcome([0.3, 0.3], tolerance=wanted) is Outcome.WORSE
+
+
+def test_a_reference_with_an_error_of_its_own_widens_the_bounds():
+    exact = look(effects(0.1, 0.12), SPREAD, 0.05, ERRORS)
+    shifted = look(effects(1.1, 1.12), SPREAD, 0.05, ERRORS, Estimate(1.0, 0.0, 10))
+    assert shifted.outcome is exact.outcome
+    assert (shifted.low, shifted.high) == pytest.approx((exact.low, exact.high))
+    unsure = look(effects(1.1, 1.12), SPREAD, 0.05, ERRORS, Estimate(1.0, 0.02, 10))
+    assert unsure.low < exact.low < exact.high < unsure.high
+    assert unsure.center == pytest.approx(exact.center)
+    assert look(effects(1.1, 1.0), SPREAD, 0.05, ERRORS, Estimate(1.0, 0.0, 10), 2).outcome is Outcome.UNCLEAR
+
+
+def test_each_look_is_stricter_than_the_one_before():
+    """The same estimate and spread, only later."""
+    lows, highs = [], []
+    for number in range(1, 9):
+        found = look(effects(*[0.1] * number, se=0.0), Spread(0.01 * math.sqrt(number), 10), 0.05, ERRORS)
+        lows.append(found.low)
+        highs.append(found.high)
+    assert lows[0] == pytest.approx(lows[1])  # the first cannot convict, and spends nothing on it
+    assert lows[1:] == sorted(lows[1:], reverse=True)
+    assert highs == sorted(highs)
+
+
+def test_the_detectable_effect_is_seen_nine_times_in_ten():
+    """Spread known (many degrees of freedom), third look; 0.9 with a standard error of 0.5%."""
+    rng = random.Random(4)
+    known = Spread(0.01, 1e6)
+    true = look(effects(0, 0, 0), known, 0.05, ERRORS).detectable
+    seen = sum(
+        look(effects(*[rng.gauss(true, 0.01) for _ in range(3)]), known, 0.05, ERRORS).low > 0.05 for _ in range(4000)
+    )
+    assert seen / 4000 == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+@pytest.mark.parametrize("allowed", [0.01, 0.1])
+def test_a_single_look_errs_as_often_as_it_may(blocks, allowed):
+    """Variances drawn from the prior, as Smyth's model has it: then the moderated t is exact.
+
+    20,000 cases; 4 standard errors either way, so a sound look fails here once in 15,000 seeds.
+    """
+    rng = random.Random(5)
+    total = allowed * blocks * sum(1 / k for k in range(1, blocks + 1))  # the last look of so many may spend `allowed`
+    low = high = 0
+    for _ in range(20_000):
+        sd = PRIOR.sd * math.sqrt(2 / rng.gammavariate(2, 1))
+        values = effects(*[rng.gauss(0, sd) for _ in range(blocks)])
+        found = look(values, moderated(PRIOR, values), 0.0, Errors(total, total, blocks), convicts_from=1)
+        low += found.low > 0
+        high += found.high < 0
+    margin = 4 * math.sqrt(allowed * (1 - allowed) * 20_000)
+    assert abs(low - allowed * 20_000) < margin
+    assert abs(high - allowed * 20_000) < margin
+
+
+# invariances
+
+logs = st.floats(-1, 1)
+many = st.lists(st.tuples(logs, st.floats(0, 0.1)), min_size=1, max_size=8)
+
+
+@given(many, logs, st.floats(1e-3, 1e3))
+def test_the_unit_of_effects_does_not_matter(blocks, tolerance, factor):
+    one = look([Effect(v, se) for v, se in blocks], PRIOR, tolerance, ERRORS)
+    scaled = [Effect(v * factor, se * factor) for v, se in blocks]
+    other = look(scaled, Spread(PRIOR.sd * factor, PRIOR.df), tolerance * factor, ERRORS)
+    assert other.low == pytest.approx(one.low * factor)
+    assert other.high == pytest.approx(one.high * factor)
+    if min(abs(one.low - tolerance), abs(one.high - tolerance)) > 1e-6:
+        assume(abs(abs(one.high) - abs(tolerance)) > 1e-6)
+        assert {one.outcome, other.outcome} in ({one.outcome}, {Outcome.WITHIN, Outcome.BETTER})
+
+
+@given(many, st.randoms())
+def test_the_order_of_blocks_does_not_matter(blocks, rng):
+    found = [Effect(*block) for block in blocks]
+    one = look(found, PRIOR, 0.05, ERRORS)
+    rng.shuffle(found)
+    other = look(found, PRIOR, 0.05, ERRORS)
+    assert (other.low, other.high) == pytest.approx((one.low, one.high))
+
+
+@given(st.lists(logs, min_size=2, max_size=8), st.floats(0, 0.5))
+def test_swapping_candidate_and_base_flips_the_decision(values, tolerance):
+    there, back = (outcome(vs, tolerance=tolerance) for vs in (values, [-value for value in values]))
+    if there is Outcome.WORSE:
+        assert back in (Outcome.BETTER, Outcome.WITHIN)
+        assert look(effects(*values), SPREAD, tolerance, ERRORS).center > tolerance
+    if there is Outcome.BETTER:
+        assert back not in (Outcome.WITHIN, Outcome.BETTER)
+
+
+@given(
+    st.lists(st.tuples(logs, st.floats(0, 0.1)), min_size=2, max_size=7), st.floats(0, 1), st.floats(0, 0.1),
+    st.floats(-0.5, 0.5), st.booleans(),
+)  # fmt: skip
+def test_a_block_that_agrees_never_acquits(blocks, beyond, se, tolerance, is_moderated):
+    found = [Effect(*block) for block in blocks]
+
+    def judged():
+        return look(found, moderated(PRIOR, found) if is_moderated else PRIOR, tolerance, ERRORS).outcome
+
+    assume(judged() is Outcome.WORSE)
+    found.append(Effect(tolerance + beyond + 1e-9, se))
+    assert judged() in (Outcome.WORSE, Outcome.UNCLEAR)
