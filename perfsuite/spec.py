@@ -101,6 +101,7 @@ class Metric:
 class LimitKind(Enum):
     RELATIVE = "relative"  # "5%": may be worse than the reference by this fraction of it
     ABSOLUTE = "absolute"  # "64 MB", "0.5pp": may be worse than the reference by this much
+    AUTOMATIC = "auto"  # of a time: as tight as the known spread allows
     AT_LEAST = ">="  # ">=1.5": must reach this, whatever the baseline says
     AT_MOST = "<="  # "<=64 MB": must not exceed this
 
@@ -143,6 +144,11 @@ class Block:
     fresh: bool
     threads: int
     warm: bool = True
+
+    def renamed(self, arm: str, name: str) -> Block:
+        """The same block with one arm under another name."""
+        chunks = tuple(replace(chunk, arm=name) if chunk.arm == arm else chunk for chunk in self.chunks)
+        return replace(self, chunks=chunks)
 
     def of(self, arm: str) -> tuple[float, ...]:
         """All calls of one arm, in nanoseconds, in the order they were made."""

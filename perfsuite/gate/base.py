@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from perfsuite.gate.explain import what_changed
+from perfsuite.gate.automatic import resolved
+from perfsuite.gate.explain import what_changed, where_time_went
 from perfsuite.gate.reference import BaseRevision, Reference
 from perfsuite.gate.timed import STATUS_OF, log_tolerance
 from perfsuite.gate.verdicts import accept, verdict
 from perfsuite.spec import BASE, CANDIDATE, Against, Block, Evidence, Limit, Status, Verdict
 from perfsuite.stats.blocks import Effect, block_effect
-from perfsuite.stats.decision import Decision, Outcome, Spread, pool, spread_of
+from perfsuite.stats.decision import Decision, Outcome, Spread
+from perfsuite.stats.moderation import moderated
 from perfsuite.stats.sequential import look
 from perfsuite.units import Unit, format_change
 
@@ -37,9 +39,11 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference, revision: Base
     if not evidence.beside_base:
         sentence = f"{limit.metric.name} was not measured: {evidence.not_timed or 'there is no block of samples'}"
         return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy=evidence.not_timed_remedy)
+    effects, prior = _effects(evidence.beside_base), _prior(reference, revision)
+    errors = reference.errors_over(len(effects))
+    limit = resolved(limit, prior, errors)
     tolerance = log_tolerance(limit, _base_seconds(evidence))
-    effects = _effects(evidence.beside_base)
-    decision = look(effects, spread_between(effects, reference, revision), tolerance, reference.errors)
+    decision = look(effects, moderated(prior, effects), tolerance, errors)
     if decision.outcome is Outcome.WORSE and evidence.control:
         drift = _control_center(evidence.control)
         if decision.center - abs(drift) <= tolerance:
@@ -47,10 +51,9 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference, revision: Base
     return _verdict(limit, evidence, reference, revision, decision)
 
 
-def spread_between(effects: Sequence[Effect], reference: Reference, revision: BaseRevision) -> Spread:
-    """Moderated: what the suite has shown so far, pooled with what these blocks show."""
-    prior = reference.spread or (TWINS_PRIOR if revision.twins else PAIRS_PRIOR)
-    return pool(prior, spread_of([effect.value for effect in effects]))
+def _prior(reference: Reference, revision: BaseRevision) -> Spread:
+    """What the suite has shown so far, else what is assumed."""
+    return reference.spread or (TWINS_PRIOR if revision.twins else PAIRS_PRIOR)
 
 
 def _effects(blocks: Sequence[Block]) -> list[Effect]:
@@ -99,7 +102,9 @@ def _verdict(
     return verdict(
         limit, evidence, status, sentence,
         measured=expected * ratio, expected=expected, change=ratio, low=low, high=high,
-        details=() if plain else what_changed(stored, evidence.candidate, evidence.context),
+        details=() if plain else (
+            *what_changed(stored, evidence.candidate, evidence.context), *where_time_went(evidence.profiles)
+        ),
         remedy=_remedy(status, reference),
     )  # fmt: skip
 

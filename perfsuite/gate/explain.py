@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from perfsuite.baseline.schema import StoredExact
-from perfsuite.spec import Context, Facts
+from perfsuite.spec import BASE, CANDIDATE, Context, Facts
+from perfsuite.units import Unit, format_value
 
 _SHOWN = 8
 
@@ -19,6 +20,21 @@ def added_and_removed(before: Mapping[str, int], after: Mapping[str, int]) -> tu
 def what_changed(stored: StoredExact | None, facts: Facts, context: Context) -> tuple[str, ...]:
     """Lines that explain a verdict: operators, exact metrics, versions. Empty if nothing exact changed."""
     return tuple(_changes(stored, facts, context)) if stored else ()
+
+
+def where_time_went(profiles: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
+    """The operators whose own time in one call differs most between the base and the candidate."""
+    if not profiles:
+        return ()
+    after, before = profiles.get(CANDIDATE, {}), profiles.get(BASE, {})
+    change = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in {*before, *after}}
+    largest = sorted(change, key=lambda name: (-abs(change[name]), name))[:_SHOWN]
+    return tuple(
+        f"own time of {name}: {format_value(before.get(name, 0.0) / 1e6, Unit.SECONDS)} -> "
+        f"{format_value(after.get(name, 0.0) / 1e6, Unit.SECONDS)}"
+        for name in largest
+        if change[name]
+    )
 
 
 def _changes(stored: StoredExact, facts: Facts, context: Context) -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from perfsuite.errors import LimitError, UsageError
 from perfsuite.registry import METRICS, Registry
-from perfsuite.spec import Against, Direction, Limit, LimitKind, Metric
+from perfsuite.spec import Against, Direction, Kind, Limit, LimitKind, Metric
 from perfsuite.units import Quantity, Unit, parse_quantity
 
 
@@ -62,6 +62,8 @@ def _tolerance(metric: Metric, text: str) -> Limit:
             f"{metric.name}={text!r} is no bound, and {metric.name} is a relation to the original",
             f"write it as {_example(metric)}",
         )
+    if text.strip() == LimitKind.AUTOMATIC.value and metric.kind is Kind.SAMPLED:
+        return Limit(metric, LimitKind.AUTOMATIC, 0.0, text.strip())
     quantity = parse_quantity(text)
     if quantity.value < 0:
         raise LimitError(f"{metric.name}={text!r} is negative", "a tolerance is how much worse it may get: 0 or more")
@@ -93,7 +95,7 @@ def _example(metric: Metric) -> str:
         return {Unit.RATIO: "'>=1.5'", Unit.FRACTION: "'>=99%'", Unit.DECIBEL: "'>=20 dB'"}.get(metric.unit, "'>=1'")
     return {
         Unit.BYTES: "'1%', '64 MB' or '<=64 MB'",
-        Unit.SECONDS: "'5%', '1 ms' or '<=20 ms'",
-        Unit.PER_SECOND: "'5%' or '>=100'",
+        Unit.SECONDS: "'5%', 'auto', '1 ms' or '<=20 ms'",
+        Unit.PER_SECOND: "'5%', 'auto' or '>=100'",
         Unit.FRACTION: "'1pp' or '>=95%'",
     }.get(metric.unit, "'0%'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from perfsuite.baseline.machine import Machine
 from perfsuite.baseline.schema import Entry
@@ -35,6 +35,10 @@ class Reference:
     base: BaseRevision | None = None
     errors: Errors = field(default_factory=Errors)
     spread: Spread | None = None
+
+    def errors_over(self, blocks: int) -> Errors:
+        """What may be spent at so many blocks; recorded baselines may have more than a session looks at."""
+        return replace(self.errors, looks=max(self.errors.looks, blocks))
 
     @property
     def then(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 
+from perfsuite.gate.automatic import resolved
 from perfsuite.gate.explain import what_changed
 from perfsuite.gate.reference import Reference
 from perfsuite.gate.verdicts import accept, no_baseline, verdict
@@ -24,8 +25,10 @@ from perfsuite.spec import (
     Status,
     Verdict,
 )
-from perfsuite.stats.blocks import log_ratio
-from perfsuite.stats.decision import Decision, Estimate, Outcome, Spread, decide, estimate, pool, spread_of
+from perfsuite.stats.blocks import Effect, block_effect
+from perfsuite.stats.decision import Decision, Outcome, Spread, estimate, pool, spread_of
+from perfsuite.stats.moderation import moderated
+from perfsuite.stats.sequential import Errors, look
 from perfsuite.units import Unit, format_change, format_value
 
 # Spread of log ratios between processes that is assumed before anything is known of a case. Chosen
@@ -49,9 +52,9 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
         sentence = f"{limit.metric.name} was not measured: {evidence.not_timed or 'there is no block of samples'}"
         return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy=evidence.not_timed_remedy)
     if limit.metric.against is Against.ORIGINAL:
-        return _judge_relation(limit, evidence)
+        return _judge_relation(limit, evidence, reference.errors_over(len(evidence.blocks)))
     if limit.is_bound:
-        return _judge_raw(limit, evidence)
+        return _judge_raw(limit, evidence, reference.errors_over(len(evidence.blocks)))
     return _judge_stored(limit, evidence, reference)
 
 
@@ -67,23 +70,21 @@ def arms_needed(limit: Limit) -> tuple[str, ...]:
     return (CANDIDATE,) if limit.is_bound else (CANDIDATE, YARDSTICK)
 
 
-def _judge_relation(limit: Limit, evidence: Evidence) -> Verdict:
+def _judge_relation(limit: Limit, evidence: Evidence, errors: Errors) -> Verdict:
     """Speedup is original / candidate, both sampled alternately in every block."""
-    values = [log_ratio(block, CANDIDATE, ORIGINAL) for block in evidence.blocks]
-    effect = estimate(values, pool(RELATION_PRIOR, spread_of(values)))
-    decision = decide(effect, -math.log(limit.value))
+    effects = [block_effect(block, CANDIDATE, ORIGINAL) for block in evidence.blocks]
+    decision = look(effects, moderated(RELATION_PRIOR, effects), -math.log(limit.value), errors)
     return _bound_verdict(
-        limit, evidence, decision, math.exp(-effect.center), "beside the original in the same processes"
+        limit, evidence, decision, math.exp(-decision.center), "beside the original in the same processes"
     )
 
 
-def _judge_raw(limit: Limit, evidence: Evidence) -> Verdict:
+def _judge_raw(limit: Limit, evidence: Evidence, errors: Errors) -> Verdict:
     """An absolute bound on seconds: it holds on this machine only, and the spread is that of raw times."""
-    times = [math.log(statistics.median(block.of(CANDIDATE)) / 1e9) for block in evidence.blocks]
-    effect = estimate(times, pool(RAW_PRIOR, spread_of(times)))
+    times = [Effect(math.log(statistics.median(block.of(CANDIDATE)) / 1e9), 0.0) for block in evidence.blocks]
     bound_s = limit.value if limit.metric.unit is Unit.SECONDS else evidence.case.batch_size / limit.value
-    decision = decide(effect, math.log(bound_s))
-    measured_s = math.exp(effect.center)
+    decision = look(times, moderated(RAW_PRIOR, times), math.log(bound_s), errors)
+    measured_s = math.exp(decision.center)
     measured = measured_s if limit.metric.unit is Unit.SECONDS else evidence.case.batch_size / measured_s
     return _bound_verdict(limit, evidence, decision, measured, "in raw time on this machine")
 
@@ -92,9 +93,9 @@ def _bound_verdict(limit: Limit, evidence: Evidence, decision: Decision, measure
     """``measured`` in the metric's unit; the decision is about log effects, positive = worse."""
     unit, outcome = limit.metric.unit, decision.outcome
     sign = limit.metric.better.sign
-    middle = (decision.low + decision.high) / 2
-    low, high = sorted(measured * math.exp(sign * (end - middle)) for end in (decision.low, decision.high))
-    seen = format_value(measured * math.exp(sign * (decision.detectable - middle)), unit)
+    center = decision.center
+    low, high = sorted(measured * math.exp(sign * (end - center)) for end in (decision.low, decision.high))
+    seen = format_value(measured * math.exp(sign * (decision.detectable - center)), unit)
     word = {Outcome.WORSE: "misses", Outcome.UNCLEAR: "cannot be told from"}.get(outcome, "meets")
     sentence = (
         f"{limit.metric.name} is {format_value(measured, unit)} ({format_value(low, unit)} to "
@@ -115,11 +116,15 @@ def _judge_stored(limit: Limit, evidence: Evidence, reference: Reference) -> Ver
     if stored.yardstick != evidence.yardstick:
         sentence = f"the baseline used the yardstick {stored.yardstick}, this run {evidence.yardstick}"
         return verdict(limit, evidence, Status.INCOMPARABLE, sentence, remedy=f"record it again: {reference.update}")
-    values = [log_ratio(block, CANDIDATE, YARDSTICK) for block in evidence.blocks]
-    spread = pool(YARDSTICK_PRIOR, spread_of(stored.log_ratios), spread_of(values))
-    effect = estimate(values, spread).minus(estimate(stored.log_ratios, spread))
-    decision = decide(effect, log_tolerance(limit, stored.p50_ms / 1e3))
-    return _stored_verdict(limit, evidence, reference, effect, decision, stored.p50_ms / 1e3)
+    effects = [block_effect(block, CANDIDATE, YARDSTICK) for block in evidence.blocks]
+    known = spread_of(stored.log_ratios)
+    spread, errors = moderated(YARDSTICK_PRIOR, effects, known), reference.errors_over(len(effects))
+    limit = resolved(limit, pool(YARDSTICK_PRIOR, known), errors, len(stored.log_ratios))
+    then = estimate(stored.log_ratios, spread)
+    decision = look(
+        effects, spread, log_tolerance(limit, stored.p50_ms / 1e3), reference.errors_over(len(effects)), then
+    )
+    return _stored_verdict(limit, evidence, reference, decision, stored.p50_ms / 1e3)
 
 
 def log_tolerance(limit: Limit, expected_s: float) -> float:
@@ -129,11 +134,11 @@ def log_tolerance(limit: Limit, expected_s: float) -> float:
 
 
 def _stored_verdict(
-    limit: Limit, evidence: Evidence, reference: Reference, effect: Estimate, decision: Decision, expected_s: float
+    limit: Limit, evidence: Evidence, reference: Reference, decision: Decision, expected_s: float
 ) -> Verdict:
     status = STATUS_OF[decision.outcome]
     sign = limit.metric.better.sign
-    ratio, *ends = (math.exp(sign * x) for x in (effect.center, decision.low, decision.high))
+    ratio, *ends = (math.exp(sign * x) for x in (decision.center, decision.low, decision.high))
     low, high = sorted(ends)
     expected = expected_s if limit.metric.unit is Unit.SECONDS else evidence.case.batch_size / expected_s
     judged = {

@@ -11,15 +11,22 @@ from perfsuite.errors import UnknownNameError
 
 TRANSFORMER = "transformer-layer-1"
 INTERPRETER = "interpreter-1"
+MATMUL = "matmul-1"
+COPY = "copy-1"
+ALL = (TRANSFORMER, MATMUL, COPY, INTERPRETER)
 
 
 def yardstick(name: str, device: str = "cpu") -> Callable[[], object]:
     """The workload of that name. Raises UnknownNameError for a baseline from another perfsuite."""
     if name == TRANSFORMER:
         return _transformer_layer(device)
+    if name == MATMUL:
+        return _matmul(device)
+    if name == COPY:
+        return _copy(device)
     if name == INTERPRETER:
         return _interpreter
-    raise UnknownNameError("yardstick", name, (TRANSFORMER, INTERPRETER))
+    raise UnknownNameError("yardstick", name, ALL)
 
 
 def _interpreter() -> int:
@@ -31,6 +38,23 @@ def _interpreter() -> int:
         counts[key] = counts.get(key, 0) + i
         total += len(key) * i % 7
     return total + len(counts)
+
+
+def _matmul(device: str) -> Callable[[], object]:
+    """About a millisecond of arithmetic: (512, 512) x (512, 512)."""
+    import torch
+
+    a = torch.linspace(-1, 1, 512 * 512, device=device).view(512, 512)
+    return lambda: torch.mm(a, a)
+
+
+def _copy(device: str) -> Callable[[], object]:
+    """About a millisecond of memory traffic: 8 MB, more than a core's own caches."""
+    import torch
+
+    source = torch.zeros(2_000_000, device=device)
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
 
 
 def _transformer_layer(device: str) -> Callable[[], object]:

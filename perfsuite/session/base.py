@@ -24,8 +24,6 @@ from perfsuite.spec import BASE, CANDIDATE, Evidence, Kind, Limit, Status
 from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import Spread, spread_of
 from perfsuite.stats.moderation import fit_prior
-from perfsuite.stats.sequential import Errors
-from perfsuite.stats.session_error import Allowance
 
 CONTROL_BLOCKS = 2
 _CONTROL_VIEW = "control"
@@ -42,12 +40,11 @@ class Base:
 
 @dataclass
 class Bases:
-    """The base revisions of a session, and what its cases have taught about spreads and spent of the error."""
+    """The base revisions of a session, and what its cases have taught about spreads."""
 
     settings: Settings
     commit: BaseCommit | None  # None: each case has its own
     worktrees: Worktrees
-    allowance: Allowance
     _spreads: dict[bool, list[Spread]] = field(default_factory=lambda: {True: [], False: []})
     unsound: str = ""  # why twins were given up, for the whole session
 
@@ -56,7 +53,7 @@ class Bases:
         """Raises UsageError where there is no repository, or no such revision."""
         commit = None if settings.base == ACCEPTED else resolve_base(settings.root, settings.base)
         worktrees = Worktrees(settings.root, settings.base_build or None)
-        return Bases(settings, commit, worktrees, Allowance.of(settings.alpha, settings.tests))
+        return Bases(settings, commit, worktrees)
 
     def base(self, accepted_at: str | None) -> Base:
         """The base of a case; ``accepted_at`` is the commit of its baseline, if it has one."""
@@ -70,16 +67,11 @@ class Bases:
     def spread(self, twins: bool) -> Spread:
         return fit_prior(self._spreads[twins], TWINS_PRIOR if twins else PAIRS_PRIOR)
 
-    @property
-    def errors(self) -> Errors:
-        return Errors(alpha=self.allowance.alpha, looks=self.settings.max_blocks)
-
-    def learn(self, evidence: Evidence, revision: BaseRevision, rejected: bool) -> None:
-        """Keep a finished case's spread, and what it leaves of the error."""
+    def learn(self, evidence: Evidence, revision: BaseRevision) -> None:
+        """Keep the spread of a finished case."""
         effects = [block_effect(block, CANDIDATE, BASE).value for block in evidence.beside_base]
         if len(effects) > 1:
             self._spreads[revision.twins].append(spread_of(effects))
-        self.allowance = self.allowance.after(rejected)
 
     def notes(self) -> Iterator[str]:
         """What a person should know of the comparison as a whole."""
@@ -199,7 +191,6 @@ class BaseRun:
             self.reference,
             entry=entry,
             base=revision,
-            errors=self.bases.errors,
             spread=self.bases.spread(revision.twins),
         )
 

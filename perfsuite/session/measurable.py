@@ -41,13 +41,15 @@ class Measurable(Protocol):
     def information(self) -> Mapping[str, object]:
         """Numbers and remarks that are shown and not judged."""
 
-    def arm(self, name: str, yardstick: str) -> Callable[[], object]: ...
+    def arm(self, name: str, yardstick: str) -> Callable[[], object]:
+        """``name`` may also be YARDSTICK, or YARDSTICK:name for one of several."""
 
     def context(self) -> Context: ...
 
     def has_facts(self, metrics: list[Metric]) -> bool: ...
 
-    def default_yardstick(self) -> str: ...
+    def yardsticks(self) -> tuple[str, ...]:
+        """What its time may be stored relative to; the first unless another is clearly steadier."""
 
     def accelerator(self) -> str: ...
 
@@ -152,8 +154,8 @@ class ModelCase:
         from perfsuite.measure.yardstick import yardstick as reference_workload
         from perfsuite.models.devices import synchronize
 
-        is_yardstick = name == YARDSTICK
-        call = reference_workload(yardstick, self.device_name) if is_yardstick else self.subject(name).call
+        named = _yardstick_named(name, yardstick)
+        call = reference_workload(named, self.device_name) if named else self.subject(name).call
         return call if self.device.type == "cpu" else partial(_call_and_wait, call, partial(synchronize, self.device))
 
     def context(self) -> Context:
@@ -164,10 +166,10 @@ class ModelCase:
     def has_facts(self, metrics: list[Metric]) -> bool:
         return True
 
-    def default_yardstick(self) -> str:
-        from perfsuite.measure.yardstick import TRANSFORMER
+    def yardsticks(self) -> tuple[str, ...]:
+        from perfsuite.measure.yardstick import COPY, MATMUL, TRANSFORMER
 
-        return TRANSFORMER
+        return TRANSFORMER, MATMUL, COPY
 
     def accelerator(self) -> str:
         import torch
@@ -233,7 +235,8 @@ class CallableCase:
     def arm(self, name: str, yardstick: str) -> Callable[[], object]:
         from perfsuite.measure.yardstick import yardstick as reference_workload
 
-        return reference_workload(yardstick) if name == YARDSTICK else self.call
+        named = _yardstick_named(name, yardstick)
+        return reference_workload(named) if named else self.call
 
     def context(self) -> Context:
         if "torch" not in sys.modules:
@@ -247,13 +250,18 @@ class CallableCase:
     def has_facts(self, metrics: list[Metric]) -> bool:
         return any(metric.measure is not None for metric in metrics)
 
-    def default_yardstick(self) -> str:
-        from perfsuite.measure.yardstick import INTERPRETER
+    def yardsticks(self) -> tuple[str, ...]:
+        from perfsuite.measure.yardstick import COPY, INTERPRETER, MATMUL, TRANSFORMER
 
-        return INTERPRETER
+        return (INTERPRETER, TRANSFORMER, MATMUL, COPY) if "torch" in sys.modules else (INTERPRETER,)
 
     def accelerator(self) -> str:
         return ""
+
+
+def _yardstick_named(arm: str, yardstick: str) -> str:
+    """The yardstick that an arm stands for: YARDSTICK is the session's, YARDSTICK:name one of several; or none."""
+    return yardstick if arm == YARDSTICK else arm.partition(f"{YARDSTICK}:")[2]
 
 
 def _call_and_wait(call: Callable[[], object], wait: Callable[[], None]) -> None:

@@ -27,6 +27,8 @@ from perfsuite.session.revision import revision
 from perfsuite.session.settings import Judged, Rerun, Settings, WorkerDone
 from perfsuite.session.timed import TimedRun
 from perfsuite.spec import CANDIDATE, ORIGINAL, Against, Evidence, Facts, Kind, Limit, Status, Verdict
+from perfsuite.stats.sequential import Errors
+from perfsuite.stats.session_error import Allowance
 
 
 class Session:
@@ -44,6 +46,7 @@ class Session:
         self._station = station
         self._workers: Workers | None = None
         self._bases: Bases | None = None
+        self._allowance = Allowance.of(settings.alpha, settings.tests)
         self._originals: dict[tuple[object, ...], Facts] = {}
 
     def gate(self, subject: Measurable, limits: Mapping[str, object], rerun: Rerun) -> Judged:
@@ -95,9 +98,9 @@ class Session:
     def _reference(self, subject: Measurable, rerun: Rerun) -> Reference:
         group = subject.case.group
         stored = self.store.read(self.store.path_of(group))
-        return Reference(
-            stored.cases.get(subject.case.key), self._machine(subject), stored.machines, rerun.update_command
-        )
+        errors = Errors(alpha=self._allowance.alpha, looks=self.settings.max_blocks)
+        entry, here = stored.cases.get(subject.case.key), self._machine(subject)
+        return Reference(entry, here, stored.machines, rerun.update_command, errors=errors)
 
     def _machine(self, subject: Measurable) -> Machine:
         return this_machine(self.settings.threads, subject.accelerator())
@@ -149,10 +152,12 @@ class Session:
     def _learn(
         self, limits: Sequence[Limit], verdicts: Sequence[Verdict], evidence: Evidence, reference: Reference
     ) -> None:
-        if self._bases is not None and reference.base is not None and evidence.beside_base:
-            pairs = zip(limits, verdicts, strict=True)
-            rejected = any(verdict.status is Status.REGRESSED for limit, verdict in pairs if _is_time(limit))
-            self._bases.learn(evidence, reference.base, rejected)
+        """Pass on what the case leaves of the session's error, and keep what it shows of the spread."""
+        times = [verdict for limit, verdict in zip(limits, verdicts, strict=True) if _is_time(limit)]
+        if times:
+            self._allowance = self._allowance.after(any(verdict.status is Status.REGRESSED for verdict in times))
+        if self._bases is not None and reference.base is not None:
+            self._bases.learn(evidence, reference.base)
 
     def _fresh_processes(self) -> Workers | None:
         if self._workers is None and self.settings.launch is not None:

@@ -21,7 +21,9 @@ from perfsuite.gate.timed import arms_needed
 from perfsuite.progress import tell
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.settings import Rerun, Settings
-from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Evidence, Limit, Status
+from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Block, Evidence, Limit, Status
+from perfsuite.stats.blocks import log_ratio
+from perfsuite.stats.decision import spread_of
 
 FIRST_LOOK = 2  # fresh blocks before the first verdict
 
@@ -44,7 +46,7 @@ class TimedRun:
         screened = evidence.with_blocks((self._in_place().block(0),))
         if self._is_settled(screened, screening=True):
             return screened
-        settings, source, start = self.settings, self._fresh(), time.monotonic()
+        settings, source, start = self.settings, self._fresh(self._names()), time.monotonic()
         confirmed = evidence
         for number in range(1, settings.max_blocks + 1):
             self._tell("confirming in fresh processes", number, settings.max_blocks)
@@ -55,13 +57,17 @@ class TimedRun:
         return confirmed
 
     def record(self, evidence: Evidence) -> Evidence:
-        """The fresh blocks that a baseline is made of."""
-        evidence = replace(evidence, yardstick=self._yardstick())
-        source, total = self._fresh(), self.settings.record_blocks
+        """The fresh blocks that a baseline is made of, relative to the steadiest yardstick."""
+        offered = self.subject.yardsticks()
+        arms = tuple(name for name in self._names() if name != YARDSTICK)
+        source, total = self._fresh((*arms, *(f"{YARDSTICK}:{name}" for name in offered))), self.settings.record_blocks
+        blocks: tuple[Block, ...] = ()
         for number in range(1, total + 1):
             self._tell("recording in fresh processes", number, total)
-            evidence = evidence.with_blocks((*evidence.blocks, source.block(number)))
-        return evidence
+            blocks = (*blocks, source.block(number))
+        chosen = steadiest(blocks, offered)
+        kept = tuple(block.renamed(f"{YARDSTICK}:{chosen}", YARDSTICK) for block in blocks)
+        return replace(evidence, yardstick=chosen, blocks=kept)
 
     def _is_settled(self, evidence: Evidence, screening: bool) -> bool:
         """Whether no limit needs more blocks. A first look in this process can acquit, never convict."""
@@ -74,7 +80,7 @@ class TimedRun:
         entry = self.reference.entry
         stored = entry.time.get(self.reference.here.id) if entry else None
         known = stored is not None and not self.settings.update
-        return stored.yardstick if stored and known else self.subject.default_yardstick()
+        return stored.yardstick if stored and known else self.subject.yardsticks()[0]
 
     def _names(self) -> tuple[str, ...]:
         needed = {name for limit in self.limits for name in arms_needed(limit)}
@@ -84,15 +90,30 @@ class TimedRun:
         arms = {name: self.subject.arm(name, self._yardstick()) for name in self._names()}
         return InPlace(arms, self.settings.threads, self.settings.seed)
 
-    def _fresh(self) -> BlockSource:
+    def _fresh(self, arms: tuple[str, ...]) -> BlockSource:
         workers = self.workers()
         if workers is None:
             raise EngineError("this session cannot start fresh processes", "run it through pytest")
         request = Run(
-            self.rerun.item, self.rerun.following, self.subject.case.key, self._names(), self._yardstick(),
+            self.rerun.item, self.rerun.following, self.subject.case.key, arms, self._yardstick(),
             self.settings.seed, self.settings.threads,
         )  # fmt: skip
         return Served(workers, "fresh", {CANDIDATE_VIEW: None}, request)
 
     def _tell(self, what: str, done: int, total: int) -> None:
         tell(f"{self.subject.case.key}: {what}", done, total)
+
+
+def steadiest(blocks: Sequence[Block], yardsticks: Sequence[str]) -> str:
+    """The first yardstick, unless another has shown clearly less spread between processes."""
+    spreads = {
+        name: spread_of([log_ratio(block, CANDIDATE, f"{YARDSTICK}:{name}") for block in blocks]).sd
+        for name in yardsticks
+    }
+    best = min(yardsticks, key=spreads.__getitem__)
+    enough = len(blocks) >= _BLOCKS_TO_CHOOSE and spreads[best] < _CLEARLY * spreads[yardsticks[0]]
+    return best if enough else yardsticks[0]
+
+
+_BLOCKS_TO_CHOOSE = 4
+_CLEARLY = 0.6  # of the first one's spread: of several equal ones, the smallest of five is often 0.7 by chance

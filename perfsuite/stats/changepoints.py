@@ -10,6 +10,7 @@ too; that takes n log n steps where E-divisive takes n**2, for the same power (d
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterator, Sequence
@@ -29,9 +30,19 @@ LEAST = 3  # points on each side of a change: fewer cannot be told from outliers
 CONFIDENCE = 0.95
 _PERMUTATIONS = 499
 _CLIP = 2.0  # robust standard deviations
-_SHORTEST = 20  # the shortest seeded interval: in a shorter one no single step reaches ALPHA
+_SHORTEST = 20  # points of a seeded interval: shorter ones cost power and find no more (docs/history.md)
 _NEAR = 500  # points on each side that the size of a step is estimated from
+_LIKELY = 7.0  # of the log likelihood ratio, doubled: covers the true place with about 95% (docs/history.md)
 _MAD_TO_SD = 1.4826  # for normal noise
+
+
+@dataclass(frozen=True)
+class ChangePoint:
+    """Index of the first value of a new level: the most likely one, and the range of likely ones (95%)."""
+
+    index: int
+    earliest: int
+    latest: int
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,8 @@ class Shift:
     high: float
 
 
-def change_points(values: Sequence[float], alpha: float = ALPHA, seed: int = 0) -> tuple[int, ...]:
-    """Indices of the first value of each new level, ascending. The same seed gives the same answer.
+def change_points(values: Sequence[float], alpha: float = ALPHA, seed: int = 0) -> tuple[ChangePoint, ...]:
+    """Where the level changes, ascending. The same seed gives the same answer.
 
     Raises ValueError for NaN and infinity.
     """
@@ -62,7 +73,7 @@ def change_points(values: Sequence[float], alpha: float = ALPHA, seed: int = 0) 
         if split:
             found.append(start + split)
             parts += [(start, start + split), (start + split, stop)]
-    return _refined(series, sorted(found))
+    return tuple(_placed(series, sorted(found)))
 
 
 def shift(before: Sequence[float], after: Sequence[float], confidence: float = CONFIDENCE) -> Shift:
@@ -85,7 +96,7 @@ def shift(before: Sequence[float], after: Sequence[float], confidence: float = C
 def spread_within(values: Sequence[float], points: Sequence[int]) -> Spread:
     """The spread around the level of each segment: robust, from the median absolute deviation."""
     ends = [0, *points, len(values)]
-    segments = [values[start:stop] for start, stop in zip(ends, ends[1:], strict=False)]
+    segments = [values[start:stop] for start, stop in itertools.pairwise(ends)]
     deviations = [abs(value - statistics.median(segment)) for segment in segments for value in segment]
     return Spread(_MAD_TO_SD * statistics.median(deviations), max(len(values) - len(segments), 0))
 
@@ -131,29 +142,51 @@ def _seeded_intervals(length: int) -> Iterator[tuple[int, int]]:
 
 
 def _strongest(rows: Floats, intervals: Sequence[tuple[int, int]]) -> tuple[Floats, int]:
-    """For each row (rows, length) the largest standardized difference of means, and where the first row has it."""
+    """For each row (rows, length) the strength of its strongest split, and where the first row has that."""
     import numpy as np
 
     sums = np.pad(rows.cumsum(axis=1), ((0, 0), (1, 0)))
     best, where = np.full(len(rows), -1.0), 0
     for start, stop in intervals:
-        left = np.arange(LEAST, stop - start - LEAST + 1)
-        share = left / (stop - start)
-        total = sums[:, [stop]] - sums[:, [start]]
-        excess = np.abs(sums[:, start + left] - sums[:, [start]] - share * total)
-        strengths = excess / np.sqrt(left * (1 - share))
+        strengths = _strengths(sums[:, start : stop + 1])
         if strengths[0].max() > best[0]:
             where = start + LEAST + int(strengths[0].argmax())
         best = np.maximum(best, strengths.max(axis=1))
     return best, where
 
 
-def _refined(series: Floats, points: Sequence[int]) -> tuple[int, ...]:
+def _strengths(sums: Floats) -> Floats:
+    """The standardized difference of means at each split, from cumulated sums (rows, length + 1).
+
+    Shape (rows, splits); the first split has LEAST values before it.
+    """
+    import numpy as np
+
+    length = sums.shape[1] - 1
+    left = np.arange(LEAST, length - LEAST + 1)
+    share = left / length
+    excess = sums[:, left] - sums[:, [0]] - share * (sums[:, [-1]] - sums[:, [0]])
+    strengths: Floats = np.abs(excess) / np.sqrt(left * (1 - share))
+    return strengths
+
+
+def _placed(series: Floats, points: Sequence[int]) -> Iterator[ChangePoint]:
     """Each change placed anew between its neighbours, now that these are known."""
-    refined = list(points)
-    for number in range(len(points)):
-        start = refined[number - 1] if number else 0
-        stop = refined[number + 1] if number + 1 < len(refined) else len(series)
-        _, where = _strongest(_clipped(series[start:stop])[None], [(0, stop - start)])
-        refined[number] = start + where
-    return tuple(refined)
+    start = 0
+    for number, _ in enumerate(points):
+        stop = points[number + 1] if number + 1 < len(points) else len(series)
+        index, earliest, latest = _likely_splits(_clipped(series[start:stop]))
+        yield ChangePoint(start + index, start + earliest, start + latest)
+        start += index
+
+
+def _likely_splits(clipped: Floats) -> tuple[int, int, int]:
+    """The split that explains most, and the first and last that explain nearly as much (normal likelihood)."""
+    import numpy as np
+
+    sums = np.pad(clipped.cumsum(), (1, 0))[None]
+    explained = _strengths(sums)[0] ** 2
+    best = int(explained.argmax())
+    noise = max(float(np.square(clipped).sum() - explained[best]), 0.0) / (len(clipped) - 2)
+    likely = np.flatnonzero(explained[best] - explained <= _LIKELY * noise)
+    return best + LEAST, int(likely[0]) + LEAST, int(likely[-1]) + LEAST

@@ -48,7 +48,7 @@ def session(tmp_path):
 def run(session, monkeypatch, in_place, fresh, limits=None):
     sources = Scripted(in_place), Scripted(fresh)
     monkeypatch.setattr(timed_module.TimedRun, "_in_place", lambda self: sources[0])
-    monkeypatch.setattr(timed_module.TimedRun, "_fresh", lambda self: sources[1])
+    monkeypatch.setattr(timed_module.TimedRun, "_fresh", lambda self, arms: sources[1])
     judged = session.gate(CallableCase(CASE, lambda: None), limits or {"latency": "20%"}, RERUN)
     return judged.verdicts[0], sources[0].asked, sources[1].asked
 

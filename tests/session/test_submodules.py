@@ -93,12 +93,12 @@ def test_one_that_moved_is_found(outer):
         assert (trees.checkout(outer.with_one).top / "lib dir/sub/m.py").read_text() == "1"
 
 
-@pytest.mark.parametrize("gone", ["removed", "without that commit"])
+@pytest.mark.parametrize("gone", ["removed", "never here", "without that commit"])
 def test_what_is_not_here_is_fetched(outer, tmp_path, allowed, gone):
-    if gone == "removed":
+    if gone != "without that commit":
         outer.git("rm", "--quiet", "lib dir/sub")
         outer.commit("without")
-    else:
+    if gone != "removed":
         outer = outer.clone(tmp_path / "clone")
         outer.git("submodule", "--quiet", "update", "--init", "--depth=1")
     base = outer.git("log", "--format=%H", "--grep=with one")
@@ -157,6 +157,13 @@ def test_a_submodule_that_is_missing_is_an_error(outer, tmp_path):
     assert "git submodule update --init" in caught.value.remedy
 
 
+def test_one_that_is_missing_within_another_is_an_error(outer, tmp_path, allowed):
+    outermost = Repo.new(tmp_path / "outermost")
+    outermost.git("submodule", "--quiet", "add", f"file://{outer.folder}", "mid")
+    with pytest.raises(UsageError, match="lacks its submodule mid/lib dir/sub"):
+        submodule_notes(outermost.folder)
+
+
 @pytest.mark.parametrize(("key", "value"), [("update", "none"), ("active", "false")])
 def test_one_that_is_switched_off_may_be_missing(outer, tmp_path, key, value):
     clone = outer.clone(tmp_path / "clone")
@@ -166,10 +173,12 @@ def test_one_that_is_switched_off_may_be_missing(outer, tmp_path, key, value):
         assert list((trees.checkout(outer.with_one).top / "lib dir/sub").iterdir()) == []
 
 
-def test_a_repository_that_is_no_submodule_does_not_count(repo):
+def test_a_repository_that_is_no_submodule_does_not_count(outer):
     """Added by mistake: .gitmodules does not know it, and no clone ever gets it."""
-    Repo.new(repo.folder / "nested").commit("x", y="1")
-    sha = repo.commit("by mistake")
-    assert submodule_notes(repo.folder) == ()
-    with Worktrees(repo.folder) as trees:
+    nested = Repo.new(outer.folder / "nested")
+    nested.commit("x", y="1")
+    sha = outer.commit("by mistake")
+    nested.write(y="changed")
+    assert submodule_notes(outer.folder) == ()
+    with Worktrees(outer.folder) as trees:
         assert list((trees.checkout(sha).top / "nested").iterdir()) == []

@@ -1,0 +1,29 @@
+"""``latency="auto"``: a tolerance that follows from the spread that is known before this run, and no tighter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from perfsuite.spec import Limit, LimitKind
+from perfsuite.stats.decision import POWER, Spread, student_t_quantile
+from perfsuite.stats.sequential import Errors, spent
+from perfsuite.units import format_change
+
+BLOCKS = 4  # unchanged code should be acquitted with so many
+
+
+def resolved(limit: Limit, spread: Spread, errors: Errors, stored_blocks: float = math.inf) -> Limit:
+    """An automatic limit as a relative one: what unchanged code passes with power 0.9 by four blocks.
+
+    ``stored_blocks`` is what the reference itself was measured with; a base is measured anew.
+    """
+    if limit.kind is not LimitKind.AUTOMATIC:
+        return limit
+    look = min(BLOCKS, errors.looks)
+    error = spread.sd * math.sqrt(1 / look + 1 / stored_blocks)
+    reach = student_t_quantile(1 - spent(errors.beta, look, errors.looks), spread.df)
+    change = math.expm1((reach + student_t_quantile(POWER, spread.df)) * error)
+    # A throughput falls by 1 - 1/(1+x) where a latency grows by x.
+    value = change if limit.metric.better.sign > 0 else change / (1 + change)
+    return replace(limit, kind=LimitKind.RELATIVE, value=value, text=f"auto ({format_change(1 + value)[1:]})")
