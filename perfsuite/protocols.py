@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from perfsuite.spec import Scores, Verdict
+from perfsuite.spec import Direction, Scores, Verdict
 
 if TYPE_CHECKING:
     import torch
@@ -102,12 +102,22 @@ class Technique(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """What a reporter gets: every verdict of a run, the machine, and remarks about the whole."""
+    """What a reporter gets: every verdict of a run, the machine, and remarks about the whole.
+
+    All that follows ``notes`` may be left out: what is not there is not drawn. Keys are case keys.
+    ``information`` also holds what was measured and not judged, under a metric's name in base units, or
+    with the unit in the name (``p50_ms``, ``size_bytes``); ``NAME_low`` and ``NAME_high`` bound it.
+    """
 
     verdicts: tuple[Verdict, ...]
     machine: Mapping[str, Any]
     notes: tuple[str, ...] = ()
-    information: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # case key -> numbers to show
+    information: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    samples: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)  # ms of each call, by block
+    operators: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)  # (accepted, now) calls
+    better: Mapping[str, Direction] = field(default_factory=dict)  # by metric, where it is not a built-in one
+    commit: str = ""
+    created: str = ""  # ISO 8601
 
 
 class Reporter(Protocol):

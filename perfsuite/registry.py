@@ -143,6 +143,11 @@ REPORTERS: Registry[Reporter] = Registry(
         ".json": "perfsuite.report.as_json:lines",
         ".md": "perfsuite.report.markdown:lines",
         ".txt": "perfsuite.report.terminal:lines",
+        ".html": "perfsuite.report.html:lines",
+        ".pytest-benchmark.json": "perfsuite.report.pytest_benchmark:lines",
+        ".bencher.json": "perfsuite.report.bencher:lines",
+        ".smaller-is-better.json": "perfsuite.report.benchmark_action:smaller_lines",
+        ".bigger-is-better.json": "perfsuite.report.benchmark_action:bigger_lines",
     },
     _must_be_callable,
 )

@@ -11,6 +11,7 @@ from perfsuite.plugin import options
 from perfsuite.plugin.state import (
     PerfTests,
     check_base,
+    check_reports,
     close,
     is_worker,
     note_collected,
@@ -67,6 +68,7 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     note_collected(session.config, session.items)
+    check_reports(session.config)
     check_base(session.config)
 
 

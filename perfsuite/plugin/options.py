@@ -100,7 +100,14 @@ _OPTIONS = (
     _Option("techniques", "run these techniques instead, such as fp32,magnitude-50+int8-dynamic", "", _names, "NAMES"),
     _Option("devices", "run on these devices instead, or 'available'", "", _names, "NAMES"),
     _Option("batch-sizes", "run these batch sizes instead, such as 1,8", "", _batch_sizes, "SIZES"),
-    _Option("report", "write reports, as the endings say (.json, .md, .txt); commas separate", "", _names, "FILES"),
+    _Option(
+        "report",
+        "write reports, as the endings say (.html, .md, .json, .txt, .pytest-benchmark.json, .bencher.json, "
+        ".smaller-is-better.json, .bigger-is-better.json); commas separate",
+        "",
+        _names,
+        "FILES",
+    ),
     _Option("storage", "the folder of baselines, relative to the root", "baselines", str, "DIR"),
     _Option("budget", "seconds for confirming one case in fresh processes", "60", _at_least(0, float), "SECONDS"),
     _Option("blocks", "fresh processes that a recorded time is made of", "5", _at_least(1, int), "N"),

@@ -10,6 +10,7 @@ import pytest
 
 from perfsuite.plugin.matrix import marked_limits
 from perfsuite.plugin.state import is_worker
+from perfsuite.report.junit import properties
 from perfsuite.report.rows import remarks
 from perfsuite.session.settings import Judged
 from perfsuite.spec import Verdict
@@ -23,11 +24,15 @@ class Record(msgspec.Struct, frozen=True):
 
     verdicts: tuple[Verdict, ...]
     information: dict[str, Any]
+    samples_ms: tuple[tuple[float, ...], ...] = ()
+    operators: dict[str, tuple[int, int]] = {}
 
 
 def add(item: pytest.Item, judged: Judged) -> None:
+    """Keep it for the report of the item; its numbers are also properties in JUnit's XML."""
     item.stash.setdefault(_JUDGED, []).append(judged)
     item.stash[_GATED] = True
+    item.user_properties.extend(properties(judged.verdicts))
 
 
 def attach(report: pytest.TestReport, item: pytest.Item) -> None:
@@ -68,4 +73,6 @@ def failure_text(failed: Sequence[Verdict]) -> str:
 
 
 def _encode(judged: Judged) -> str:
-    return msgspec.json.encode(Record(judged.verdicts, dict(judged.information))).decode()
+    return msgspec.json.encode(
+        Record(judged.verdicts, dict(judged.information), judged.samples_ms, dict(judged.operators))
+    ).decode()

@@ -33,10 +33,15 @@ def serve(session: pytest.Session) -> None:
     waiting = [name for name in station.views.names if name not in station.runners]
     if waiting:
         station.views.switch(waiting[0])
-        pytest.main(list(session.config.invocation_params.args))
+        pytest.main([*map(str, session.config.invocation_params.args), *_apart(session.config, waiting[0])])
         station.views.switch(view)
     if not station.served:  # the last view's session; or this one, where the next could not even collect
         station.loop()
+
+
+def _apart(config: pytest.Config, view: str) -> list[str]:
+    """A folder for temporary files that is not the other session's: pytest empties it."""
+    return [f"--basetemp={config.option.basetemp}-{view}"] if config.option.basetemp else []
 
 
 class ItemRunner:
@@ -53,10 +58,18 @@ class ItemRunner:
         if item is None:
             return failures.get(name.partition("::")[0], f"{name} was not collected")
         failures.pop(name, None)
+        self._seed(item.config)
         # What an earlier item left because another than this one was expected next.
         cast(Any, self._session)._setupstate.teardown_exact(item)  # pytest has no public name for it
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=self._items.get(following))
         return failures.get(name, "it ended without measuring")
+
+    @staticmethod
+    def _seed(config: pytest.Config) -> None:
+        """pytest-randomly draws a seed for each process; both revisions need the same one."""
+        station = station_of_process()
+        if station and station.request and hasattr(config.option, "randomly_seed"):
+            config.option.randomly_seed = station.request.seed
 
 
 def note(report: pytest.TestReport | pytest.CollectReport) -> None:

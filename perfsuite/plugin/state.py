@@ -165,6 +165,21 @@ def note_collected(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
         item.stash[_FOLLOWING] = following.nodeid if following else ""
 
 
+def check_reports(config: pytest.Config) -> None:
+    """An ending that nobody renders is a usage error, before anything is measured."""
+    paths = options_of(config).report
+    if not paths or is_worker():
+        return
+    from perfsuite.errors import UsageError
+    from perfsuite.report.endings import reporter_of
+
+    try:
+        for path in paths:
+            reporter_of(path.name, registries_of(config).reporters)
+    except UsageError as error:
+        raise pytest.UsageError(f"--perf-report={path}: {error}") from None
+
+
 def check_base(config: pytest.Config) -> None:
     """A base revision that does not exist is a usage error, before anything is measured."""
     base = options_of(config).base

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,11 @@ from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.store import Store
 from perfsuite.errors import BaselineError, PerfsuiteError
 from perfsuite.plugin.records import records
-from perfsuite.plugin.state import is_whole_run, notes_of, options_of, registries_of, settings_of
+from perfsuite.plugin.state import is_whole_run, is_worker, notes_of, options_of, registries_of, settings_of
 from perfsuite.protocols import Run
-from perfsuite.report import terminal
+from perfsuite.report import markdown, terminal
+from perfsuite.report.endings import reporter_of
+from perfsuite.session.revision import revision
 from perfsuite.spec import Status, Verdict
 
 _SHOWN = 5
@@ -26,10 +31,13 @@ def summarize(reporter: Any, config: pytest.Config) -> None:
     run = run_of(reporter, config)
     reporter.write_sep("=", "perfsuite")
     more = config.get_verbosity() > 0
-    for line in terminal.lines(run, width=reporter._tw.fullwidth, colour=reporter.hasmarkup, more=more):
+    encoding = getattr(reporter._tw._file, "encoding", None) or "utf-8"
+    shown = {"width": reporter._tw.fullwidth, "colour": reporter.hasmarkup, "more": more, "encoding": encoding}
+    for line in terminal.lines(run, **shown):
         reporter.write_line(line)
     for path in options_of(config).report:
         reporter.write_line(_write_report(path, run, config))
+    _add_to_step_summary(run)
 
 
 def run_of(reporter: Any, config: pytest.Config) -> Run:
@@ -37,14 +45,25 @@ def run_of(reporter: Any, config: pytest.Config) -> Run:
     found = records(reports)
     verdicts = tuple(verdict for record in found for verdict in record.verdicts)
     information: dict[str, dict[str, Any]] = {}
+    samples: dict[str, tuple[tuple[float, ...], ...]] = {}
+    operators: dict[str, dict[str, tuple[int, int]]] = {}
     for record in found:
-        information.setdefault(record.verdicts[0].case, {}).update(record.information)
+        case = record.verdicts[0].case
+        information.setdefault(case, {}).update(record.information)
+        samples[case] = samples.get(case, ()) + record.samples_ms
+        operators.setdefault(case, {}).update(record.operators)
+    metrics = registries_of(config).metrics
     judged_items = len({report.nodeid for report in reports if getattr(report, "perfsuite", None)})
     return Run(
         verdicts=verdicts,
         machine=msgspec.to_builtins(this_machine(settings_of(config).threads)),
         notes=tuple(_notes(verdicts, config, judged_items)),
         information=information,
+        samples={case: blocks for case, blocks in samples.items() if blocks},
+        operators={case: changed for case, changed in operators.items() if changed},
+        better={verdict.metric: metrics.get(verdict.metric).better for verdict in verdicts},
+        commit=revision(config.rootpath),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
@@ -74,9 +93,17 @@ def _unused(used: set[str], store: Store) -> Iterator[str]:
 def _write_report(path: Path, run: Run, config: pytest.Config) -> str:
     """The ending chooses the reporter. A report that cannot be written is said, and fails nothing else."""
     try:
-        text = "\n".join(registries_of(config).reporters.get(path.suffix)(run)) + "\n"
+        text = "\n".join(reporter_of(path.name, registries_of(config).reporters)(run)) + "\n"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except (PerfsuiteError, OSError) as error:
         return f"report {path} was not written: {error}"
     return f"report written to {path}"
+
+
+def _add_to_step_summary(run: Run) -> None:
+    """GitHub Actions shows what is appended to this file beside the job."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path and not is_worker():
+        with suppress(OSError), Path(path).open("a", encoding="utf-8") as file:  # the terminal has said it all
+            file.write("\n".join(markdown.lines(run, markdown.STEP_SUMMARY_BYTES)) + "\n")

@@ -1,24 +1,81 @@
-"""The whole run as JSON, for other programs."""
+"""The whole run as JSON, for other programs; ``read`` takes it back. The schema is report.schema.json.
+
+History of the version:
+    1   first: machine, notes, verdicts, information; later, where there are any: samples, operators,
+        better, commit, created. A reader ignores a field that it does not know.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from perfsuite.errors import UsageError
 from perfsuite.protocols import Run
+from perfsuite.spec import Direction, Verdict
 
-VERSION = 1
+VERSION: Literal[1] = 1
+
+
+def _said(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A run of perfsuite. Values are in base units: bytes, seconds, fractions from 0 to 1. Keys are case keys."""
+
+    version: Literal[1]
+    machine: dict[str, Any]
+    notes: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    information: Annotated[dict[str, dict[str, Any]], _said("What was measured and not judged, by case and name")]
+    samples: Annotated[
+        dict[str, tuple[tuple[float, ...], ...]], _said("Milliseconds of each call, by case and block")
+    ] = {}
+    operators: Annotated[
+        dict[str, dict[str, tuple[int, int]]], _said("Calls accepted and calls now, by case and operator")
+    ] = {}
+    better: Annotated[dict[str, Direction], _said("Which way is better, of metrics that are not built in")] = {}
+    commit: str = ""
+    created: Annotated[str, _said("ISO 8601")] = ""
+
+
+class _Version(msgspec.Struct):
+    version: int
 
 
 def lines(run: Run) -> Iterator[str]:
-    """One JSON object: version, machine, notes, verdicts, and the numbers shown beside them."""
-    content = {
-        "version": VERSION,
-        "machine": dict(run.machine),
-        "notes": run.notes,
-        "verdicts": run.verdicts,
-        "information": run.information,
-    }
-    encoded = msgspec.json.format(msgspec.json.encode(content), indent=1)
-    yield from encoded.decode().splitlines()
+    """One JSON object. What is no JSON value in ``information`` becomes text; NaN and infinity become null."""
+    content = Report(VERSION, **{name: getattr(run, name) for name in Report.__struct_fields__[1:]})
+    found: dict[str, object] = msgspec.to_builtins(content, enc_hook=str)
+    yield "{"
+    for index, (name, value) in enumerate(found.items()):
+        text = msgspec.json.encode(value)
+        if name != "samples":  # a line for each of thousands of numbers helps nobody
+            text = msgspec.json.format(text, indent=1)
+        first, *rest = text.decode().split("\n")
+        *body, last = [f' "{name}": {first}', *(f" {line}" for line in rest)]
+        yield from body
+        yield last + ("," if index < len(found) - 1 else "")
+    yield "}"
+
+
+def read(text: str | bytes, name: str = "the report") -> Run:
+    """The run that ``lines`` wrote. Raises UsageError, naming the file, for anything else."""
+    try:
+        version = msgspec.json.decode(text, type=_Version).version
+        if version > VERSION:
+            raise UsageError(f"{name} has version {version}, this perfsuite reads {VERSION}", "update perfsuite")
+        report = msgspec.json.decode(text, type=Report)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise UsageError(
+            f"{name} is no report of perfsuite: {error}", "write one with --perf-report=FILE.json"
+        ) from error
+    return Run(**{name: getattr(report, name) for name in Report.__struct_fields__[1:]})
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of what ``lines`` writes."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Report)}

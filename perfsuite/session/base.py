@@ -8,8 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Measured, Run
-from perfsuite.engine.sources import Pairs, Sampled, Served, UnsoundTwinsError, ViewFailedError
-from perfsuite.engine.workers import Workers
+from perfsuite.engine.sources import (
+    Pairs,
+    Sampled,
+    Served,
+    UnsoundTwinsError,
+    UnusedBaseError,
+    ViewFailedError,
+)
+from perfsuite.engine.workers import WorkerGoneError, Workers
+from perfsuite.errors import UsageError
 from perfsuite.gate.base import PAIRS_PRIOR, TWINS_PRIOR
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.reference import BaseRevision, Reference
@@ -26,6 +34,7 @@ from perfsuite.stats.decision import Spread, spread_of
 from perfsuite.stats.moderation import fit_prior
 
 CONTROL_BLOCKS = 2
+_ENOUGH = 2
 _CONTROL_VIEW = "control"
 
 
@@ -46,7 +55,7 @@ class Bases:
     commit: BaseCommit | None  # None: each case has its own
     worktrees: Worktrees
     _spreads: dict[bool, list[Spread]] = field(default_factory=lambda: {True: [], False: []})
-    unsound: str = ""  # why twins were given up, for the whole session
+    unsound: list[str] = field(default_factory=list)  # why cases were not measured as twins
 
     @staticmethod
     def of(settings: Settings) -> Bases:
@@ -62,7 +71,11 @@ class Bases:
         found = self.commit or resolve_commit(self.settings.root, accepted_at or "")
         if isinstance(found, NoCommit):
             return Base(ACCEPTED, missing=f"{found.why}; {found.remedy}")
-        return Base(f"{found.asked} ({found.sha[:12]})", self.worktrees.checkout(found.sha))
+        name = f"{found.asked} ({found.sha[:12]})"
+        try:
+            return Base(name, self.worktrees.checkout(found.sha))
+        except UsageError as error:  # it has no such folder yet: everything in it is new
+            return Base(name, missing=error.what)
 
     def spread(self, twins: bool) -> Spread:
         return fit_prior(self._spreads[twins], TWINS_PRIOR if twins else PAIRS_PRIOR)
@@ -78,8 +91,14 @@ class Bases:
         if self.commit is not None:
             yield f"base: {self.commit.description}"
         yield from submodule_notes(self.settings.root)
-        if self.unsound:
-            yield f"measured in pairs of processes, because {self.unsound}"
+        for why in dict.fromkeys(self.unsound):
+            yield f"measured in pairs of processes, because {why}"
+
+    @property
+    def trusts_twins(self) -> bool:
+        """One case may replace something for itself; two tell of the package."""
+        arms = self.settings.arms
+        return arms == "twins" or (arms == "auto" and len(self.unsound) < _ENOUGH)
 
     def close(self) -> None:
         self.worktrees.close()
@@ -101,37 +120,39 @@ class BaseRun:
         if base.tree is None:
             return evidence, self._without(base, base.missing)
         try:
-            return self._judge_as(evidence, base, base.tree, twins=self._starts_with_twins)
-        except UnsoundTwinsError as error:
-            if self.bases.settings.arms == "twins":
-                raise
-            self.bases.unsound = error.what
-        except ViewFailedError as error:
-            if error.view == CANDIDATE_VIEW and self.bases.settings.arms == "twins":
-                raise
-            # Some code cannot be loaded twice in one process, such as what registers itself with torch.
-        return self._as_pairs(evidence, base, base.tree)
-
-    def _as_pairs(self, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
-        try:
-            return self._judge_as(evidence, base, tree, twins=False)
+            if not self.bases.trusts_twins:
+                return self._judge_as(evidence, base, base.tree, twins=False)
+            return self._as_twins(evidence, base, base.tree)
         except ViewFailedError as error:
             if error.view == CANDIDATE_VIEW:
                 raise
-            return evidence, self._without(base, _why_not_there(error.text, self.rerun.item, base, tree))
+            return evidence, self._without(base, _why_not_there(error.reason, self.rerun.item, base, base.tree))
+        except UnusedBaseError as error:
+            return evidence, self._without(base, f"{error.what}; {error.remedy}")
 
-    @property
-    def _starts_with_twins(self) -> bool:
-        arms = self.bases.settings.arms
-        return arms == "twins" or (arms == "auto" and not self.bases.unsound)
+    def _as_twins(self, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
+        """Some code cannot be loaded twice in one process, so what fails there is tried in a process each."""
+        try:
+            return self._judge_as(evidence, base, tree, twins=True)
+        except (UnsoundTwinsError, ViewFailedError, WorkerGoneError) as error:
+            hung = isinstance(error, WorkerGoneError) and error.hung
+            if hung or self.bases.settings.arms == "twins":
+                raise
+            why = error.what if isinstance(error, UnsoundTwinsError) else "both in one process failed"
+        judged = self._judge_as(evidence, base, tree, twins=False)
+        self.bases.unsound.append(why)
+        return judged
 
     def _judge_as(self, evidence: Evidence, base: Base, tree: BaseTree, twins: bool) -> tuple[Evidence, Reference]:
         source = self._source(tree, twins)
         revision = BaseRevision(base.name, twins=twins)
-        timed = any(limit.metric.kind is Kind.SAMPLED for limit in self.limits)
+        metrics = [limit.metric for limit in self.limits]
+        timed, facts = any(metric.kind is Kind.SAMPLED for metric in metrics), self.subject.has_facts(metrics)
         self._tell(f"beside {base.name}", 0)
-        first = source.take(1, facts=True, timed=timed)
+        first = source.take(1, facts=facts, timed=timed)
         reference = self._with(revision, first.measured[BASE_VIEW])
+        if facts and self.bases.settings.base != ACCEPTED:
+            evidence = _measured_beside(evidence, first.measured[CANDIDATE_VIEW])
         if not timed:
             return evidence, reference
         for seen in self._blocks(evidence, source, first):
@@ -201,11 +222,16 @@ class BaseRun:
         tell(f"{self.subject.case.key}: {what}", done, self.bases.settings.max_blocks)
 
 
-def _why_not_there(text: str, item: str, base: Base, tree: BaseTree) -> str:
+def _measured_beside(evidence: Evidence, measured: Measured) -> Evidence:
+    """Both are measured where nothing else ran before: here, earlier tests may have filled caches."""
+    facts = replace(measured.facts, scores=measured.facts.scores or evidence.candidate.scores)
+    return replace(evidence, facts={**evidence.facts, CANDIDATE: facts}, context=measured.context)
+
+
+def _why_not_there(reason: str, item: str, base: Base, tree: BaseTree) -> str:
     """New since the base, or failing on it: told apart by whether the base's own tests have it."""
     path, _, name = item.partition("::")
     file = tree.root / Path(path)
-    function = name.rpartition("::")[2].partition("[")[0]
+    function = name.partition("[")[0].rpartition("::")[2]
     known = file.is_file() and f"def {function}(" in file.read_text(encoding="utf-8", errors="replace")
-    last = next((line for line in reversed(text.splitlines()) if line.strip()), text)
-    return f"it {'fails on' if known else 'is new since'} {base.name} ({last.strip()})"
+    return f"it {'fails on' if known else 'is new since'} {base.name} ({reason})"

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from perfsuite.baseline.schema import Entry, StoredExact, StoredScores, StoredTime, pack_bits
-from perfsuite.spec import CANDIDATE, YARDSTICK, Block, Context, Evidence, Facts, Scores
+from perfsuite.session.settings import Judged
+from perfsuite.spec import CANDIDATE, YARDSTICK, Block, Context, Evidence, Facts, Scores, Verdict
 from perfsuite.stats.blocks import log_ratio, quantile
 
 _DIGITS = 6  # log ratios are stored to a millionth: their noise is ten thousand times that
@@ -32,12 +33,26 @@ def information_of(evidence: Evidence) -> dict[str, object]:
     """Numbers that are shown and not judged."""
     shown: dict[str, object] = dict(evidence.information)
     shown.update(evidence.relations)
+    shown.update(evidence.candidate.exact)
+    if evidence.candidate.scores:
+        shown["accuracy"] = evidence.candidate.scores.accuracy
     blocks = evidence.blocks or evidence.beside_base
     if blocks:
         p50, p90, p99 = _percentiles_ms(blocks)
         shown.update(p50_ms=p50, p90_ms=p90, p99_ms=p99, examples_per_s=evidence.case.batch_size / p50 * 1e3)
         shown["warmed_up"] = all(block.warm for block in blocks)
     return shown
+
+
+def judged_of(verdicts: Sequence[Verdict], evidence: Evidence, entry: Entry | None) -> Judged:
+    """The verdicts, with what reports draw beside them."""
+    blocks = evidence.blocks or evidence.beside_base
+    samples = tuple(tuple(round(ns / 1e6, _DIGITS) for ns in block.of(CANDIDATE)) for block in blocks)
+    before = entry.exact.operators if entry and entry.exact else {}
+    after = evidence.candidate.operators
+    changed = {name: (before.get(name, 0), after.get(name, 0)) for name in sorted({*before, *after})}
+    differing = {name: pair for name, pair in changed.items() if pair[0] != pair[1]} if before and after else {}
+    return Judged(tuple(verdicts), information_of(evidence), samples, differing)
 
 
 def _stored_scores(scores: Scores, commit: str) -> StoredScores:

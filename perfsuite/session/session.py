@@ -22,7 +22,7 @@ from perfsuite.progress import tell
 from perfsuite.registry import Registries
 from perfsuite.session.base import BaseRun, Bases
 from perfsuite.session.measurable import Measurable
-from perfsuite.session.record import entry_of, information_of
+from perfsuite.session.record import entry_of, judged_of
 from perfsuite.session.revision import revision
 from perfsuite.session.settings import Judged, Rerun, Settings, WorkerDone
 from perfsuite.session.timed import TimedRun
@@ -73,7 +73,7 @@ class Session:
         self._learn(parsed, verdicts, evidence, reference)
         if self.settings.update:
             verdicts = self._accept(parsed, evidence, reference, verdicts)
-        return Judged(verdicts, information_of(evidence))
+        return judged_of(verdicts, evidence, reference.entry)
 
     def notes(self) -> tuple[str, ...]:
         return tuple(self._bases.notes()) if self._bases else ()

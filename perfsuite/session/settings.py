@@ -55,6 +55,8 @@ class Judged:
 
     verdicts: tuple[Verdict, ...]
     information: Mapping[str, object] = field(default_factory=dict)
+    samples_ms: tuple[tuple[float, ...], ...] = ()  # the candidate's calls, by block
+    operators: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # (accepted, now), where they differ
 
 
 class WorkerDone(Exception):  # noqa: N818  # it is no error: a worker has answered and its test may end

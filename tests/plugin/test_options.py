@@ -1,5 +1,6 @@
 """Every option from the command line, from the ini file, and by default; and pytest's own ways of choosing."""
 
+import json
 import os
 import subprocess
 import sys
@@ -182,19 +183,38 @@ def test_under_xdist_exact_metrics_are_judged_and_times_are_not(gate, project):
 
 
 def test_reports(gate, project):
-    import json
 
     run = gate("size='<=1 kB', operators='0%'")
     (project.path / "taken").write_text("a file, not a folder")
-    result = run("--perf-report=out/run.json,run.md,run.txt,run.docx,taken/run.md")
+    result = run("--perf-report=out/run.json,run.md,run.txt,taken/run.md")
     content = json.loads((project.path / "out" / "run.json").read_text())
     assert {verdict["status"] for verdict in content["verdicts"]} == {"REGRESSED", "NO_BASELINE"}
     assert content["information"]["net/fp32/cpu/b1"]["weights"] == "random-init"
     assert "| REGRESSED | net/fp32/cpu/b1 |" in (project.path / "run.md").read_text()
     assert "REGRESSED" in (project.path / "run.txt").read_text()
-    result.stdout.fnmatch_lines(["report *run.docx was not written: unknown reporter '.docx'*"])
     result.stdout.fnmatch_lines(["report *taken/run.md was not written:*"])
     assert result.ret == 1
+
+
+def test_an_ending_that_nobody_renders_is_refused_before_anything_is_measured(gate):
+    result = gate("size='<=1 kB'")("--perf-report=run.docx")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--perf-report=*run.docx: unknown reporter '.docx'*"])
+
+
+def test_reports_for_other_tools_and_the_step_summary(gate, project, monkeypatch):
+    summary = project.path / "summary.md"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    run = gate("size='<=1 kB', latency='<=10 s'")
+    run("--perf-report=run.html,run.pytest-benchmark.json,run.bencher.json", "--junitxml=junit.xml")
+    assert summary.read_text().startswith("before\n")
+    assert "REGRESSED" in summary.read_text()
+    saved = json.loads((project.path / "run.pytest-benchmark.json").read_text())["benchmarks"]
+    assert [test["stats"]["rounds"] > 0 for test in saved] == [True]
+    assert "net/fp32/cpu/b1" in json.loads((project.path / "run.bencher.json").read_text())
+    assert "<svg" in (project.path / "run.html").read_text()
+    assert '<property name="perfsuite.size" value="REGRESSED"' in (project.path / "junit.xml").read_text()
 
 
 def test_third_parties_add_techniques_metrics_and_reporters(gate, project):

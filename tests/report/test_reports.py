@@ -1,37 +1,44 @@
-import json
+import io
+import re
 
 import pytest
 
+from perfsuite.errors import UnknownNameError
 from perfsuite.protocols import Run
-from perfsuite.report import as_json, markdown, terminal
-from perfsuite.report.rows import metrics, remarks, rows, short, tally
-from perfsuite.spec import Status, Verdict
-
-
-def verdict(case="m/fp32/cpu/b1", metric="size", status=Status.PASS, unit="bytes", limit="0%", **kwargs):
-    defaults = {"sentence": f"{metric} is judged", "measured": 1200.0, "expected": 1000.0}
-    return Verdict(case, metric, unit, limit, status, **{**defaults, **kwargs})
-
-
-RUN = Run(
-    verdicts=(
-        verdict("a/fp32/cpu/b1", measured=1000.0),
-        verdict("b/int8/cpu/b1", "latency", Status.INCONCLUSIVE, "seconds", sentence="too uncertain"),
-        verdict("c/<script>|`x`/cpu/b1", status=Status.REGRESSED, sentence="size grew", details=("operators: +1 a",),
-                remedy="accept it: pytest c"),
-        verdict("d/fp32/cpu/b1", status=Status.REGRESSED, sentence="size grew", details=("operators: +1 a",),
-                remedy="accept it: pytest d"),
-    ),
-    machine={"cpu": "x", "accelerator": ""},
-    notes=("a note",),
-    information={"a/fp32/cpu/b1": {"p50_ms": 1.5}},
-)  # fmt: skip
+from perfsuite.registry import Registries
+from perfsuite.report import terminal
+from perfsuite.report.cases import Parts, parts, sparsity_of
+from perfsuite.report.endings import reporter_of
+from perfsuite.report.junit import properties
+from perfsuite.report.numbers import Number, described, direction, number_of, numbers
+from perfsuite.report.rows import cell, command_in, headline, metrics, remarks, rows, short, tally, visible
+from perfsuite.spec import Case, Direction, Status
+from perfsuite.units import Unit
+from tests.report.runs import EMPTY, HOSTILE, NOT_FINITE, RUN, compared_run, hostile_run, judged_run, verdict
 
 
 def test_rows_are_worst_first():
     assert [row.case[0] for row in rows(RUN)] == ["c", "d", "b", "a"]
     assert metrics(RUN) == ["size", "latency"]
     assert tally(RUN) == "2 REGRESSED, 1 INCONCLUSIVE, 1 PASS"
+
+
+def test_names_are_in_natural_order():
+    names = ["m/fp32/cpu/b1", "m/fp32/cpu/b8", "m/fp32/cpu/b32", "m2/fp32/cpu/b1", "m10/fp32/cpu/b1"]
+    found = rows(Run(tuple(verdict(name) for name in reversed(names)), {}))
+    assert [row.case for row in found] == names
+
+
+def test_what_was_only_measured_is_a_row_with_numbers():
+    run = compared_run()
+    first = rows(run)[0]
+    assert (first.status, first.word, len(rows(run))) == (None, "measured", 15)
+    assert metrics(run) == ["p50", "throughput", "speedup", "size", "accuracy"]
+    assert [cell(first, name) for name in metrics(run)] == ["1 ms", "1,000/s", "1x", "4 MB", "97%"]
+    mixed = Run((verdict("a/fp32/cpu/b1"),), {}, information=compared_run().information)
+    assert rows(mixed)[0].word == "PASS"
+    assert rows(mixed)[-1].word == "measured"
+    assert metrics(mixed)[0] == "size"
 
 
 def test_the_same_words_are_said_once():
@@ -55,10 +62,164 @@ def test_the_same_words_are_said_once():
         ({"limit": "<=2 kB"}, "1.2 kB"),
         ({"unit": "fraction", "measured": 0.96, "expected": 0.97}, "-1pp"),
         ({"unit": "count", "measured": 3, "expected": 0}, "3"),
+        ({"status": Status.RECORDED}, "1.2 kB"),
     ],
 )
 def test_cells(kwargs, text):
     assert short(verdict(**kwargs)) == text
+
+
+@pytest.mark.parametrize(
+    ("statuses", "text"),
+    [
+        ([Status.PASS, Status.REGRESSED, Status.NO_BASELINE], "1 of 3 limits regressed"),
+        ([Status.REGRESSED], "1 limit regressed"),
+        ([Status.INCONCLUSIVE, Status.NO_BASELINE], "1 of 2 limits without a baseline"),
+        ([Status.NOT_MEASURED, Status.INCOMPARABLE, Status.PASS], "2 of 3 limits could not be judged"),
+        ([Status.PASS, Status.IMPROVED, Status.RECORDED], "all 3 limits hold"),
+        ([Status.PASS], "the limit holds"),
+        ([], "nothing was judged"),
+    ],
+)
+def test_the_headline_is_the_worst_news(statuses, text):
+    assert headline(Run(tuple(verdict(status=status) for status in statuses), {})) == text
+
+
+def test_what_was_measured_is_counted_where_nothing_is_judged():
+    assert headline(compared_run()) == "15 cases measured"
+
+
+def test_a_remedy_gives_its_command_to_be_copied():
+    assert command_in("if so, accept it: pytest 'a: b'") == ("if so, accept it:", "pytest 'a: b'")
+    assert command_in("measure longer (--perf-budget), or ask for less") == (
+        "measure longer (--perf-budget), or ask for less",
+        "",
+    )
+    assert command_in("note: read this") == ("note: read this", "")
+
+
+@pytest.mark.parametrize("key", ["m/fp32/cpu/b1", "hf:org/name/magnitude-50+bf16/cuda:0/b128"])
+def test_a_key_is_taken_apart_as_it_was_made(key):
+    found = parts(key)
+    assert Case.of_model(found.model, found.technique, found.device, found.batch_size).key == key
+
+
+@pytest.mark.parametrize(
+    "key", ["gates/test_x.py::test[m/fp32/cpu/b1]", "m/fp32/cpu/b1::x/a/b/b2", "a", "", "m/fp32/cpu/b"]
+)
+def test_a_callable_has_no_parts(key):
+    assert parts(key) is None
+
+
+def test_the_model_keeps_its_slashes():
+    assert parts("hf:org/name/int8-dynamic/cpu/b8") == Parts("hf:org/name", "int8-dynamic", "cpu", 8)
+
+
+@pytest.mark.parametrize(
+    ("technique", "found"),
+    [
+        ("magnitude-50", ("magnitude", 0.5)),
+        ("magnitude-12.5-global", ("magnitude-global", 0.125)),
+        ("structured-30-taylor+int8-dynamic", ("structured-taylor+int8-dynamic", 0.3)),
+        ("bf16+magnitude-70", ("bf16+magnitude", 0.7)),
+        ("structured-50,30", None),
+        ("weight-only-4", None),
+        ("int8-dynamic", None),
+        ("fp32", None),
+    ],
+)
+def test_sparsity_by_name(technique, found):
+    assert sparsity_of(technique) == found
+
+
+def test_numbers_have_base_units_and_intervals():
+    case = "m/int8-dynamic/cpu/b4"
+    judged = (
+        verdict(case, "latency", unit="seconds", measured=0.011, expected=0.01, change=1.1, low=1.05, high=1.2),
+        verdict(case, "speedup", unit="ratio", limit=">=1.5", measured=2.0, expected=1.5, low=1.9, high=2.1),
+        verdict(case, "size", measured=None),
+    )
+    shown = {"p50_ms": 10.5, "examples_per_s": 380.0, "size_bytes": 5, "note": "x", "accuracy": True, "flops": 10}
+    found = numbers(Run(judged, {}, information={case: shown}), case, judged)
+    assert found["latency"] == Number(0.011, Unit.SECONDS, pytest.approx(0.0105), pytest.approx(0.012))
+    assert found["speedup"] == Number(2.0, Unit.RATIO, 1.9, 2.1)
+    assert found["p50"] == Number(pytest.approx(0.0105), Unit.SECONDS)
+    assert found["throughput"] == Number(380.0, Unit.PER_SECOND)
+    assert found["size"] == Number(5, Unit.BYTES)
+    assert found["flops"].unit is Unit.COUNT
+    assert "accuracy" not in found
+    assert "note" not in found
+
+
+def test_what_is_not_finite_is_no_number():
+    assert number_of(NOT_FINITE.verdicts[0]) is None
+    assert numbers(NOT_FINITE, "a/fp32/cpu/b1") == {}
+
+
+def test_information_is_told_with_units():
+    shown = {"p50_ms": 1.5, "speedup": 2.0, "speedup_low": 1.9, "speedup_high": 2.1, "weights": "x", "parts": [1, 2],
+             "share": 0.123456, "warmed_up": True}  # fmt: skip
+    assert described(shown) == {
+        "p50": "1.5 ms", "speedup": "2x (1.9x to 2.1x)", "weights": "x", "parts": "1 2", "share": "0.1235",
+        "warmed_up": "True",
+    }  # fmt: skip
+
+
+def test_which_way_is_better():
+    run = Run((), {}, better={"mine": Direction.HIGHER})
+    assert direction(run, verdict(metric="mine")) is Direction.HIGHER
+    assert direction(run, verdict(metric="accuracy")) is Direction.HIGHER
+    assert direction(run, verdict(metric="latency")) is Direction.LOWER
+    assert direction(run, verdict(metric="unknown", limit="<=3")) is Direction.LOWER
+    assert direction(run, verdict(metric="unknown", limit=">=3")) is Direction.HIGHER
+    assert direction(run, verdict(metric="unknown")) is None
+
+
+def test_the_longest_ending_chooses_the_reporter():
+    registry = Registries().reporters
+    registry.register(".mine.md", lambda run: iter(["mine"]))
+    assert next(reporter_of("a.mine.md", registry)(RUN)) == "mine"
+    assert reporter_of("a.md", registry) is registry.get(".md")
+    assert reporter_of("run.BENCHER.JSON", registry) is registry.get(".bencher.json")
+    assert reporter_of("bencher.json", registry) is registry.get(".json")
+    with pytest.raises(UnknownNameError, match=r"unknown reporter '\.docx'"):
+        reporter_of("run.docx", registry)
+    with pytest.raises(UnknownNameError, match="unknown reporter 'report'"):
+        reporter_of("report", registry)
+
+
+@pytest.mark.parametrize("ending", Registries().reporters.names())
+@pytest.mark.parametrize(
+    "run", [EMPTY, RUN, NOT_FINITE, compared_run(), judged_run(8), *map(hostile_run, HOSTILE[:-1])]
+)
+def test_every_reporter_takes_every_run(ending, run):
+    written = list(reporter_of(f"run{ending}")(run))
+    assert "\n".join(written).encode() or run is EMPTY
+    assert written == list(reporter_of(f"run{ending}")(run))
+
+
+def test_what_cannot_be_seen_is_written_out():
+    assert visible("a\x1b[31m\x00\u202e\u2028\ud800\x85b") == r"a\x1b[31m\x00\u202e\u2028\ud800\x85b"
+    assert visible("é π 模型\n\t") == "é π 模型\n\t"
+
+
+def test_junit_properties_have_full_numbers_and_unique_names():
+    judged = [
+        verdict("k", "latency", Status.REGRESSED, "seconds", "5%", measured=0.1 + 0.2, change=1.2, sentence="slow\x00"),
+        verdict("k", "size"),
+        verdict("k#2", "latency", Status.NOT_MEASURED, "seconds", "5%", measured=None, expected=None),
+    ]
+    found = properties(judged)
+    assert len(dict(found)) == len(found)
+    assert dict(found).items() >= {
+        ("perfsuite.latency", "REGRESSED"), ("perfsuite.latency.measured", "0.30000000000000004"),
+        ("perfsuite.latency.change", "1.2"), ("perfsuite.latency.why", r"slow\x00"), ("perfsuite.latency.case", "k"),
+        ("perfsuite.size", "PASS"), ("perfsuite.size.limit", "0%"), ("perfsuite.size.unit", "bytes"),
+        ("perfsuite.latency#2", "NOT_MEASURED"), ("perfsuite.latency#2.case", "k#2"),
+    }  # fmt: skip
+    assert "perfsuite.size.why" not in dict(found)
+    assert "perfsuite.latency#2.measured" not in dict(found)
+    assert all(isinstance(part, str) for pair in found for part in pair)
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
@@ -73,24 +234,55 @@ def test_the_terminal_fits_and_loses_nothing(width):
     assert "\x1b[" in "".join(terminal.lines(RUN, width=width, colour=True))
 
 
-def test_markdown_escapes_what_comes_from_outside():
-    text = "\n".join(markdown.lines(RUN))
-    assert "<script>" not in text
-    row = next(line for line in text.splitlines() if line.startswith("| REGRESSED | c/"))
-    assert row.replace("\\|", "").count("|") == 5
-    assert "## perfsuite: 2 REGRESSED" in text
-    assert text.count("<details>") == text.count("</details>") == 2
+SENTENCE = "size is 1.3 MB — accepted was 1.2 MB → worse by ±8%"
+LONG = Run(
+    (verdict("modèle/fp32/cpu/b1", status=Status.REGRESSED, sentence=SENTENCE,
+             details=("operators: " + "+1 aten::clone, " * 9,), remedy="accept it: pytest " + "x" * 90),),
+    {}, notes=("a long note " * 8,), information={"modèle/fp32/cpu/b1": {"weights": "π " * 60}},
+)  # fmt: skip
 
 
-def test_json_is_complete_and_versioned():
-    content = json.loads("\n".join(as_json.lines(RUN)))
-    assert content["version"] == 1
-    assert [v["status"] for v in content["verdicts"]] == ["PASS", "INCONCLUSIVE", "REGRESSED", "REGRESSED"]
-    assert content["information"] == {"a/fp32/cpu/b1": {"p50_ms": 1.5}}
+def test_a_narrow_terminal_wraps_words_and_leaves_commands_whole():
+    found = list(terminal.lines(LONG, width=40, more=True))
+    commands = [line for line in found if "remedy:" in line]
+    assert commands == [f"  remedy: accept it: pytest {'x' * 90}"]
+    assert all(len(line) <= 40 for line in found if line not in commands)
+    sentence = [line for line in found if line.startswith("  size is")]
+    assert sentence == ["  size is 1.3 MB — accepted was 1.2 MB →"]
+
+
+def test_piped_output_is_plain_and_whole():
+    found = list(terminal.lines(LONG, width=80))
+    assert f"  {SENTENCE}" in found
+    assert any(len(line) > 80 for line in found)
+    assert all(len(line) <= 80 for line in terminal.lines(LONG, width=80, colour=True) if "operators" in line)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "no-such-encoding"])
+def test_a_stream_gets_only_what_it_can_carry(encoding):
+    text = "\n".join(terminal.lines(LONG, width=40, more=True, encoding=encoding))
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8" if encoding.startswith("no") else encoding)
+    stream.write(text)
+    if encoding == "ascii":
+        assert "size is 1.3 MB - accepted was 1.2 MB" in text
+        assert "-> worse" in text.replace("\n ", "")
+        assert r"mod\xe8le" in text
+    if encoding == "utf-8":
+        assert "modèle" in text
+
+
+def test_a_dumb_terminal_keeps_its_width(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "500")
+    found = list(terminal.lines(LONG, width=40))
+    assert max(len(line) for line in found if "remedy" not in line) <= 40
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_name_commands_the_terminal(text):
+    found = "\n".join(terminal.lines(hostile_run(text), width=60, more=True))
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", found)
 
 
 def test_an_empty_run_is_no_error():
-    empty = Run((), {})
-    assert list(terminal.lines(empty)) == []
-    assert "nothing was judged" in next(iter(markdown.lines(empty)))
-    assert json.loads("\n".join(as_json.lines(empty)))["verdicts"] == []
+    assert list(terminal.lines(EMPTY)) == []

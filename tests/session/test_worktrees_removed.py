@@ -145,12 +145,14 @@ def test_ctrl_c_while_git_checks_out(repo, tmp_path, temporary):
     assert list(temporary.iterdir()) == []
 
 
-def test_ctrl_c_ends_a_build(repo, tmp_path, nothing_left):
-    code = "Worktrees(root, 'sh -c \"echo $$; sleep 60\" | tee ' + sys.argv[1] + '/../pid').checkout(sha)"
-    with Owner(code, repo, repo.first) as owner:
-        wait_for(tmp_path / "pid", owner)
-        owner.end(signal.SIGINT)
-        assert ended(tmp_path / "pid")
+def test_ctrl_c_ends_a_build_politely(repo, tmp_path, nothing_left):
+    pid, asked, script = tmp_path / "pid", tmp_path / "asked", tmp_path / "build.sh"
+    script.write_text(f"trap 'touch {asked}; exit' TERM; sleep 60 & echo $! > {pid}; wait")
+    with Owner(f"Worktrees(root, 'exec sh {script}').checkout(sha)", repo, repo.first) as owner:
+        wait_for(pid, owner)
+        assert "KeyboardInterrupt" in owner.end(signal.SIGINT)[2]
+    assert asked.exists()
+    assert ended(pid)
 
 
 HOLD = "trees = Worktrees(root); print(trees.checkout(sha).top, flush=True); time.sleep(60)"
