@@ -58,4 +58,4 @@ def _binomial_tail(successes: int, trials: int) -> float:
     """P(X >= successes) for X ~ Binomial(trials, 1/2)."""
     from scipy.special import bdtrc
 
-    return 1.0 if successes == 0 else float(bdtrc(successes - 1, trials, 0.5))
+    return float(bdtrc(successes - 1, trials, 0.5))

@@ -62,6 +62,24 @@ def test_equal_degrees_of_freedom_give_the_estimator_of_smyth():
     assert share == pytest.approx(0.9, abs=0.02)
 
 
+def test_cases_of_unequal_size_are_weighted_by_their_precision():
+    """The moments of DerSimonian and Laird, written out with arrays, and the default as one case or eight."""
+    import numpy as np
+    from scipy.special import digamma, polygamma
+
+    cases = population(6, 12, 0.01, 3, (1, 2, 7, 30))
+    df = np.array([case.df for case in cases])
+    y = np.log([case.sd**2 for case in cases]) - digamma(df / 2) + np.log(df / 2)
+    w = 1 / polygamma(1, df / 2)
+    q = (w * (y - np.average(y, weights=w)) ** 2).sum()
+    w0, y0 = 1 / polygamma(1, 2), math.log(DEFAULT.sd**2) - digamma(2) + math.log(2)
+    excess = (q - 11 + 8) / (w.sum() - (w**2).sum() / w.sum() + 8 * w0)
+    found = fit_prior(cases, DEFAULT)
+    level = (np.average(y, weights=w) * w.sum() + y0 * w0) / (w.sum() + w0)
+    assert polygamma(1, found.df / 2) == pytest.approx(excess)
+    assert 2 * math.log(found.sd) == pytest.approx(level + digamma(found.df / 2) - math.log(found.df / 2))
+
+
 def test_without_cases_the_default_stands():
     assert fit_prior([], DEFAULT) is DEFAULT
     assert fit_prior([Spread(0.0, 0), Spread(0.0, 3), Spread(0.1, 0)], DEFAULT) is DEFAULT  # nothing was measured
@@ -71,7 +89,7 @@ def test_one_case_moves_the_level_and_says_nothing_of_the_degrees_of_freedom():
     found = fit_prior([Spread(0.005, 4)], DEFAULT)
     assert found.sd == pytest.approx(0.01)  # the geometric mean: as much weight for the case as for the default
     assert found.df == pytest.approx(4)
-    assert fit_prior([Spread(0.005, 1)], DEFAULT).sd > found.sd  # fewer blocks, less weight
+    assert found.sd < fit_prior([Spread(0.005, 1)], DEFAULT).sd < DEFAULT.sd  # fewer blocks, less weight
 
 
 def test_cases_take_over_from_the_default_as_they_come():

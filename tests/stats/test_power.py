@@ -52,11 +52,18 @@ def test_power_grows_with_the_effect_and_noise_costs_power_and_blocks():
         assert noisy.blocks > quiet.blocks + 1
 
 
-def test_one_look_agrees_with_a_direct_count():
-    """A single look at one block: the spread is the prior's, so the bound is known in closed form."""
+def test_a_thousand_trials_are_made_unless_told_otherwise():
+    found = simulate(0.06)
+    assert found.blocks * 1000 == pytest.approx(round(found.blocks * 1000), abs=1e-6)
+    assert found == simulate(0.06, trials=1000)
+
+
+@pytest.mark.parametrize(("noise", "se"), [(NOISE, 0.02), (Noise(between=0.01, within=0.03), 0.03)])
+def test_one_look_agrees_with_the_closed_form(noise, se):
+    """A single look at one block: its variance is the prior's, or that within the block where it is larger."""
     errors = Errors(beta=0.1, looks=1)
-    found = power(0.02, NOISE, 0.05, errors, PRIOR, trials=4000)
-    reach = -student_t_quantile(0.1, 6) * 0.02
-    total = statistics.NormalDist(0.02, math.hypot(0.02, 0.004))
+    found = power(0.02, noise, 0.05, errors, PRIOR, trials=4000)
+    reach = -student_t_quantile(0.1, 6) * se
+    total = statistics.NormalDist(0.02, math.hypot(noise.between, noise.within))
     assert found.outcomes[Outcome.WITHIN] == pytest.approx(total.cdf(0.05 - reach), abs=4 * 0.5 / math.sqrt(4000))
     assert found.blocks == 1

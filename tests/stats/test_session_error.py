@@ -20,6 +20,7 @@ def spend(allowance, rejections):
 def test_each_announced_test_has_an_equal_share_and_the_rest_live_on_one_more():
     alphas, _ = spend(Allowance.of(0.01, 4), [False] * 7)
     assert alphas == pytest.approx([0.002] * 4 + [0.001, 0.0005, 0.00025])
+    assert [spend(Allowance.of(0.01, 2), [False] * n)[1].announced for n in range(4)] == [2, 1, 0, 0]
 
 
 def test_what_is_rejected_passes_its_error_on():

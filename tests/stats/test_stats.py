@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from perfsuite.spec import Block, Chunk
 from perfsuite.stats.blocks import log_ratio, quantile
 from perfsuite.stats.decision import Estimate, Outcome, Spread, decide, estimate, pool, spread_of, student_t_quantile
-from perfsuite.stats.paired import flips, p_more_lost, p_more_won
+from perfsuite.stats.paired import flips, losses_needed, p_more_lost, p_more_won
 
 PRIOR = Spread(0.03, 6)
 
@@ -54,6 +54,10 @@ def test_quantile_agrees_with_numpy(values, q):
     assert quantile(values, q) == pytest.approx(float(np.quantile(values, q)), rel=1e-9, abs=1e-6)
 
 
+def test_the_extreme_quantiles_are_the_extremes():
+    assert (quantile([3.0, 1.0, 2.0], 0), quantile([3.0, 1.0, 2.0], 1), quantile([5.0], 1)) == (1.0, 3.0, 5.0)
+
+
 def test_student_t_against_a_printed_table():
     assert student_t_quantile(0.99, 6) == pytest.approx(3.143, abs=1e-3)
     assert student_t_quantile(0.95, 1) == pytest.approx(6.314, abs=1e-3)
@@ -63,6 +67,7 @@ def test_pooling_weighs_by_degrees_of_freedom():
     assert pool(Spread(0.1, 3), Spread(0.2, 1)).sd == pytest.approx(math.sqrt((0.01 * 3 + 0.04) / 4))
     assert pool(PRIOR, spread_of([0.5])).sd == pytest.approx(PRIOR.sd)
     assert spread_of([1.0, 3.0]) == Spread(statistics.stdev([1.0, 3.0]), 1)
+    assert spread_of([1.0]) == spread_of([]) == Spread(0.0, 0)
 
 
 def test_the_error_shrinks_with_the_root_of_the_blocks():
@@ -78,6 +83,25 @@ def test_the_four_outcomes(center, outcome):
     assert decision.outcome is outcome
     assert decision.low < center < decision.high
     assert decision.detectable > 0.05
+
+
+def test_a_bound_at_the_tolerance_is_not_beyond_it():
+    effect = Estimate(0.0, 0.01, 20)
+    low, high = effect.bounds()
+    assert decide(effect, low).outcome is Outcome.UNCLEAR
+    assert decide(effect, math.nextafter(low, -1)).outcome is Outcome.WORSE
+    assert decide(effect, high).outcome is Outcome.WITHIN
+    assert decide(effect, math.nextafter(high, 0)).outcome is Outcome.UNCLEAR
+    good = Estimate(-0.1, 0.01, 20)
+    assert decide(good, -good.bounds()[1]).outcome is Outcome.WITHIN
+    assert decide(good, -math.nextafter(good.bounds()[1], 0)).outcome is Outcome.BETTER
+
+
+def test_a_decision_says_its_center_and_what_it_could_have_seen():
+    """t(20): 2.528 at 0.99 and 1.325 at 0.9."""
+    decision = decide(Estimate(0.2, 0.01, 20), tolerance=0.05)
+    assert decision.center == 0.2
+    assert decision.detectable == pytest.approx(0.05 + 0.01 * (2.52798 + 1.32534), abs=1e-6)
 
 
 @given(st.floats(-1, 1), st.floats(1e-4, 0.2), st.floats(0, 0.5))
@@ -128,3 +152,17 @@ def test_mcnemar_against_numbers_by_hand():
     assert p_more_won(found) == 1.0
     mixed = flips((True, True, False), (False, False, True))
     assert p_more_lost(mixed) == pytest.approx(0.5)
+    assert p_more_won(mixed) == pytest.approx(7 / 8)
+    assert p_more_won(flips((False,), (True,))) == pytest.approx(0.5)
+    assert p_more_lost(flips((True,), (True,))) == 1.0
+
+
+@pytest.mark.parametrize(("won", "needed"), [(0, 5), (1, 7), (2, 9), (10, 20)])
+def test_the_losses_that_would_have_been_seen(won, needed):
+    """Critical values of the sign test at one-sided 5%: 5 of 5, 7 of 8, 9 of 11, 20 of 30."""
+
+    def p(lost):
+        return p_more_lost(flips((True,) * lost + (False,) * won, (False,) * lost + (True,) * won))
+
+    assert losses_needed(won) == needed
+    assert p(needed) < 0.05 <= p(needed - 1)

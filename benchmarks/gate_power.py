@@ -1,0 +1,60 @@
+"""How often each gate raises false alarms on identical code, and how often it catches a slowdown.
+
+Side by side in one run: perfsuite against a base revision (`pytest --perf-base=REF`), pytest-benchmark with
+`mean:5%` and at its best, and asv `continuous`; on six workloads, quiet, beside a bursty neighbour, and in a
+slow drift. `record` saves raw samples; `report` replays every decision rule over them, so that a threshold
+can be changed afterwards. A record that was stopped goes on where it was.
+
+    .venv/bin/python -m pip install asv matplotlib                             # else left out
+    .venv/bin/python benchmarks/gate_power.py record --short --out /tmp/power  # about 8 minutes
+    .venv/bin/python benchmarks/gate_power.py record --minutes 120 --out /tmp/power-long
+    .venv/bin/python benchmarks/gate_power.py report /tmp/power                # tables, power.md, power.svg
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from power.changes import WORKLOADS
+
+SHORT_MINUTES, LONG_MINUTES = 8, 90
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    record = commands.add_parser("record", help="measure, and save raw samples")
+    record.add_argument("--out", type=Path, required=True, help="folder; a record that is there goes on")
+    record.add_argument("--short", action="store_true", help="fewer kinds of units, for a look")
+    record.add_argument("--minutes", type=float, help=f"in all; {LONG_MINUTES}, or {SHORT_MINUTES} with --short")
+    record.add_argument("--seed", type=int, default=0)
+    record.add_argument("--workloads", default=",".join(WORKLOADS), help="fewer, to try the recorder itself")
+    report = commands.add_parser("report", help="replay every rule over a record, and print the tables")
+    report.add_argument("folder", type=Path)
+    report.add_argument("--draws", type=int, default=400, help="sessions drawn for each figure of ours")
+    return parser.parse_args()
+
+
+def main():
+    given = arguments()
+    if given.command == "record":
+        from power.record import LONG, SHORT, record
+
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+        minutes = given.minutes or (SHORT_MINUTES if given.short else LONG_MINUTES)
+        plan = ("short" if given.short else "long", SHORT if given.short else LONG)
+        record(given.out, minutes, given.seed, plan[1], plan[0], given.workloads.split(","))
+    else:
+        from power.report import report
+
+        report(given.folder, given.draws)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; the same command goes on with the record")
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"error: {error}")

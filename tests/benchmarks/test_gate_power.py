@@ -1,0 +1,188 @@
+import math
+import random
+
+import pytest
+from power import conditions, ours, rates, record, replay, report, rules, samples
+from scipy.stats import binomtest
+
+from perfsuite.stats.blocks import block_effect
+from perfsuite.stats.decision import Outcome
+
+from .records import TESTS, asv_run, sessions, twins
+
+
+@pytest.mark.parametrize(("ratio", "alarm"), [(1.0, False), (1.0499, False), (1.0501, True), (0.5, False)])
+def test_pytest_benchmark_alarms_if_and_only_if_the_mean_is_beyond_five_percent(ratio, alarm):
+    unit = sessions({"a": ratio, "b": 1.0})
+    assert rules.pytest_benchmark(unit, "mean", 5) == {"a": alarm, "b": False}
+    assert rules.pytest_benchmark(sessions({"a": ratio}, field="median"), "mean", 5) == {"a": False}
+
+
+def test_a_scaled_candidate_alarms_as_a_slower_one_does():
+    assert rules.pytest_benchmark(sessions({"a": 1.0}), "mean", 5, scale=1.06) == {"a": True}
+    assert rules.pytest_benchmark(sessions({"a": 0.98}), "mean", 5, scale=1.06) == {"a": False}
+
+
+@pytest.mark.parametrize("number", [1, 30, 100, 250])
+def test_the_tuned_threshold_is_the_smallest_with_one_percent_of_session_alarms(number):
+    rng = random.Random(number)
+    units = [sessions({test: math.exp(rng.gauss(0, 0.1)) for test in TESTS}, n, field="median") for n in range(number)]
+    percent = rules.tuned_percent(units, "median")
+
+    def share(percent):
+        return sum(any(rules.pytest_benchmark(unit, "median", percent).values()) for unit in units) / number
+
+    assert share(percent) <= 0.01
+    assert share(percent - 1e-6) > 0.01
+
+
+def test_asv_needs_both_the_factor_and_a_difference():
+    pytest.importorskip("asv")
+    assert not any(rules.asv_continuous(asv_run(0.05)).values())  # below the factor
+    assert all(rules.asv_continuous(asv_run(0.15)).values())
+    assert not any(rules.asv_continuous(asv_run(-0.15)).values())
+    unclear = asv_run(0.15, noise=1.0)
+    assert not all(rules.asv_continuous(unclear).values())
+    assert all(rules.asv_continuous(asv_run(0.0), scale=1.2).values())
+
+
+@pytest.mark.parametrize(("hits", "of"), [(0, 20), (1, 20), (7, 20), (20, 20), (3, 400)])
+def test_bounds_are_those_of_clopper_and_pearson(hits, of):
+    expected = binomtest(hits, of).proportion_ci(method="exact")
+    assert rates.Rate(hits / of, of).bounds == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_bounds_of_numbers_that_are_not_whole_lie_between_their_neighbours():
+    assert rates.clopper_pearson(0, 11)[1] < rates.clopper_pearson(0, 10.5)[1] < rates.clopper_pearson(0, 10)[1]
+
+
+def test_tests_of_one_session_that_go_together_count_as_one():
+    together = [[True] * 6] * 5 + [[False] * 6] * 15
+    assert rates.clustered(together).independent == pytest.approx(20, rel=0.1)
+    rng = random.Random(0)
+    apart = [[rng.random() < 0.25 for _ in range(6)] for _ in range(200)]
+    assert rates.clustered(apart).independent > 800
+    assert rates.clustered([[False] * 6] * 20) == rates.Rate(0.0, 20)
+
+
+def workers(number, effect=0.0, **noise):
+    return [ours.Worker.of(twins(n, effect, **noise)) for n in range(number)]
+
+
+def test_scaling_effects_is_exactly_scaling_samples():
+    unit = twins(0)
+    for test, timed in unit.tests.items():
+        chunks = [
+            type(chunk)(chunk.arm, tuple(ns * (1.05 if chunk.arm == "candidate" else 1) for ns in chunk.calls_ns))
+            for chunk in timed.block.chunks
+        ]
+        longer = block_effect(type(timed.block)(tuple(chunks), 0, True, 2), "candidate", "base")
+        (scaled,) = ours.scaled([ours.Worker.of(unit)], 1.05)
+        assert (scaled.effects[test].value, scaled.effects[test].se) == pytest.approx((longer.value, longer.se))
+
+
+def test_a_session_of_ours_finds_what_is_there_and_nothing_else():
+    drawn = list(ours.sessions(workers(20), 0.01, 100, seed=0))
+    assert sum(session.alarm for session in drawn) <= 1
+    assert {judged.outcome for session in drawn for judged in session.verdicts.values()} <= set(Outcome)
+    found = list(ours.slowed(workers(20), ours.scaled(workers(20), 1.05), 0.01, 60, seed=0))
+    assert [test for test, _ in found] == sorted(TESTS) * 10
+    caught = [session.verdicts[test].outcome is Outcome.WORSE for test, session in found]
+    assert sum(caught) >= 58
+    others = [judged for test, session in found for name, judged in session.verdicts.items() if name != test]
+    assert sum(judged.outcome is Outcome.WORSE for judged in others) <= 3
+
+
+def test_a_session_never_uses_a_worker_twice_nor_its_own_blocks_as_control():
+    for session in ours.sessions(workers(12), 0.01, 20, seed=0):
+        used = [id(worker) for worker in [*session.workers, *session.controls]]
+        assert len(used) == len(set(used)) == 12
+
+
+def test_the_wall_time_of_a_session_is_start_ups_and_the_blocks_that_it_used():
+    session = next(iter(ours.sessions(workers(12, between=1e-4, within=1e-3), 0.05, 1, seed=0)))
+    blocks = [judged.blocks for judged in session.verdicts.values()]
+    assert not session.alarm
+    assert session.wall_s == pytest.approx(3.0 * (max(blocks) + 1) + sum(blocks))  # 3 s and 1 s: see records.py
+    alarm = ours.Session(session.workers, session.controls, 0.05, ("small-cnn", ours.scaled(session.workers, 1.5)))
+    blocks = [judged.blocks for judged in alarm.verdicts.values()]
+    assert alarm.alarm
+    assert alarm.wall_s == pytest.approx(3.0 * (max(blocks) + 2 + 1) + sum(blocks) + 2)
+
+
+def test_an_effect_that_the_base_shows_beside_itself_is_no_alarm():
+    contaminated = workers(2, effect=0.2)
+    session = ours.Session(workers(8), contaminated, 0.01, ("small-cnn", ours.scaled(workers(8), 1.1)))
+    assert session.verdicts["small-cnn"].outcome is Outcome.UNCLEAR
+    session = ours.Session(workers(8), workers(2), 0.01, ("small-cnn", ours.scaled(workers(8), 1.1)))
+    assert session.verdicts["small-cnn"].outcome is Outcome.WORSE
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A folder in which every arm has units."""
+    folder = samples.Folder(tmp_path)
+    record.begin(folder, 0, "test")
+    rng = random.Random(0)
+    for number in range(12):
+        for where in conditions.CONDITIONS:
+            folder.append("ours", twins(number, condition=where))
+        folder.append("ours", twins(number, math.log(1.05), change="+5%"))
+    for number in range(20):
+        noisy = {test: math.exp(rng.gauss(0, 0.1)) for test in TESTS}
+        for arm in ("pytest-benchmark", "pytest-benchmark-best"):
+            folder.append(arm, sessions(noisy, number))
+        folder.append("asv", asv_run(0.0, number))
+    for number in range(5):
+        folder.append("truth", twins(number, 0.12, change="fall-back"))
+    return tmp_path
+
+
+def test_a_report_tells_the_figures_of_the_record(full):
+    found = report.Findings(replay.Record(full), draws=60)
+    strict = "perfsuite, tolerance 1%"
+    assert found.identical[strict, "quiet"].per_session.value <= 0.05
+    assert found.identical[strict, "quiet"].per_session.independent < 12 / 2  # a session takes two workers at least
+    defaults = found.identical[report.DEFAULTS, "quiet"]
+    assert 0.15 < defaults.per_test.value < 0.45  # P(N(0, 0.1) > log 1.05) is 0.31
+    assert defaults.per_session.independent == 20
+    gate = found.gates[0]
+    assert gate.injected(found.record, "quiet", "+5%").power.value > 0.9
+    assert gate.scaled(found.record, "quiet", 1.05).power.value > 0.9
+    assert gate.injected(found.record, "drift", "+5%") is None
+    size, low, high = replay.true_sizes(found.record)["fall-back", "encoder-int8"]
+    assert low < size < high
+    assert size == pytest.approx(12.7, abs=1)
+
+
+def test_a_report_is_printed_and_written(full, capsys):
+    pytest.importorskip("asv")
+    report.report(full, draws=6)
+    text = (full / "power.md").read_text()
+    for expected in ("Identical code", "asv continuous, factor 1.1", "Gates and aims", "python benchmarks/", "Seed 0"):
+        assert expected in text
+    assert "Power per test, injected slowdowns, drift" not in text  # nothing was recorded for it
+    assert "Gates and aims" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "at_most", "expected"),
+    [
+        (None, 0.02, True, "NOT MET"),
+        (rates.Rate(0.0, 10), 0.02, True, "met (figure)"),
+        (rates.Rate(0.0, 1000), 0.02, True, "met"),
+        (rates.Rate(0.1, 1000), 0.02, True, "NOT MET"),
+        (rates.Rate(1.0, 10), 0.9, False, "met (figure)"),
+        (rates.Rate(1.0, 1000), 0.9, False, "met"),
+        (rates.Rate(0.5, 1000), 0.9, False, "NOT MET"),
+        (1.4, 1.5, True, "met"),
+        (1.6, 1.5, True, "NOT MET"),
+    ],
+)
+def test_a_target_is_met_by_the_figure_and_its_bound(value, limit, at_most, expected):
+    assert report.mark(value, limit, at_most) == expected
+
+
+def test_a_folder_without_a_record_is_said(tmp_path):
+    with pytest.raises(ValueError, match="holds no record: make one"):
+        report.report(tmp_path, 10)
