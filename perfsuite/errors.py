@@ -11,6 +11,7 @@ PerfsuiteError                 says what, which value, and the remedy
 |-- TechniqueError             a technique does not apply to this model
 |-- StorageError               a saved model is missing, broken or foreign
 |-- BaselineError              a baseline file is broken, hostile or from the future
+|-- HistoryError             a history is missing, broken, foreign or cannot be written
 `-- EngineError                a worker process died, hung or answered out of turn
 """
 
@@ -81,6 +82,10 @@ class StorageError(PerfsuiteError):
 
 class BaselineError(PerfsuiteError):
     """A baseline file is broken, hostile or from the future."""
+
+
+class HistoryError(PerfsuiteError):
+    """A history is missing, broken, foreign or from the future, or cannot be written."""
 
 
 class EngineError(PerfsuiteError):

@@ -1,7 +1,8 @@
-"""Baselines on disk: one JSON file for each model, that a person can review in a diff.
+"""Baselines in a folder or behind a URL: one JSON file for each model, that a person can review in a diff.
 
 Writing is read, merge, write whole, rename, under a lock: two processes that write at once lose
-nothing, and a write that fails midway leaves the old file.
+nothing, and a write that fails midway leaves the old file. Behind a URL there is no lock: of two
+that write at once, the later one wins, and the file is whole.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from perfsuite.baseline.machine import Machine
+from perfsuite.baseline.remote import Location, Remote
 from perfsuite.baseline.schema import VERSION, BaselineFile, Entry
 from perfsuite.errors import BaselineError
 
@@ -31,10 +34,10 @@ _LOCK_TIMEOUT_S = 60
 class Store:
     """A folder of baselines."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Location) -> None:
         self.folder = folder
 
-    def path_of(self, group: str) -> Path:
+    def path_of(self, group: str) -> Location:
         """The file of a group: its name with everything unusual in a file name replaced."""
         return self.folder / (re.sub(r"[^A-Za-z0-9._-]+", "-", group).strip("-.") + ".json")
 
@@ -44,19 +47,19 @@ class Store:
 
     def case_keys(self) -> Iterator[str]:
         """Every case key in the folder."""
-        for path in sorted(self.folder.glob("*.json")):
+        for path in self._files():
             yield from self.read(path).cases
 
-    def read(self, path: Path) -> BaselineFile:
+    def read(self, path: Location) -> BaselineFile:
         """Raises BaselineError for a file that is broken, hostile or from the future. The file is never changed."""
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise BaselineError(f"baseline {path} is larger than {MAX_FILE_BYTES} bytes", _remedy(path))
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return BaselineFile()
+            data = path.read(MAX_FILE_BYTES) if isinstance(path, Remote) else _read(path, MAX_FILE_BYTES)
         except OSError as error:
-            raise BaselineError(f"baseline {path} cannot be read: {error}", _remedy(path)) from error
+            raise _failed(path, "read", error, _remedy(path)) from error
+        if data is None:
+            return BaselineFile()
+        if len(data) > MAX_FILE_BYTES:
+            raise BaselineError(f"baseline {path} is larger than {MAX_FILE_BYTES} bytes", _remedy(path))
         return _decode(path, data)
 
     def accept(self, group: str, key: str, entry: Entry, machine: Machine | None = None) -> None:
@@ -66,20 +69,29 @@ class Store:
         """
         path = self.path_of(group)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(_lock_of(path), timeout=_LOCK_TIMEOUT_S):
-                _write_whole(path, _encode(path, _merged(self.read(path), key, entry, machine)))
+            with _alone(path) as write:
+                write(_encode(path, _merged(self.read(path), key, entry, machine)))
         except Timeout as error:
             raise BaselineError(
                 f"baseline {path} is locked by another process", "wait for it, then run again"
             ) from error
         except OSError as error:
-            raise BaselineError(
-                f"baseline {path} cannot be written: {error}", "check permissions and free space"
-            ) from error
+            raise _failed(path, "written", error, "check permissions and free space") from error
+
+    def _files(self) -> list[Path] | list[Remote]:
+        try:
+            if isinstance(self.folder, Remote):
+                return list(self.folder.files(".json"))
+            return sorted(self.folder.glob("*.json"))
+        except OSError as error:
+            raise _failed(self.folder, "listed", error, "check permissions") from error
 
 
-def _decode(path: Path, data: bytes) -> BaselineFile:
+def _failed(path: Location, verb: str, error: OSError, remedy: str) -> BaselineError:
+    return BaselineError(f"baseline {path} cannot be {verb}: {error}", getattr(error, "remedy", remedy))
+
+
+def _decode(path: Location, data: bytes) -> BaselineFile:
     try:
         version = msgspec.json.decode(data, type=_Versioned).version
         if version != VERSION:
@@ -96,8 +108,9 @@ class _Versioned(msgspec.Struct):
     version: int
 
 
-def _remedy(path: Path) -> str:
-    return f"restore it with 'git checkout -- {path}', or delete it and record it with 'pytest --perf-update'"
+def _remedy(path: Location) -> str:
+    restore = "restore it from a copy" if isinstance(path, Remote) else f"restore it with 'git checkout -- {path}'"
+    return f"{restore}, or delete it and record it with 'pytest --perf-update'"
 
 
 def _merged(old: BaselineFile, key: str, new: Entry, machine: Machine | None) -> BaselineFile:
@@ -109,7 +122,7 @@ def _merged(old: BaselineFile, key: str, new: Entry, machine: Machine | None) ->
     return BaselineFile(VERSION, {k: v for k, v in machines.items() if k in used}, cases)
 
 
-def _encode(path: Path, content: BaselineFile) -> bytes:
+def _encode(path: Location, content: BaselineFile) -> bytes:
     """JSON with sorted keys below the version, one value on a line: made for reading as a diff.
 
     Raises BaselineError for what could not be read again, such as NaN from a metric.
@@ -125,6 +138,26 @@ def _encode(path: Path, content: BaselineFile) -> bytes:
             "a metric must give a finite int or float, and a test id at most 500 characters",
         ) from error
     return data
+
+
+def _read(path: Path, limit: int) -> bytes | None:
+    """The content, but no more than ``limit`` + 1 bytes of it; None if there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _alone(path: Location) -> Iterator[Callable[[bytes], None]]:
+    """Nobody else writes a local file meanwhile. Gives what writes it."""
+    if isinstance(path, Remote):
+        yield path.write
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(_lock_of(path), timeout=_LOCK_TIMEOUT_S):
+        yield partial(_write_whole, path)
 
 
 def _lock_of(path: Path) -> Path:

@@ -114,15 +114,18 @@ def _gate(
     """The session decides; this turns its answer into an outcome of the item."""
     rerun = Rerun(update_command(item), item.nodeid, following_of(item))
     progress = TerminalProgress(item.config)
+    judged, failure = None, ""
     try:
         with watched(progress):
             judged = session.gate(subject, limits, rerun)
     except WorkerDone:
-        pytest.skip("sampled one block for the session that started this worker")
+        pytest.skip("sampled blocks for the session that started this worker")
     except PerfsuiteError as error:
-        pytest.fail(f"{item.nodeid}: {error}", pytrace=False)
+        failure = str(error)
     finally:
         progress.clear()
+    if judged is None:  # outside of the except block, whose exception would be printed, too
+        pytest.fail(f"{item.nodeid}: {failure}", pytrace=False)
     add(item, judged)
     strict = options_of(item.config).strict
     failed = [verdict for verdict in judged.verdicts if verdict.status.fails(strict)]

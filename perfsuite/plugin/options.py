@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
+    from perfsuite.baseline.remote import Location
+
 
 @dataclass(frozen=True)
 class Options:
@@ -24,7 +26,8 @@ class Options:
     devices: tuple[str, ...]
     batch_sizes: tuple[int, ...]
     report: tuple[Path, ...]
-    storage: Path
+    storage: Location
+    history: Location | None
     budget: float
     blocks: int
     seed: int
@@ -108,7 +111,8 @@ _OPTIONS = (
         _names,
         "FILES",
     ),
-    _Option("storage", "the folder of baselines, relative to the root", "baselines", str, "DIR"),
+    _Option("storage", "where baselines are: a folder, relative to the root, or a URL", "baselines", str, "DIR|URL"),
+    _Option("history", "append what this run found to this SQLite file, relative to the root, or URL", "", str, "FILE"),
     _Option("budget", "seconds for confirming one case in fresh processes", "60", _at_least(0, float), "SECONDS"),
     _Option("blocks", "fresh processes that a recorded time is made of", "5", _at_least(1, int), "N"),
     _Option("seed", "the seed of weights, inputs and sampling orders", "0", _NUMBER, "N"),
@@ -153,6 +157,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 def resolve(config: pytest.Config) -> Options:
     """Command line, then ini key, then default. Raises UsageError with every mistake at once."""
+    from perfsuite.baseline.remote import location
     from perfsuite.errors import UsageError
 
     values: dict[str, Any] = {}
@@ -169,16 +174,19 @@ def resolve(config: pytest.Config) -> Options:
         mistakes.append("--perf-base judges and --perf-update accepts: choose one")
     if mistakes:
         raise UsageError("\n".join(mistakes), "see 'pytest --help'")
-    values["storage"] = config.rootpath / values["storage"]
+    values["storage"] = location(values["storage"], config.rootpath)
+    values["history"] = location(values["history"], config.rootpath) if values["history"] else None
     values["report"] = tuple(config.invocation_params.dir / name for name in values["report"])
     return Options(**values)
 
 
 def given_options(config: pytest.Config, but: tuple[str, ...]) -> list[str]:
     """The perf options of the command line, as it would give them again."""
+    from perfsuite.baseline.remote import masked
+
     given = [(option, config.getoption(option.ini)) for option in _OPTIONS if option.name not in but]
     return [
-        f"--perf-{option.name}" if option.convert is None else f"--perf-{option.name}={value}"
+        f"--perf-{option.name}" if option.convert is None else f"--perf-{option.name}={masked(str(value))}"
         for option, value in given
         if value is not None
     ]

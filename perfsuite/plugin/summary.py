@@ -20,7 +20,7 @@ from perfsuite.plugin.state import is_whole_run, is_worker, notes_of, options_of
 from perfsuite.protocols import Run
 from perfsuite.report import markdown, terminal
 from perfsuite.report.endings import reporter_of
-from perfsuite.session.revision import revision
+from perfsuite.session.revision import branch, revision
 from perfsuite.spec import Status, Verdict
 
 _SHOWN = 5
@@ -38,6 +38,8 @@ def summarize(reporter: Any, config: pytest.Config) -> None:
     for path in options_of(config).report:
         reporter.write_line(_write_report(path, run, config))
     _add_to_step_summary(run)
+    for line in _append_to_history(run, config):
+        reporter.write_line(line)
 
 
 def run_of(reporter: Any, config: pytest.Config) -> Run:
@@ -73,7 +75,8 @@ def _notes(verdicts: tuple[Verdict, ...], config: pytest.Config, judged_items: i
     yield from notes_of(config)
     recorded = {verdict.case for verdict in verdicts if verdict.status is Status.RECORDED}
     if recorded:
-        yield f"{len(recorded)} cases recorded in {settings.storage}: review the diff and commit it"
+        review = ": review the diff and commit it" if isinstance(settings.storage, Path) else ""
+        yield f"{len(recorded)} cases recorded in {settings.storage}{review}"
     if is_whole_run(config, judged_items):
         yield from _unused({verdict.case for verdict in verdicts}, Store(settings.storage))
 
@@ -107,3 +110,19 @@ def _add_to_step_summary(run: Run) -> None:
     if path and not is_worker():
         with suppress(OSError), Path(path).open("a", encoding="utf-8") as file:  # the terminal has said it all
             file.write("\n".join(markdown.lines(run, markdown.STEP_SUMMARY_BYTES)) + "\n")
+
+
+def _append_to_history(run: Run, config: pytest.Config) -> Iterator[str]:
+    """What could not be kept is said, and fails nothing else."""
+    place = options_of(config).history
+    if place is None or not run.verdicts or is_worker():
+        return
+    from perfsuite.history import append, record_of
+
+    machine = this_machine(settings_of(config).threads).id
+    try:
+        append(place, record_of(run, machine, branch(config.rootpath), registries_of(config).metrics))
+    except PerfsuiteError as error:
+        yield f"history was not written: {error}"
+    else:
+        yield f"history appended to {place}"

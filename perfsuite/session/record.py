@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -41,6 +42,9 @@ def information_of(evidence: Evidence) -> dict[str, object]:
         p50, p90, p99 = _percentiles_ms(blocks)
         shown.update(p50_ms=p50, p90_ms=p90, p99_ms=p99, examples_per_s=evidence.case.batch_size / p50 * 1e3)
         shown["warmed_up"] = all(block.warm for block in blocks)
+    if evidence.yardstick and any(block.of(YARDSTICK) for block in evidence.blocks):
+        logs = [log_ratio(block, CANDIDATE, YARDSTICK) for block in evidence.blocks]
+        shown.update(yardstick=evidence.yardstick, yardstick_ratio=math.exp(statistics.fmean(logs)))
     return shown
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -45,6 +46,13 @@ def revision(root: Path) -> str:
     if commit is None:
         return UNKNOWN
     return commit + _CHANGES if _read(root, "status", "--porcelain", "--untracked-files=no") else commit
+
+
+def branch(root: Path) -> str:
+    """The branch that the tree is at, also where a CI system has checked out its commit alone; empty if unknown."""
+    named = ("GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "CI_COMMIT_REF_NAME")
+    found = _read(root, "symbolic-ref", "--short", "--quiet", "HEAD")
+    return found or next((os.environ[name] for name in named if os.environ.get(name)), "")
 
 
 def _read(root: Path, *arguments: str) -> str | None:

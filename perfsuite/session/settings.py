@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from perfsuite.baseline.remote import Location
 from perfsuite.engine.workers import Launch
 from perfsuite.spec import Verdict
 
@@ -20,7 +21,7 @@ class Settings:
     """
 
     root: Path
-    storage: Path
+    storage: Location
     threads: int
     update: bool = False
     seed: int = 0

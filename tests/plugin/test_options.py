@@ -18,8 +18,16 @@ VALUES = {
     "blocks": ("3", 3),
     "seed": ("7", 7),
     "threads": ("1", 1),
+    "base": ("main", "main"),
+    "base-build": ("make", "make"),
+    "base-modules": ("pkg.models,pkg.layers", ("pkg.models", "pkg.layers")),
+    "arms": ("pairs", "pairs"),
+    "alpha": ("0.05", 0.05),
+    "timeout": ("7", 7.0),
 }
-FLAGS = ("update", "strict", "only", "skip")
+OTHERS = {"base-modules": "pkg", "arms": "twins", "alpha": "0.2"}
+FLAGS = ("update", "strict", "only", "skip", "profile")
+PATHS = ("report", "storage", "history")
 
 
 def attribute(name):
@@ -27,7 +35,7 @@ def attribute(name):
 
 
 def test_this_file_covers_every_option():
-    assert {option.name for option in _OPTIONS} == {*VALUES, *FLAGS, "report", "storage"}
+    assert {option.name for option in _OPTIONS} == {*VALUES, *FLAGS, *PATHS}
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -37,7 +45,7 @@ def test_command_line_before_ini_before_default(pytester, name):
     assert default != value
     pytester.makeini(f"[pytest]\nperf_{attribute(name)} = {text}\n")
     assert getattr(resolve(pytester.parseconfigure()), attribute(name)) == value
-    other = "fp16" if isinstance(value, tuple) and isinstance(value[0], str) else "4"
+    other = OTHERS.get(name, "fp16" if isinstance(value, tuple) and isinstance(value[0], str) else "4")
     given = resolve(pytester.parseconfigure(f"--perf-{name}={other}"))
     assert getattr(given, attribute(name)) not in (value, default)
     overridden = resolve(pytester.parseconfigure("-o", f"perf_{attribute(name)}={other}"))
@@ -54,11 +62,12 @@ def test_flags(pytester, name):
 
 def test_paths(pytester):
     options = resolve(pytester.parseconfigure())
-    assert (options.storage, options.report) == (pytester.path / "baselines", ())
-    pytester.makeini("[pytest]\nperf_storage = kept/here\nperf_report = a.json, b.md\n")
+    assert (options.storage, options.report, options.history) == (pytester.path / "baselines", (), None)
+    pytester.makeini("[pytest]\nperf_storage = kept/here\nperf_report = a.json, b.md\nperf_history = h.sqlite\n")
     options = resolve(pytester.parseconfigure())
     assert options.storage == pytester.path / "kept" / "here"
     assert options.report == (pytester.path / "a.json", pytester.path / "b.md")
+    assert options.history == pytester.path / "h.sqlite"
 
 
 def test_all_mistakes_are_usage_errors_told_at_once(pytester):
@@ -69,10 +78,15 @@ def test_all_mistakes_are_usage_errors_told_at_once(pytester):
         "--perf-skip",
         "--perf-budget=-1",
         "--perf-blocks=0",
+        "--perf-arms=threads",
+        "--perf-alpha=1",
+        "--perf-base=main",
+        "--perf-update",
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--perf-batch-sizes is '1,0'*", "*--perf-budget is '-1'*", "*--perf-blocks is '0'*"])
-    result.stderr.fnmatch_lines(["*--perf-seed is 'many'*", "*--perf-only and --perf-skip together*"])
+    result.stderr.fnmatch_lines(["*--perf-seed is 'many'*", "*--perf-arms is 'threads'*", "*--perf-alpha is '1'*"])
+    result.stderr.fnmatch_lines(["*--perf-only and --perf-skip together*", "*--perf-base judges and --perf-update*"])
 
 
 def test_help_names_every_option_ini_key_and_marker_without_importing_torch():

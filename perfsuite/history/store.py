@@ -1,0 +1,190 @@
+"""The history of runs: one SQLite file, which any SQLite tool, DuckDB and pandas can query.
+
+SQLite, from the standard library, because it appends in a transaction (Parquet files are written
+whole) and locks for two runs at once, in one file. Behind a URL the file is read whole and written
+whole: of two runs that append there at the same moment, the later one wins.
+
+History of the version (SQLite's ``user_version``; ``application_id`` says that it is a perfsuite history):
+    1   first: tables runs and measurements, view history of both.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from perfsuite.baseline.remote import Location, location
+from perfsuite.errors import HistoryError
+from perfsuite.history.record import Row, RunRecord
+
+VERSION = 1
+APPLICATION_ID = 0x70657266  # "perf"
+MAX_REMOTE_BYTES = 2**30
+_LOCK_TIMEOUT_S = 60.0
+_NUMBERS = frozenset({"value", "low", "high", "p50_ms"})
+_RUN = ("run_id", "time", "commit_id", "branch", "version")
+_MEASURED = tuple(name for name in Row.__struct_encode_fields__ if name not in _RUN)
+_DAMAGED = frozenset({"SQLITE_NOTADB", "SQLITE_CORRUPT"})
+
+
+def _schema() -> Iterator[str]:
+    columns = ", ".join(f"{name} REAL" if name in _NUMBERS else f"{name} TEXT NOT NULL" for name in _MEASURED)
+    yield (
+        "CREATE TABLE runs (run_id TEXT PRIMARY KEY, time TEXT NOT NULL, commit_id TEXT NOT NULL, "
+        "branch TEXT NOT NULL, version TEXT NOT NULL)"
+    )
+    yield f"CREATE TABLE measurements (run_id TEXT NOT NULL REFERENCES runs, {columns})"
+    yield "CREATE INDEX measurements_of_case ON measurements (case_key, metric)"
+    yield "CREATE VIEW history AS SELECT * FROM runs JOIN measurements USING (run_id)"
+    yield f"PRAGMA application_id = {APPLICATION_ID}"
+    yield f"PRAGMA user_version = {VERSION}"
+
+
+def append(where: str | Location, run: RunRecord) -> None:
+    """Add a run: all of it, or nothing. The file is made if it is missing.
+
+    Raises HistoryError, and leaves the file as it was, if it is no history or cannot be written.
+    """
+    place = location(where)
+    if isinstance(place, Path):
+        _append(place, place, run)
+        return
+    with _local_copy(place, may_be_new=True) as copy, _explained(place):
+        _append(copy, place, run)
+        place.write(copy.read_bytes())
+
+
+def read(
+    where: str | Location, case: str | None = None, metric: str | None = None, machine: str | None = None,
+    branch: str | None = None,
+) -> list[Row]:  # fmt: skip
+    """All rows, or those of a case, metric, machine class or branch; by time. Raises HistoryError."""
+    wanted = {"case_key": case, "metric": metric, "machine_id": machine, "branch": branch}
+    chosen = {name: value for name, value in wanted.items() if value is not None}
+    conditions = " AND ".join(f"{name} = :{name}" for name in chosen) or "1"
+    with _opened(where) as connection:
+        found = connection.execute(f"SELECT * FROM history WHERE {conditions}", chosen)
+        names = [column[0] for column in found.description]
+        rows = [msgspec.convert(dict(zip(names, values, strict=True)), Row) for values in found]
+    return sorted(rows, key=lambda row: (row.time, row.run))
+
+
+def cases(where: str | Location) -> list[str]:
+    """Every case in the history, by name. Raises HistoryError."""
+    with _opened(where) as connection:
+        return [str(name) for (name,) in connection.execute("SELECT DISTINCT case_key FROM measurements ORDER BY 1")]
+
+
+def _append(path: Path, place: Location, run: RunRecord) -> None:
+    """``place`` is what messages call the file."""
+    with _explained(place):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(_connect(path, "rwc")) as connection, _transaction(connection):
+            if _is_new(connection):
+                for statement in _schema():
+                    connection.execute(statement)
+            _check(connection, place)
+            _insert(connection, run)
+
+
+def _insert(connection: sqlite3.Connection, run: RunRecord) -> None:
+    encoded = msgspec.to_builtins(run)
+    connection.execute(f"INSERT INTO runs VALUES ({', '.join(f':{name}' for name in _RUN)})", encoded)
+    values = ", ".join(f":{name}" for name in ("run_id", *_MEASURED))
+    connection.executemany(
+        f"INSERT INTO measurements VALUES ({values})",
+        [{"run_id": run.run, **measurement} for measurement in encoded["measurements"]],
+    )
+
+
+@contextmanager
+def _opened(where: str | Location) -> Iterator[sqlite3.Connection]:
+    place = location(where)
+    with _local_copy(place) as path, _explained(place):
+        if not path.is_file():
+            raise HistoryError(f"there is no history {place}", "record one first, or name another file")
+        with closing(_connect(path, "rw")) as connection:  # also where it may not be written; mends what a crash left
+            _check(connection, place)
+            yield connection
+
+
+@contextmanager
+def _local_copy(place: Location, may_be_new: bool = False) -> Iterator[Path]:
+    """The file itself, or in a temporary folder what the URL has now (no file, if it has none)."""
+    if isinstance(place, Path):
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="perfsuite-") as folder, _explained(place):
+        data = place.read(MAX_REMOTE_BYTES)
+        if data is not None and len(data) > MAX_REMOTE_BYTES:
+            raise HistoryError(f"history {place} is larger than {MAX_REMOTE_BYTES} bytes", "start a new one")
+        copy = Path(folder) / "history.sqlite"
+        if data is not None:
+            copy.write_bytes(data)
+        yield copy
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=_LOCK_TIMEOUT_S, isolation_level=None)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _is_new(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] and _pragmas(connection) == (0, 0)
+
+
+def _pragmas(connection: sqlite3.Connection) -> tuple[int, int]:
+    found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+    return found[0], found[1]
+
+
+def _check(connection: sqlite3.Connection, place: Location) -> None:
+    application, version = _pragmas(connection)
+    if application != APPLICATION_ID:
+        raise HistoryError(f"{place} is a database, but no perfsuite history", "name another file")
+    if version != VERSION:
+        raise HistoryError(
+            f"history {place} has version {version}, this perfsuite reads version {VERSION}",
+            "upgrade perfsuite" if version > VERSION else "start a new history",
+        )
+    if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        raise sqlite3.DatabaseError("its pages do not fit together")
+
+
+@contextmanager
+def _explained(place: Location) -> Iterator[None]:
+    """What goes wrong with the file, as a HistoryError."""
+    try:
+        yield
+    except (sqlite3.Error, msgspec.ValidationError, UnicodeError, OSError) as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith("SQLITE_BUSY"):
+            what, remedy = f"history {place} is locked by another process", "wait for it, then run again"
+        elif name.startswith("SQLITE_CONSTRAINT_PRIMARYKEY"):
+            what, remedy = f"history {place} has this run already", "append each run once"
+        elif isinstance(error, OSError) or (isinstance(error, sqlite3.OperationalError) and name not in _DAMAGED):
+            what = f"history {place} cannot be used: {error}"
+            remedy = getattr(error, "remedy", "check the path, permissions and free space")
+        else:
+            what, remedy = (
+                f"{place} is not a perfsuite history, or damaged: {error}",
+                "restore it, or name another file",
+            )
+        raise HistoryError(what, remedy) from error
