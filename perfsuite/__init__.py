@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perfsuite import storage
+    from perfsuite.comparison.benchmark import OptimizationBenchmark as OptimizationBenchmark
+    from perfsuite.comparison.optimizations import benchmark_optimizations as benchmark_optimizations
+    from perfsuite.comparison.performance import compare_model_performance as compare_model_performance
+    from perfsuite.comparison.performance import measure_performance as measure_performance
+    from perfsuite.comparison.timing import Sampling as Sampling
     from perfsuite.models.devices import available_devices as available_devices
     from perfsuite.models.devices import get_device as get_device
     from perfsuite.models.encoder import TransformerEncoder as TransformerEncoder
@@ -67,6 +72,11 @@ _HOME = {
     "convert_to_mixed_precision": "perfsuite.optimize.converter:convert_to_mixed_precision",
     "SlowerHereWarning": "perfsuite.optimize.converter:SlowerHereWarning",
     "MixedPrecisionWrapper": "perfsuite.techniques.precision.autocast:MixedPrecisionWrapper",
+    "OptimizationBenchmark": "perfsuite.comparison.benchmark:OptimizationBenchmark",
+    "benchmark_optimizations": "perfsuite.comparison.optimizations:benchmark_optimizations",
+    "measure_performance": "perfsuite.comparison.performance:measure_performance",
+    "compare_model_performance": "perfsuite.comparison.performance:compare_model_performance",
+    "Sampling": "perfsuite.comparison.timing:Sampling",
     "keep_zeros": "perfsuite.techniques.pruning.masks:keep_zeros",
     "show_progress": "perfsuite.progress:show_progress",
     "provenance": "perfsuite.techniques.recorded:provenance",

@@ -67,16 +67,33 @@ class Store:
 
         Raises BaselineError, and leaves the file as it was, if it cannot be written.
         """
-        path = self.path_of(group)
+        self._rewrite(self.path_of(group), lambda old: _merged(old, key, entry, machine))
+
+    def _rewrite(self, path: Location, change: Callable[[BaselineFile], BaselineFile]) -> None:
         try:
             with _alone(path) as write:
-                write(_encode(path, _merged(self.read(path), key, entry, machine)))
+                write(_encode(path, change(self.read(path))))
         except Timeout as error:
             raise BaselineError(
                 f"baseline {path} is locked by another process", "wait for it, then run again"
             ) from error
         except OSError as error:
             raise _failed(path, "written", error, "check permissions and free space") from error
+
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """Every case that is stored, with its entry."""
+        for path in self._files():
+            yield from self.read(path).cases.items()
+
+    def decode(self, path: Location, data: bytes) -> BaselineFile:
+        """What the bytes of a baseline file hold. Raises BaselineError, naming the path."""
+        return _decode(path, data)
+
+    def drop(self, keys: set[str]) -> None:
+        """Remove cases; each file is rewritten whole, or left as it was. Raises BaselineError."""
+        for path in self._files():
+            if keys & self.read(path).cases.keys():
+                self._rewrite(path, lambda old: _without(old, keys))
 
     def _files(self) -> list[Path] | list[Remote]:
         try:
@@ -120,6 +137,14 @@ def _merged(old: BaselineFile, key: str, new: Entry, machine: Machine | None) ->
     machines = {**old.machines, **({machine.id: machine} if machine else {})}
     used = {machine_id for stored in cases.values() for machine_id in stored.time}
     return BaselineFile(VERSION, {k: v for k, v in machines.items() if k in used}, cases)
+
+
+def _without(old: BaselineFile, keys: set[str]) -> BaselineFile:
+    """Without these cases, and without machines that no case was timed on any more."""
+    cases = {key: entry for key, entry in old.cases.items() if key not in keys}
+    used = {machine for entry in cases.values() for machine in entry.time}
+    machines = {name: machine for name, machine in old.machines.items() if name in used}
+    return msgspec.structs.replace(old, cases=cases, machines=machines)
 
 
 def _encode(path: Location, content: BaselineFile) -> bytes:

@@ -20,10 +20,15 @@ def resolved(limit: Limit, spread: Spread, errors: Errors, stored_blocks: float 
     """
     if limit.kind is not LimitKind.AUTOMATIC:
         return limit
-    look = min(BLOCKS, errors.looks)
-    error = spread.sd * math.sqrt(1 / look + 1 / stored_blocks)
-    reach = student_t_quantile(1 - spent(errors.beta, look, errors.looks), spread.df)
-    change = math.expm1((reach + student_t_quantile(POWER, spread.df)) * error)
+    change = tolerance(spread, errors, stored_blocks)
     # A throughput falls by 1 - 1/(1+x) where a latency grows by x.
     value = change if limit.metric.better.sign > 0 else change / (1 + change)
     return replace(limit, kind=LimitKind.RELATIVE, value=value, text=f"auto ({format_change(1 + value)[1:]})")
+
+
+def tolerance(spread: Spread, errors: Errors, stored_blocks: float = math.inf) -> float:
+    """The relative change that unchanged code stays below with power 0.9 by four blocks."""
+    look = min(BLOCKS, errors.looks)
+    error = spread.sd * math.sqrt(1 / look + 1 / stored_blocks)
+    reach = student_t_quantile(1 - spent(errors.beta, look, errors.looks), spread.df)
+    return math.expm1((reach + student_t_quantile(POWER, spread.df)) * error)

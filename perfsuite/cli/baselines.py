@@ -1,0 +1,131 @@
+"""Commands on baselines: show, diff, accept, prune."""
+
+from __future__ import annotations
+
+import fnmatch
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perfsuite.cli.output import Storage, say
+from perfsuite.errors import UsageError
+
+if TYPE_CHECKING:
+    from perfsuite.baseline.schema import BaselineFile, Entry
+    from perfsuite.baseline.store import Store
+
+app = typer.Typer(help="Look at the stored baselines, accept new ones, and drop old ones.", no_args_is_help=True)
+Pattern = Annotated[str, typer.Argument(help="Cases, such as 'encoder-*/int8-dynamic/*'.")]
+
+
+@app.command()
+def show(pattern: Pattern = "*", storage: Storage = "baselines") -> None:
+    """What is stored of each case, at which commit, and how far times spread between processes."""
+    for key, entry in _matching(_store(storage), pattern):
+        say(key)
+        for line in _described(entry):
+            say(f"  {line}")
+
+
+@app.command()
+def diff(
+    revision: Annotated[str, typer.Argument(help="A git revision.")] = "HEAD",
+    storage: Storage = "baselines",
+) -> None:
+    """What differs between the baselines in the working tree and those of a revision."""
+    from perfsuite.session.git import commit_of, repository
+
+    store = _store(storage)
+    if not isinstance(store.folder, Path):
+        raise UsageError(f"{storage} is no folder of a repository", "diff baselines that git keeps")
+    here = repository(store.folder if store.folder.is_dir() else Path.cwd())
+    commit = commit_of(here.top, revision)
+    if commit is None:
+        raise UsageError(f"unknown revision {revision!r}", "name a commit, branch or tag")
+    before, after = _entries_at(here.top, commit, store), dict(_matching(store, "*", required=False))
+    lines = list(_differences(before, after))
+    for line in lines or [f"no baseline differs from {revision}"]:
+        say(line)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def accept(context: typer.Context) -> None:
+    """Measure and accept: runs 'pytest --perf-only --perf-update' with the arguments that follow."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "--perf-only", "--perf-update", *context.args], check=False)
+    raise typer.Exit(done.returncode)
+
+
+@app.command()
+def prune(
+    pattern: Pattern,
+    storage: Storage = "baselines",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it; else only say what would be dropped.")] = False,
+) -> None:
+    """Drop the baselines of cases whose tests are gone."""
+    store = _store(storage)
+    keys = [key for key, _ in _matching(store, pattern)]
+    for key in keys:
+        say(f"{'dropped' if yes else 'would drop'}: {key}")
+    if yes:
+        store.drop(set(keys))
+    else:
+        say("nothing was changed; --yes does it")
+
+
+def _store(storage: str) -> Store:
+    from perfsuite.baseline.remote import location
+    from perfsuite.baseline.store import Store
+
+    return Store(location(storage, Path.cwd()))
+
+
+def _matching(store: Store, pattern: str, required: bool = True) -> Iterator[tuple[str, Entry]]:
+    found = [item for item in sorted(store.entries()) if fnmatch.fnmatch(item[0], pattern)]
+    if required and not found:
+        raise UsageError(f"no baseline in {store.folder} matches {pattern!r}", "'perfsuite baseline show' lists all")
+    yield from found
+
+
+def _described(entry: Entry) -> Iterator[str]:
+    from perfsuite.stats.decision import spread_of
+
+    if entry.exact:
+        numbers = ", ".join(f"{name} {value:,.6g}" for name, value in sorted(entry.exact.metrics.items()))
+        yield f"exact at {entry.exact.commit} (torch {entry.exact.torch}): {numbers}"
+    if entry.scores:
+        right = sum(entry.scores.bits())
+        yield f"accuracy at {entry.scores.commit}: {right} of {entry.scores.count} on {entry.scores.task}"
+    for machine, time in sorted(entry.time.items()):
+        spread = f"{spread_of(time.log_ratios).sd:.1%} over {len(time.log_ratios)} processes"
+        yield f"time at {time.commit} on {machine}: p50 {time.p50_ms:.4g} ms, spread {spread}"
+
+
+def _entries_at(top: Path, commit: str, store: Store) -> dict[str, Entry]:
+    """What the baselines were at a commit."""
+    from perfsuite.session.git import git
+
+    assert isinstance(store.folder, Path)
+    folder = store.folder.resolve().relative_to(top.resolve()).as_posix()
+    names = git(top, "ls-tree", "--name-only", commit, f"{folder}/").stdout.split()
+    files: list[BaselineFile] = [
+        store.decode(top / name, git(top, "show", f"{commit}:{name}").stdout.encode())
+        for name in names
+        if name.endswith(".json")
+    ]
+    return {key: entry for file in files for key, entry in file.cases.items()}
+
+
+def _differences(before: dict[str, Entry], after: dict[str, Entry]) -> Iterator[str]:
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
+        if old is None or new is None:
+            yield f"{key}: {'new' if old is None else 'gone'}"
+        elif old != new:
+            yield f"{key}:"
+            was, now = set(_described(old)), set(_described(new))
+            yield from (f"  - {line}" for line in _described(old) if line not in now)
+            yield from (f"  + {line}" for line in _described(new) if line not in was)

@@ -1,0 +1,69 @@
+"""Commands on files: report, history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfsuite.cli.output import Reports, check_reports, is_ascii, say, width, write_reports
+from perfsuite.errors import UsageError
+from perfsuite.protocols import Run
+
+
+def report(
+    files: Annotated[list[Path], typer.Argument(help="Reports that pytest --perf-report=FILE.json wrote.")],
+    output: Reports = None,
+) -> None:
+    """Show reports again, or turn them into others. Exits with 1 if a verdict in them fails."""
+    from perfsuite.report import terminal
+
+    check_reports(output)
+    run = _merged([_read(path) for path in files])
+    write_reports(run, output)
+    if not output:
+        for line in terminal.lines(run, width=width(), encoding="ascii" if is_ascii() else "utf-8"):
+            say(line)
+    if any(verdict.status.fails() for verdict in run.verdicts):
+        raise typer.Exit(1)
+
+
+def history(
+    case: Annotated[str, typer.Argument(help="A case, or a pattern such as 'encoder-*/fp32/*'.")],
+    file: Annotated[str, typer.Option("--file", "-f", help="What --perf-history wrote: a file or a URL.")],
+    metric: Annotated[str, typer.Option(help="Only this metric.")] = "",
+    branch: Annotated[str, typer.Option(help="Only runs of this branch.")] = "",
+) -> None:
+    """Draw how a case went over many runs, and the commits at which it changed."""
+    from perfsuite import history as kept
+
+    rows = kept.read(file, metric=metric or None, branch=branch or None)
+    for line in kept.render(case, rows, width=width(), ascii=is_ascii()):
+        say(line)
+
+
+def _read(path: Path) -> Run:
+    from perfsuite.report import as_json
+
+    try:
+        return as_json.read(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", "name a report in JSON") from None
+
+
+def _merged(runs: Sequence[Run]) -> Run:
+    """Several runs as one, such as those of a matrix of CI jobs; the last one's numbers win."""
+    first = runs[0]
+    return Run(
+        verdicts=tuple(verdict for run in runs for verdict in run.verdicts),
+        machine=first.machine,
+        notes=tuple(dict.fromkeys(note for run in runs for note in run.notes)),
+        information={case: shown for run in runs for case, shown in run.information.items()},
+        samples={case: blocks for run in runs for case, blocks in run.samples.items()},
+        operators={case: changed for run in runs for case, changed in run.operators.items()},
+        better={name: way for run in runs for name, way in run.better.items()},
+        commit=first.commit,
+        created=first.created,
+    )

@@ -1,0 +1,144 @@
+"""Commands on models: demo, compare, optimize."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perfsuite.cli.output import Reports, Seed, check_reports, say, write_reports
+from perfsuite.errors import UsageError
+from perfsuite.progress import show_progress
+
+if TYPE_CHECKING:
+    from perfsuite.comparison.views import Report
+    from perfsuite.protocols import ModelSpec
+
+DEMO_MODELS = {
+    "small": "encoder-digits",
+    "medium": "encoder-medium",
+    "distilbert": "distilbert",
+    "minilm": "minilm",
+}
+LEVELS = ("magnitude-30", "magnitude-50", "magnitude-70", "magnitude-90")
+TECHNIQUES = ("magnitude-50", "structured-50", "int8-dynamic", "structured-50+int8-dynamic")
+
+BatchSizes = Annotated[str, typer.Option("--batch-sizes", "-b", help="Batch sizes, with commas between them.")]
+Blocks = Annotated[int, typer.Option(min=1, help="Blocks of samples; more make intervals narrower.")]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Each block in a fresh process, so that intervals hold for those.")
+]
+
+
+def demo(
+    model: Annotated[str, typer.Option(help=f"{', '.join(DEMO_MODELS)}, any registered name, or hf:NAME.")] = "small",
+    seed: Seed = 0,
+    blocks: Blocks = 3,
+    batch_sizes: BatchSizes = "1,8",
+    output: Reports = None,
+) -> None:
+    """Show what pruning and quantization do to a model: parameters, effectiveness, performance, accuracy.
+
+    small is an encoder that is trained on real data (digits) the first time; medium has random weights,
+    and says so.
+    """
+    check_reports(output)
+    spec = _spec(DEMO_MODELS.get(model, model))
+    with show_progress():
+        _say_parameters(spec, seed)
+        say("\nEffectiveness: how far it can be pruned")
+        _say_effectiveness(_compare(spec.name, LEVELS, "1", seed, blocks=2, fresh=False))
+        say("\nPerformance")
+        report = _compare(spec.name, TECHNIQUES, batch_sizes, seed, blocks, fresh=False)
+    say(report)
+    write_reports(report.to_run(), output)
+
+
+def compare(
+    model: Annotated[str, typer.Argument(help="A registered name, hf:NAME, or a folder that 'optimize' wrote.")],
+    technique: Annotated[list[str], typer.Option("--technique", "-t", help="A technique or pipeline; repeat it.")],
+    batch_sizes: BatchSizes = "1,8",
+    blocks: Blocks = 5,
+    seed: Seed = 0,
+    fresh: Fresh = False,
+    output: Reports = None,
+    plot: Annotated[Path | None, typer.Option(help="Write charts as .png, .svg or .pdf (needs matplotlib).")] = None,
+) -> None:
+    """Compare techniques on a model, side by side in one run, with an interval on every ratio."""
+    check_reports(output)
+    with show_progress():
+        report = _compare(model, technique, batch_sizes, seed, blocks, fresh)
+    say(report)
+    if plot is not None:
+        report.plot(plot)
+        say(f"written: {plot}")
+    write_reports(report.to_run(), output)
+
+
+def optimize(
+    model: Annotated[str, typer.Argument(help="A registered name or hf:NAME.")],
+    technique: Annotated[str, typer.Option("--technique", "-t", help="Such as structured-50+int8-dynamic.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write: config, provenance, weights.")],
+    seed: Seed = 0,
+) -> None:
+    """Apply a technique and save the model, so that it can be loaded again without pickle."""
+    from perfsuite.comparison.inputs import Calibration, source
+    from perfsuite.storage import count_stored, save
+    from perfsuite.techniques.recorded import provenance
+    from perfsuite.techniques.values import parse_technique
+
+    spec, parsed = _spec(model), parse_technique(technique)
+    with show_progress():
+        built = spec.build(seed)
+        original = built.module.eval()
+        smaller = parsed.apply(original, data=Calibration(source(spec, seed=seed), 8, seed))
+        folder = save(smaller, output)
+    before, after = count_stored(original).size_bytes, count_stored(smaller).size_bytes
+    smaller_by = f"{before / 1e6:.2f} MB -> {after / 1e6:.2f} MB, {before / after:.2f}x"
+    say(f"{spec.name} ({built.weights} weights): {smaller_by}")
+    for step in provenance(smaller):
+        say(f"  {step.technique}")
+    say(f"written: {folder}\nload it with perfsuite.load_model({str(folder)!r})")
+
+
+def _spec(name: str) -> ModelSpec:
+    from perfsuite.models.zoo import model_spec
+
+    return model_spec(name)
+
+
+def _compare(
+    model: str, techniques: tuple[str, ...] | list[str], batch_sizes: str, seed: int, blocks: int, fresh: bool
+) -> Report:
+    _spec(model)  # a name with a typo is told before torch is loaded
+    from perfsuite.comparison.optimizations import benchmark_optimizations
+    from perfsuite.comparison.timing import Sampling
+
+    sampling = Sampling(blocks=blocks, seed=seed)
+    return benchmark_optimizations(model, techniques, batch_sizes=_sizes(batch_sizes), sampling=sampling, fresh=fresh)
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"--batch-sizes is {text!r}", "write whole numbers with commas, such as 1,8") from None
+
+
+def _say_effectiveness(report: Report) -> None:
+    """Zeros, size, and how well the output or the accuracy is kept, over growing sparsity."""
+    for row in report.rows():
+        kept = f"accuracy {row['accuracy']:.1%}" if row.get("accuracy") is not None else ""
+        sqnr = f"{row['sqnr_db']:5.1f} dB" if row.get("sqnr_db") is not None else ""
+        size = f"{row['size_bytes'] / 1e6:7.2f} MB"
+        say(f"  {row['variant']:14} {row['sparsity']:6.1%} zeros  {size}  {sqnr}  {kept}".rstrip())
+
+
+def _say_parameters(spec: ModelSpec, seed: int) -> None:
+    from perfsuite.storage import count_stored
+
+    built = spec.build(seed)
+    stored = count_stored(built.module)
+    say(f"{spec.name}{built.suffix}: {spec.about or 'a model'}; weights: {built.weights}")
+    say(f"{stored.elements:,} parameters in {stored.size_bytes / 1e6:.2f} MB")

@@ -1,0 +1,62 @@
+"""What commands share: options that mean the same everywhere, and writing to a stream as it can take it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfsuite.errors import UsageError
+from perfsuite.protocols import Run
+
+Reports = Annotated[
+    list[Path] | None,
+    typer.Option("--output", "-o", help="Write a report; its ending says which: .html, .md, .json..."),
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of weights, inputs and orders.")]
+Storage = Annotated[str, typer.Option(help="Where the baselines are: a folder or a URL.")]
+
+
+def say(text: object = "") -> None:
+    """One line or table on standard output; what the stream cannot encode becomes plain."""
+    encoding = sys.stdout.encoding or "utf-8"
+    typer.echo(str(text).encode(encoding, "replace").decode(encoding))
+
+
+def width() -> int:
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def is_ascii() -> bool:
+    """Whether standard output can carry no more than ASCII."""
+    try:
+        "█✓".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def check_reports(paths: Iterable[Path] | None) -> None:
+    """Raises UnknownNameError for an ending that nobody renders: before anything is measured."""
+    from perfsuite.report.endings import reporter_of
+
+    for path in paths or ():
+        reporter_of(path.name)
+
+
+def write_reports(run: Run, paths: Iterable[Path] | None) -> None:
+    """Write a run to each path, as its ending says. Raises UsageError for a path that cannot be written."""
+    from perfsuite.report.endings import reporter_of
+
+    for path in paths or ():
+        text = "\n".join(reporter_of(path.name)(run)) + "\n"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error}", "choose another place") from error
+        say(f"written: {path}")

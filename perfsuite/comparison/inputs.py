@@ -1,0 +1,169 @@
+"""Where a model and its inputs come from: a name, a ModelSpec, or a module with an input generator."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from perfsuite.errors import UsageError
+from perfsuite.models.devices import resolve_device
+from perfsuite.models.seeding import seeded
+from perfsuite.models.zoo import model_spec
+from perfsuite.protocols import Inputs, ModelSpec, Task
+
+Generator = Callable[[int], Any]
+"""Batch size -> a tensor, a tuple of arguments, a dict of keywords, or Inputs; the batch comes first."""
+
+_CALIBRATION_BATCHES = 4
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model, ready to be compared, with what feeds and what scores it. ``make``: (batch size, seed) -> inputs."""
+
+    name: str
+    module: Any
+    make: Callable[[int, int], Any]
+    task: Task | None = None
+    weights: str = ""
+
+    def inputs(self, batch_size: int, seed: int, device: torch.device) -> Inputs:
+        """Seeded inputs on the device. Raises UsageError if they are no batch of that size."""
+        with _seeded_everywhere(seed):
+            made = Inputs.of(self.make(batch_size, seed))
+        _check_batch(made, batch_size)
+        return Inputs(
+            tuple(_moved(arg, device) for arg in made.args),
+            {name: _moved(value, device) for name, value in made.kwargs.items()},
+        )
+
+    def follows_seed(self, batch_size: int, seed: int) -> bool:
+        """Whether the same seed makes the same inputs again."""
+        cpu = torch.device("cpu")
+        one, other = (_tensors(self.inputs(batch_size, seed, cpu)) for _ in range(2))
+        return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Data for techniques that want some, made when it is read: the task's, else inputs from other seeds."""
+
+    source: Source
+    batch_size: int
+    seed: int
+
+    def __iter__(self) -> Iterator[Inputs]:
+        of_task = getattr(self.source.task, "calibration", None)
+        if of_task is not None:
+            yield from of_task()
+            return
+        for seed in range(self.seed + 1, self.seed + 1 + _CALIBRATION_BATCHES):
+            yield self.source.inputs(self.batch_size, seed % 2**32, torch.device("cpu"))
+
+
+def source(
+    model: Any,
+    generator: Generator | None = None,
+    task: Task | None = None,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Source:
+    """What a user gives as a model. Names and specs are built on ``device``; a module stays where it is.
+
+    Raises UnknownNameError for a name that is none, UsageError for a module without an input generator.
+    """
+    if isinstance(model, str):
+        model = model_spec(model)
+    if isinstance(model, ModelSpec):
+        return _of_spec(model, generator, task, seed, device)
+    if generator is None:
+        raise UsageError(
+            f"a {type(model).__name__} does not say what to feed it",
+            "give input_generator=, a function of the batch size, or the name of a model",
+        )
+    if not callable(generator):
+        raise UsageError(f"input_generator is a {type(generator).__name__}", "give a function of the batch size")
+    return Source(_name_of(model), model, partial(_generated, generator), task)
+
+
+def check_batch_sizes(batch_sizes: Sequence[int]) -> tuple[int, ...]:
+    """Each size once, in the order given. Raises UsageError for none, or for what is no size."""
+    sizes = tuple(dict.fromkeys([batch_sizes] if isinstance(batch_sizes, int) else batch_sizes))
+    if not sizes:
+        raise UsageError("batch_sizes is empty: nothing would be measured", "give at least one, such as [1, 8]")
+    for size in sizes:
+        if type(size) is not int or size < 1:
+            raise UsageError(f"batch size {size!r} is not possible", "use whole numbers from 1")
+    return sizes
+
+
+def about_source(found: Source, batch_size: int, seed: int) -> Iterator[str]:
+    """What a report must say of where its numbers come from."""
+    if found.weights:
+        yield f"weights of {found.name}: {found.weights}"
+    if not found.follows_seed(batch_size, seed):
+        yield "the input generator does not follow the seed: all variants had the same inputs, another run has others"
+
+
+def _of_spec(spec: ModelSpec, generator: Generator | None, task: Task | None, seed: int, device: str) -> Source:
+    built = spec.build(seed)
+    module: nn.Module = built.module.eval().to(resolve_device(device))
+    make = partial(spec.inputs, module) if generator is None else partial(_generated, generator)
+    if task is None and spec.task is not None:
+        task = spec.task()
+    return Source(spec.name + built.suffix, module, make, task, built.weights)
+
+
+def _generated(generator: Generator, batch_size: int, seed: int) -> Any:
+    """The generator knows no seed: the generators of torch, NumPy and Python are seeded around it."""
+    return generator(batch_size)
+
+
+def _check_batch(made: Inputs, batch_size: int) -> None:
+    first = next(iter(_tensors(made)), None)
+    if first is None:
+        kinds = ", ".join(type(value).__name__ for value in (*made.args, *made.kwargs.values()))
+        raise UsageError(
+            f"the input generator gave no tensor, but {kinds or 'nothing'}",
+            "return a tensor, a tuple of arguments, or a dict of keywords",
+        )
+    if first.dim() == 0 or first.shape[0] != batch_size:
+        raise UsageError(
+            f"the input generator was asked for a batch of {batch_size} and gave shape {tuple(first.shape)}",
+            "make the first dimension the batch size that it is called with",
+        )
+
+
+def _tensors(made: Inputs) -> list[Tensor]:
+    return [value for value in (*made.args, *made.kwargs.values()) if isinstance(value, Tensor)]
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def _name_of(model: Any) -> str:
+    return getattr(model, "__name__", type(model).__name__)
+
+
+@contextmanager
+def _seeded_everywhere(seed: int) -> Iterator[None]:
+    """Seed the generators that people draw inputs from; afterwards they are as they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        with seeded(seed):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

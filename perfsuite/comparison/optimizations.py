@@ -1,0 +1,77 @@
+"""Comparing techniques in one call: ``benchmark_optimizations``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from perfsuite.comparison.benchmark import BATCH_SIZES, OptimizationBenchmark
+from perfsuite.comparison.fresh import Order, fresh_blocks, name_for_fresh
+from perfsuite.comparison.inputs import Calibration, Generator
+from perfsuite.comparison.timing import Sampling
+from perfsuite.comparison.views import Report
+from perfsuite.errors import TechniqueError, UsageError
+from perfsuite.protocols import ModelSpec, Task, Technique
+from perfsuite.techniques.values import applied, parse_technique
+
+TECHNIQUES = ("magnitude-50", "structured-50", "int8-dynamic", "bf16")
+
+
+def benchmark_optimizations(
+    model: nn.Module | ModelSpec | str,
+    techniques: Iterable[Technique | str] | str = TECHNIQUES,
+    input_generator: Generator | None = None,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    *,
+    task: Task | None = None,
+    data: Iterable[Any] | None = None,
+    device: str = "cpu",
+    sampling: Sampling | None = None,
+    fresh: bool = False,
+) -> Report:
+    """Apply techniques to a model and compare the results, in one call: ``("encoder-small", ["int8-dynamic"])``.
+
+    Args beside those of OptimizationBenchmark:
+        techniques: names or values.
+        data: calibration batches for techniques that want some; if there are none, the task's, or generated inputs.
+        fresh: times from one fresh process for each block, so that intervals hold for processes, and not only
+            for this one. The model and the techniques must have names.
+
+    A technique that does not apply to the model is named in the notes.
+
+    Raises what OptimizationBenchmark does; UnknownNameError for an unknown technique; TechniqueError if
+    none of the techniques applies; EngineError if a fresh process fails.
+    """
+    named = [techniques] if isinstance(techniques, str) else techniques
+    parsed = [parse_technique(item) if isinstance(item, str) else item for item in named]
+    if not parsed:
+        raise UsageError("there is no technique to compare", "name some, such as 'int8-dynamic'")
+    name = name_for_fresh(model, parsed, input_generator, data) if fresh else ""
+    benchmark = OptimizationBenchmark(model, input_generator, batch_sizes, task=task, device=device, sampling=sampling)
+    _add(benchmark, parsed, data)
+    if not fresh:
+        return benchmark.generate_report()
+    settings, variants = benchmark.sampling, benchmark.variants[1:]
+    order = Order(name, variants, device, benchmark.batch_sizes, settings.seed, torch.get_num_threads(), settings.plan)
+    return benchmark.generate_report(fresh_blocks(order, settings.blocks))
+
+
+def _add(benchmark: OptimizationBenchmark, techniques: Sequence[Technique], data: Iterable[Any] | None) -> None:
+    """Add what each technique makes of the original. Raises the first error if none applies."""
+    if data is None:
+        data = Calibration(benchmark.source, benchmark.batch_sizes[0], benchmark.sampling.seed)
+    kept = tuple(data) if isinstance(data, Iterator) else data  # each technique reads it from the start
+    refused: list[TechniqueError] = []
+    for technique in techniques:
+        try:
+            made = applied(technique, benchmark.model, kept)
+        except TechniqueError as error:
+            refused.append(error)
+            benchmark.note(f"{technique.name} does not apply: {error.what}")
+        else:
+            benchmark.benchmark_optimized_model(made, technique.name)
+    if len(refused) == len(techniques):
+        raise refused[0]

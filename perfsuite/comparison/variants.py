@@ -1,0 +1,107 @@
+"""The forms of a model that take part, and what must hold of them before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+from perfsuite.errors import ModelError, UsageError
+from perfsuite.techniques.recorded import Step, provenance
+
+EAGER = "torch"
+AnyModel = nn.Module | Callable[..., Any]
+_BITS = {"int8": 8, "bf16": 16, "fp16": 16}
+
+
+class Shell(nn.Module):
+    """A callable in the shape of a module, so that all else sees modules only. It has no weights to count."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One form of the model. ``engine``: what runs it, empty where nobody said.
+
+    ``reference`` names the variant that is its own fp32 form; empty if the original is.
+    """
+
+    name: str
+    module: nn.Module
+    engine: str = EAGER
+    reference: str = ""
+    claims: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def technique(self) -> str:
+        return "+".join(step.technique for step in provenance(self.module))
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether all it does is dispatched by torch, one operator at a time, so that it can be recorded."""
+        return self.engine == EAGER
+
+    @property
+    def claimed(self) -> dict[str, float]:
+        """What the recorded techniques promise, and what the user says that they do."""
+        steps = provenance(self.module)
+        return {key: value for step in steps for key, value in _claims(step).items()} | dict(self.claims)
+
+
+def variant(
+    name: str, model: AnyModel, *, engine: str = "", reference: str = "", claims: Mapping[str, float] | None = None
+) -> Variant:
+    """A variant from what a user gives. Raises UsageError for what is no model and no callable, or has no name."""
+    if not (isinstance(name, str) and name.strip() and name.isprintable()):
+        raise UsageError(f"{name!r} is no name for a variant", "give a short text on one line, such as 'int8'")
+    if isinstance(model, nn.Module):
+        return Variant(name, model, engine or _engine_of(model), reference, claims or {})
+    if not callable(model):
+        raise UsageError(
+            f"{name!r} is a {type(model).__name__}, neither a module nor a callable",
+            "give an nn.Module, or a function of the same inputs",
+        )
+    return Variant(name, Shell(model), engine, reference, claims or {})
+
+
+def common_device(variants: Iterable[Variant]) -> torch.device:
+    """The one device that all variants are on. Raises ModelError, naming the first that is elsewhere."""
+    first: tuple[str, torch.device] | None = None
+    for each in variants:
+        for tensor in chain(each.module.parameters(), each.module.buffers()):
+            first = first or (each.name, tensor.device)
+            if tensor.device != first[1]:
+                raise ModelError(
+                    f"{first[0]!r} has weights on {first[1]}, {each.name!r} on {tensor.device}",
+                    "move everything to one device: model.to(device)",
+                )
+    return first[1] if first else torch.device("cpu")
+
+
+def _engine_of(model: nn.Module) -> str:
+    if isinstance(model, torch.jit.ScriptModule):
+        return "TorchScript"
+    compiled = hasattr(model, "_orig_mod") or any(module._compiled_call_impl for module in model.modules())
+    return "torch.compile" if compiled else EAGER
+
+
+def _claims(step: Step) -> dict[str, float]:
+    """What one recorded technique promises; nothing is known of one from outside."""
+    config = step.config
+    claims: dict[str, float] = {name: config[name] for name in ("sparsity", "heads", "units", "bits") if name in config}
+    if "keep" in config and "of" in config:
+        claims["sparsity"] = 1 - config["keep"] / config["of"]
+    family = step.technique.partition("-")[0]
+    if family in _BITS and not config.get("autocast"):
+        claims["bits"] = _BITS[family]
+    return claims
