@@ -12,8 +12,9 @@ READY := .venv/.ready
 gate: $(READY)
 	$(BIN)/pytest
 
+# One process for each core; torch's threads in them must not spin while they wait for one another.
 test: $(READY)
-	$(BIN)/pytest tests
+	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -n auto
 
 check: $(READY)
 	$(BIN)/ruff format --check .

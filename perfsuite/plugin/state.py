@@ -124,6 +124,12 @@ def settings_of(config: pytest.Config) -> Settings:
     )
 
 
+def _cores_for(threads: int) -> tuple[int, ...]:
+    """Fewer threads than cores are pinned, so that they do not wander; as many as there are need no pinning."""
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return tuple(usable[:threads]) if 0 < threads < len(usable) else ()
+
+
 def _launch(config: pytest.Config, options: Options) -> Launch:
     from perfsuite.engine.messages import Boot
     from perfsuite.engine.workers import Launch
@@ -138,6 +144,7 @@ def _launch(config: pytest.Config, options: Options) -> Launch:
         test_files=tuple(config.getini("python_files")),
         only=options.base_modules,
         preload=("torch",) if "torch" in sys.modules else (),
+        cores=_cores_for(options.threads),
     )
     return Launch(
         partial(worker_command, config, config.stash.get(_FILES, ())),

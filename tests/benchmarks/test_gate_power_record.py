@@ -1,4 +1,5 @@
 import ast
+import importlib
 import math
 import os
 import subprocess
@@ -37,13 +38,23 @@ def test_the_repository_holds_each_change_as_a_commit_on_its_base(pairs):
     assert code[0] == code[1]
 
 
-@pytest.fixture
-def load():
-    from power import twins
-
-    yield lambda tree: twins.load(str(tree))
-    for name in [name for name in sys.modules if name.partition(".")[0] == twins.PACKAGE]:
+def forget():
+    for name in [name for name in sys.modules if name.partition(".")[0] == "workloads"]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """The package of a tree, whatever of it is imported already."""
+
+    def load(tree):
+        forget()
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(tree))
+            return importlib.import_module("workloads")
+
+    yield load
+    forget()
 
 
 @pytest.mark.parametrize(("name", "rounds"), [("none", False), ("copy", False), ("fusion", True), ("fall-back", True)])

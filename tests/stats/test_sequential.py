@@ -250,11 +250,11 @@ def test_swapping_candidate_and_base_flips_the_decision(values, tolerance):
 
 
 @given(
-    st.lists(st.tuples(logs, st.floats(0, 0.1)), min_size=2, max_size=7), st.floats(0, 1), st.floats(0, 0.1),
-    st.floats(-0.5, 0.5), st.booleans(),
+    st.lists(st.tuples(st.floats(0.05, 1), st.floats(0, 0.1)), min_size=3, max_size=7), st.floats(0, 1),
+    st.floats(0, 0.1), st.floats(-0.5, 0.5), st.booleans(),
 )  # fmt: skip
 def test_a_block_that_agrees_never_acquits(blocks, beyond, se, tolerance, is_moderated):
-    found = [Effect(*block) for block in blocks]
+    found = [Effect(tolerance + excess, error) for excess, error in blocks]
 
     def judged():
         return look(found, moderated(PRIOR, found) if is_moderated else PRIOR, tolerance, ERRORS).outcome
