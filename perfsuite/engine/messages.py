@@ -20,6 +20,7 @@ from perfsuite.spec import Block, Chunk, Context, Facts
 
 BASE_VIEW = "base"
 CANDIDATE_VIEW = "candidate"
+NOT_COLLECTED = "was not collected"
 
 
 class Boot(msgspec.Struct, frozen=True):
@@ -33,6 +34,7 @@ class Boot(msgspec.Struct, frozen=True):
     only: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
     cores: tuple[int, ...] = ()  # the cores that it may use; empty: all
+    folder: str = ""  # its own, for what it leaves behind
 
 
 class Run(msgspec.Struct, frozen=True, tag=True):
@@ -47,6 +49,7 @@ class Run(msgspec.Struct, frozen=True, tag=True):
     threads: int
     facts: bool = False
     scored: bool = False
+    examined: bool = False  # whether these views have been found to be sound for this item already
 
 
 class TakeBlock(msgspec.Struct, frozen=True, tag=True):
@@ -85,14 +88,22 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class Reached(msgspec.Struct, frozen=True, tag=True):
-    """Every view has reached its measurement. ``unsound``: why these views must not share a process, or empty."""
+    """Every view has reached its measurement.
+
+    ``unsound``: why these views must not share a process, or empty. ``unused``: base views that have
+    loaded nothing from their worktree.
+    """
 
     measured: dict[str, Measured] = {}
     unsound: str = ""
+    unused: tuple[str, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """A view did not reach its measurement, or an arm raised; ``text`` is its own traceback."""
+    """A view did not reach its measurement, or an arm raised; ``text`` is its own traceback.
+
+    Without a text, only the output of the process says why.
+    """
 
     view: str
     text: str

@@ -3,82 +3,92 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
 class ProcessSettings:
-    """The environment, and torch's process-wide switches if torch is loaded."""
+    """The environment, the folder, and torch's process-wide switches, as they are if torch is not loaded yet."""
 
     environment: Mapping[str, str]
-    switches: tuple[tuple[str, Any], ...]
+    folder: str
+    switches: Mapping[str, Any]
 
     @staticmethod
     def now() -> ProcessSettings:
-        return ProcessSettings(dict(os.environ), tuple((name, read()) for name, read, _ in _torch_switches()))
+        return ProcessSettings(dict(os.environ), _folder(), {name: read() for name, _, read, _ in _torch_switches()})
 
     def restore(self) -> None:
         """Set what differs from now."""
         if dict(os.environ) != self.environment:
             os.environ.clear()
             os.environ.update(self.environment)
-        before = dict(self.switches)
-        for name, read, write in _torch_switches():
-            if name in before and read() != before[name]:
-                write(before[name])
+        if self.folder and _folder() != self.folder:
+            with suppress(OSError):  # it is gone: whoever needs it says so
+                os.chdir(self.folder)
+        for name, at_first, read, write in _torch_switches():
+            before = self.switches.get(name, at_first)
+            if before is not _UNKNOWN and read() != before:
+                write(before)
 
 
-def _torch_switches() -> Iterator[tuple[str, Callable[[], Any], Callable[[Any], object]]]:
-    """(name, read, write) of torch's process-wide switches."""
+def seed_everything(seed: int) -> None:
+    """Equal for both revisions, whichever runs first in a process."""
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+_UNKNOWN = object()  # what torch starts with depends on the machine
+
+
+def _torch_switches() -> Iterator[tuple[str, Any, Callable[[], Any], Callable[[Any], object]]]:
+    """(name, what torch starts with, read, write) of torch's process-wide switches."""
     torch: Any = sys.modules.get("torch")
     if torch is None:
         return
-    yield "threads", torch.get_num_threads, torch.set_num_threads
-    yield "dtype", torch.get_default_dtype, torch.set_default_dtype
-    yield "gradients", torch.is_grad_enabled, torch.set_grad_enabled
-    yield "matmul", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
-    yield "deterministic", torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
-    yield "mkldnn", torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled
+    backends, attention = torch.backends, torch.backends.cuda
+    yield "threads", _UNKNOWN, torch.get_num_threads, torch.set_num_threads
+    yield "engine", _UNKNOWN, *_attribute(backends.quantized, "engine")
+    yield "dtype", torch.float32, torch.get_default_dtype, torch.set_default_dtype
+    yield "device", None, _default_device, torch.set_default_device
+    yield "gradients", True, torch.is_grad_enabled, torch.set_grad_enabled
+    yield "anomalies", False, torch.is_anomaly_enabled, torch.set_anomaly_enabled
+    yield "matmul", "highest", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
+    yield "deterministic", False, torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
+    yield "mkldnn", True, *_attribute(backends.mkldnn, "enabled")
+    yield "cudnn", False, *_attribute(backends.cudnn, "benchmark")
+    yield "fastpath", True, backends.mha.get_fastpath_enabled, backends.mha.set_fastpath_enabled
+    yield "flash", True, attention.flash_sdp_enabled, attention.enable_flash_sdp
+    yield "efficient", True, attention.mem_efficient_sdp_enabled, attention.enable_mem_efficient_sdp
+    yield "math", True, attention.math_sdp_enabled, attention.enable_math_sdp
+    for kind in ("cpu", "cuda"):
+        yield (
+            f"autocast-{kind}", False,
+            partial(torch.is_autocast_enabled, kind), partial(torch.set_autocast_enabled, kind),
+        )  # fmt: skip
 
 
-class SharedCode:
-    """Functions of shared libraries by identity: a project that replaces one reaches both views at once."""
-
-    MODULES = ("torch", "torch.nn", "torch.nn.functional", "numpy", "transformers")
-    CLASSES = (("torch", "Tensor"), ("torch.nn", "Module"), ("torch.nn", "Linear"), ("torch.nn", "MultiheadAttention"))
-
-    def __init__(self) -> None:
-        self._seen = dict(self._callables())
-
-    def replaced(self, is_projects: Callable[[Path], bool]) -> tuple[str, ...]:
-        """Names that hold the project's code and did not before; libraries also exchange their own functions."""
-        changed = [name for name, value in self._callables() if self._seen.get(name) is not value]
-        now = dict(self._callables())
-        return tuple(sorted(name for name in changed if (file := _defined_in(now[name])) and is_projects(file)))
-
-    def _callables(self) -> Iterator[tuple[str, Any]]:
-        spaces = [(name, sys.modules[name]) for name in self.MODULES if name in sys.modules]
-        spaces += [
-            (f"{module}.{name}", getattr(sys.modules[module], name))
-            for module, name in self.CLASSES
-            if module in sys.modules
-        ]
-        for prefix, space in spaces:
-            for name, value in vars(space).copy().items():
-                if callable(value):
-                    yield f"{prefix}.{name}", value
+def _attribute(holder: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], object]]:
+    return partial(getattr, holder, name), partial(setattr, holder, name)
 
 
-def _defined_in(value: Any) -> Path | None:
-    """The file of a function's own code, or of a class's module."""
-    value = getattr(value, "func", value)  # functools.partial
-    code = getattr(value, "__code__", None)
-    if code is not None:
-        return Path(code.co_filename).resolve()
-    module = sys.modules.get(getattr(value, "__module__", None) or "")
-    file = getattr(module, "__file__", None)
-    return Path(file).resolve() if file else None
+def _default_device() -> Any:
+    """None where none is set: then no call pays for asking."""
+    return getattr(sys.modules.get("torch.utils._device"), "CURRENT_DEVICE", None)
+
+
+def _folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it has been deleted
+        return ""

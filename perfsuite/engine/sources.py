@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,7 +12,7 @@ import msgspec
 from perfsuite.engine import messages
 from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Answer, Failed, Measured, Reached, Request, Run
 from perfsuite.engine.threads import run_with_threads
-from perfsuite.engine.workers import Worker, Workers
+from perfsuite.engine.workers import Worker, WorkerGoneError, Workers
 from perfsuite.errors import EngineError
 from perfsuite.measure.clock import Clock, RealClock
 from perfsuite.measure.latency import Arm, Plan, Warm, interleave, sample_block
@@ -22,15 +23,12 @@ Views = Mapping[str, str | None]
 
 
 class ViewFailedError(EngineError):
-    """The test did not reach its measurement under one view; ``text`` is its own traceback."""
+    """The test failed under one view; ``reason`` is the line of it that says why."""
 
-    def __init__(self, case: str, view: str, text: str) -> None:
-        super().__init__(
-            f"in a fresh process, {case} did not reach its measurement:\n{text}",
-            "run the test by itself; what it does must not depend on the tests before it",
-        )
+    def __init__(self, what: str, remedy: str, view: str, reason: str) -> None:
+        super().__init__(what, remedy)
         self.view = view
-        self.text = text
+        self.reason = reason
 
     def __reduce__(self) -> tuple[type[EngineError], tuple[str, str]]:
         return (EngineError, (self.what, self.remedy))
@@ -38,6 +36,10 @@ class ViewFailedError(EngineError):
 
 class UnsoundTwinsError(EngineError):
     """The two revisions must not share a process."""
+
+
+class UnusedBaseError(EngineError):
+    """Nothing that was loaded is from the base: the working tree would be compared with itself."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,11 @@ class Served:
         return sampled
 
     def take(self, number: int, *, facts: bool = False, timed: bool = True) -> Sampled:
-        """Raises EngineError if the worker dies, ViewFailedError, UnsoundTwinsError, and what an arm raised."""
+        """Raises WorkerGoneError, ViewFailedError, UnsoundTwinsError, UnusedBaseError."""
         seed = self.request.seed + number
         worker = self.workers.worker(self.kind, number, self.views)
-        reached = _reach(worker, msgspec.structs.replace(self.request, seed=seed, facts=facts))
+        request = msgspec.structs.replace(self.request, seed=seed, facts=facts, examined=number > 1)
+        reached = _reach(worker, request)
         try:
             if reached.unsound:
                 raise UnsoundTwinsError(reached.unsound)
@@ -139,7 +142,8 @@ class Pairs:
         reached: dict[str, Measured] = {}
         try:
             for view, worker in pair.items():
-                reached[view] = next(iter(_reach(worker, request).measured.values()))
+                with _blaming(view):
+                    reached[view] = next(iter(_reach(worker, request).measured.values()))
             return Sampled(reached, self._sample(pair, request.seed) if timed else None)
         finally:
             for view in reached:
@@ -164,15 +168,18 @@ class _Remote:
     case: str
 
     def warm_up(self, arm: str) -> Warm:
-        answer = _ask(self.arms[arm], messages.WarmUp(self._its_name(arm), self.plan), self.case)
+        answer = self._ask(arm, messages.WarmUp(self._its_name(arm), self.plan))
         assert isinstance(answer, messages.WarmedUp)
         return answer.warm
 
     def chunk(self, arm: str, calls: int, repeat: int, drop_first: bool) -> Chunk:
-        request = messages.TakeChunk(self._its_name(arm), calls, repeat, drop_first)
-        answer = _ask(self.arms[arm], request, self.case)
+        answer = self._ask(arm, messages.TakeChunk(self._its_name(arm), calls, repeat, drop_first))
         assert isinstance(answer, messages.TookChunk)
         return Chunk(arm, answer.chunk.calls_ns)
+
+    def _ask(self, arm: str, request: Request) -> Answer:
+        with _blaming(self.views[arm]):
+            return _ask(self.arms[arm], request, self.case)
 
     def _its_name(self, arm: str) -> str:
         return CANDIDATE if _kind_of(self.views[arm]) == CANDIDATE_VIEW else BASE
@@ -183,18 +190,47 @@ def _kind_of(view: str) -> str:
     return CANDIDATE_VIEW if view == CANDIDATE_VIEW else BASE_VIEW
 
 
+@contextmanager
+def _blaming(view: str) -> Iterator[None]:
+    """A process of its own that dies is the fault of its view."""
+    try:
+        yield
+    except WorkerGoneError as error:
+        raise ViewFailedError(error.what, error.remedy, _kind_of(view), f"its process {error.how}") from None
+
+
 def _reach(worker: Worker, request: Run) -> Reached:
     answer = worker.run(request)
     if isinstance(answer, Failed):
-        raise ViewFailedError(request.case, answer.view, answer.text)
+        raise ViewFailedError(
+            f"in a fresh process, {request.case} did not reach its measurement:\n{answer.text}",
+            "run the test by itself; what it does must not depend on the tests before it",
+            answer.view,
+            _reason(answer.text),
+        )
+    if answer.unused:
+        worker.release()
+        raise UnusedBaseError(
+            "no module that is loaded comes from the base: what runs is installed elsewhere, or is all tests",
+            "install the package under test from this repository, editable (pip install -e .)",
+        )
     return answer
 
 
 def _ask(worker: Worker, request: Request, case: str) -> Answer:
     answer = worker.ask(request, case)
     if isinstance(answer, Failed):
-        raise EngineError(
+        raise ViewFailedError(
             f"a timed call of {case} raised in a fresh process, under its {answer.view} revision:\n{answer.text}",
             "make the callable repeatable: it is called many times with the same arguments",
+            answer.view,
+            _reason(answer.text),
         )
     return answer
+
+
+def _reason(text: str) -> str:
+    """The line of a traceback that names the error, as pytest marks it or as Python ends with."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    marked = [line[1:].strip() for line in lines if line.startswith("E ")]
+    return next(iter(marked or lines[-1:]), "it says nothing")

@@ -7,6 +7,8 @@ requests are answered. Then both tests end, the last one first.
 
 from __future__ import annotations
 
+import atexit
+import os
 import random
 import sys
 import traceback
@@ -14,15 +16,17 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import msgspec
 
 from perfsuite.engine import messages
 from perfsuite.engine.messages import BASE_VIEW, Boot, Failed, Measured, Reached, Release, Run
-from perfsuite.engine.settings import SharedCode
-from perfsuite.engine.threads import die_with_parent, keep_to_cores, run_with_threads, set_threads
-from perfsuite.engine.views import Project, Views
+from perfsuite.engine.project import Project
+from perfsuite.engine.settings import seed_everything
+from perfsuite.engine.shared import SharedCode, project_code, registers_once
+from perfsuite.engine.threads import end_with_parent, keep_to_cores, run_with_threads, set_threads
+from perfsuite.engine.views import Views
 from perfsuite.measure.latency import LocalSampler, Plan, no_garbage_collection, sample_block
 from perfsuite.measure.profile import profile
 from perfsuite.spec import BASE, CANDIDATE
@@ -51,13 +55,18 @@ class Station:
         self._measured: dict[str, Measured] = {}
         self._answered = False
         self.failures: dict[str, dict[str, str]] = {}  # by view, then by item or file: why it failed
-        self.served = False  # whether the loop has ended
+        self.served = False  # whether the loop has begun
 
     def loop(self) -> None:
         """Answer until the session closes the pipe."""
+        self.served = True
         while isinstance(request := messages.receive_request(self._pipe), Run):
             self._run(request)
-        self.served = True
+
+    def end(self) -> None:
+        """Where pytest ended before it could serve, every item fails until the session closes the pipe."""
+        while not self.served and isinstance(messages.receive_request(self._pipe), Run):
+            messages.send(self._pipe, Failed(self.views.current, ""))
 
     def _run(self, request: Run) -> None:
         self.request = request
@@ -76,8 +85,9 @@ class Station:
         assert self.request is not None
         self.views.switch(view)
         if view not in self.runners:
-            return Failed(view, "its tests could not be collected")
+            return Failed(view, "")
         reached = len(self._measured)
+        seed_everything(self.request.seed)
         text = self.runners[view](self.request.item, self.request.following)
         self.views.switch(view)
         if self._failure is not None or self._answered:
@@ -104,7 +114,7 @@ class Station:
         """At the measurement: answer until the session releases the test."""
         assert self.request is not None
         self._answered = True
-        messages.send(self._pipe, Reached(self._measured, self._unsound()))
+        messages.send(self._pipe, self._reached(self.request))
         with run_with_threads(self.request.threads):
             while (request := messages.receive_request(self._pipe)) is not None and not isinstance(request, Release):
                 messages.send(self._pipe, self._answer(request))
@@ -112,7 +122,7 @@ class Station:
     def _answer(self, request: messages.Request) -> messages.Answer:
         try:
             return self._measure(request)
-        except Exception:  # an arm may raise anything: the session tells it
+        except BaseException:  # an arm may raise anything, SystemExit and pytest's outcomes too: the session tells it
             return Failed(self.views.current, traceback.format_exc())
 
     def _measure(self, request: messages.Request) -> messages.Answer:
@@ -141,11 +151,18 @@ class Station:
         self.views.switch(self._views_of_arms[arm])
         set_threads(self.request.threads)
 
+    def _reached(self, request: Run) -> Reached:
+        unused = tuple(name for name in self.views.names if not self.views.has_base(name))
+        alone = request.examined or len(self.views.names) == 1
+        return Reached(self._measured, "" if alone else self._unsound(), unused)
+
     def _unsound(self) -> str:
-        if len(self.views.names) == 1:
-            return ""
-        if replaced := self._shared_code.replaced(self.views.holds):
-            return f"the project replaces {', '.join(replaced[:3])}, which both revisions would get"
+        modules = {name: module for view in self.views.names for name, module in self.views.modules(view).items()}
+        own = {*modules, _HOME}
+        if replaced := sorted({*self._shared_code.exchanged(), *project_code(own, self.views.holds)}):
+            return f"the project replaces or registers {', '.join(replaced[:3])}, which both revisions would get"
+        if registering := sorted(registers_once(modules)):
+            return f"{registering[0]} registers operators with torch, which keeps one of a name for a process"
         if compiled := self.views.compiled():
             return f"{compiled[0]} is compiled and cannot be loaded twice in one process"
         return ""
@@ -156,14 +173,21 @@ def open_station(boot: Boot) -> Station:
     for name in boot.preload:
         __import__(name)
     keep_to_cores(boot.cores)
-    die_with_parent()
+    end_with_parent(boot.folder)
+    sys.stdout, sys.stderr = _own_copy(1), _own_copy(2)
     project = Project(Path(boot.top), tuple(map(Path, boot.test_folders)), boot.test_files, boot.only)
     trees: dict[str, Path | None] = {name: Path(tree) if tree else None for name, tree in boot.views.items()}
     station = Station(boot, Connection(boot.pipe), Views(project, trees))
     home = cast(Any, ModuleType(_HOME))
     home.station = station
     sys.modules[_HOME] = home
+    atexit.register(station.end)
     return station
+
+
+def _own_copy(descriptor: int) -> TextIO:
+    """What a test does to the descriptor is not done to what pytest writes."""
+    return os.fdopen(os.dup(descriptor), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
 
 
 def station_of_process() -> Station | None:

@@ -7,8 +7,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import Pipe
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 import msgspec
+import psutil
 
 from perfsuite.engine import messages
 from perfsuite.engine.messages import Answer, Boot, Failed, Reached, Release, Request, Run
@@ -37,15 +39,27 @@ class Launch:
     timeout_s: float = 300
 
 
+class WorkerGoneError(EngineError):
+    """A worker died, or ``hung`` until its time was over; ``how`` is a few words on it."""
+
+    def __init__(self, case: str, how: str, words: str, remedy: str, *, hung: bool = False) -> None:
+        super().__init__(f"a fresh process for {case} {how}; its output ends:\n{words}", remedy)
+        self.how = how
+        self.hung = hung
+
+    def __reduce__(self) -> tuple[type[EngineError], tuple[str, str]]:
+        return (EngineError, (self.what, self.remedy))
+
+
 class Worker:
-    """One worker process. After an EngineError it is gone; its folder and its children, too."""
+    """One worker process. After a WorkerGoneError it is gone; its folder and its children, too."""
 
     def __init__(self, launch: Launch, views: Mapping[str, str | None], seed: int, fixed_addresses: bool) -> None:
         self._launch = launch
         self._folder = Path(tempfile.mkdtemp(prefix="perfsuite-worker-"))
         self._log = self._folder / "output.txt"
         self._pipe, theirs = Pipe()
-        boot = msgspec.structs.replace(launch.boot, pipe=theirs.fileno(), views=dict(views))
+        boot = msgspec.structs.replace(launch.boot, pipe=theirs.fileno(), views=dict(views), folder=str(self._folder))
         environment = {
             **os.environ,
             BOOT_VARIABLE: msgspec.json.encode(boot).decode(),
@@ -58,24 +72,40 @@ class Worker:
                 env=environment, pass_fds=[theirs.fileno()], start_new_session=True,
             )  # fmt: skip
         theirs.close()
+        self._children: list[psutil.Process] = []  # seen just before it ended
+        self._closed = False
 
     def run(self, request: Run) -> Reached | Failed:
         """Run an item up to its measurement."""
         answer = self.ask(request, request.case)
         assert isinstance(answer, Reached | Failed)
-        return answer
+        return Failed(answer.view, self._last_words()) if isinstance(answer, Failed) and not answer.text else answer
 
     def ask(self, request: Request, case: str) -> Answer:
-        """Raises EngineError, with the end of its output, if the worker dies, hangs or answers out of turn."""
+        """Raises WorkerGoneError, with the end of its output, if the worker dies, hangs or answers out of turn."""
         try:
             messages.send(self._pipe, request)
-            if not self._pipe.poll(self._launch.timeout_s):
-                raise self._gone(
-                    case, f"did not answer in {self._launch.timeout_s:g} s", "ask for more (--perf-timeout)"
-                )
+            if not self._answers():
+                how = f"did not answer in {self._launch.timeout_s:g} s"
+                raise self._gone(case, how, "ask for more (--perf-timeout)", hung=True)
             return messages.receive_answer(self._pipe)
         except (EOFError, OSError):
             raise self._gone(case, self._ended(), _REMEDY) from None
+        except BaseException:  # such as Ctrl-C, or a time limit on the test: what it answers now would be for another
+            self.dismiss()
+            self._process.kill()
+            self.close()
+            raise
+
+    def _answers(self) -> bool:
+        """Whether there is an answer in time. Its end alone does not tell of its death: a child may hold it, too."""
+        deadline = time.monotonic() + self._launch.timeout_s
+        while not self._pipe.poll(min(_PATIENCE_S, max(0.0, deadline - time.monotonic()))):
+            if not self.is_alive and not self._pipe.poll(0):
+                raise EOFError
+            if time.monotonic() >= deadline:
+                return False
+        return True
 
     def release(self) -> None:
         """Let the test end."""
@@ -88,15 +118,31 @@ class Worker:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
+    def dismiss(self) -> None:
+        """Let it end, which it does by itself as soon as it is idle."""
+        if self.is_alive:
+            with suppress(psutil.Error):
+                self._children += psutil.Process(self._process.pid).children(recursive=True)
+        self._pipe.close()
+
     def close(self) -> None:
         """End the process and all that it started; remove its folder."""
-        self._pipe.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE_S)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.dismiss()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_S)
+        finally:  # also after Ctrl-C
+            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            for child in self._children:  # a group of its own does not save it
+                with suppress(psutil.Error):
+                    child.kill()
+            self._process.wait()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _ended(self) -> str:
         try:
@@ -107,14 +153,19 @@ class Worker:
             return "was killed by signal 9 (often: the system was out of memory)"
         return f"was killed by signal {-status}" if status < 0 else f"ended with status {status} before it measured"
 
-    def _gone(self, case: str, how: str, remedy: str) -> EngineError:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_SHOWN:]
+    def _last_words(self) -> str:
+        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_SHOWN:])
+
+    def _gone(self, case: str, how: str, remedy: str, *, hung: bool = False) -> WorkerGoneError:
+        words = self._last_words()
+        self.dismiss()
         self._process.kill()
         self.close()
-        return EngineError(f"a fresh process for {case} {how}; its output ends:\n" + "\n".join(lines), remedy)
+        return WorkerGoneError(case, how, words, remedy, hung=hung)
 
 
 _GRACE_S = 2.0
+_PATIENCE_S = 0.5
 _SHOWN = 30
 _REMEDY = "run the test by itself; what it does must not depend on the tests before it"
 
@@ -138,8 +189,11 @@ class Workers:
         return self._workers[key]
 
     def close(self) -> None:
-        while self._workers:
-            self._workers.popitem()[1].close()
+        with ExitStack() as stack:  # closes all, whatever happens in between
+            while self._workers:
+                _, worker = self._workers.popitem()
+                stack.callback(worker.close)
+                worker.dismiss()
 
     def __enter__(self) -> Workers:
         return self

@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from perfsuite.engine.messages import Boot
+from perfsuite.engine.messages import NOT_COLLECTED, Boot
 from perfsuite.engine.station import open_station, station_of_process
 from perfsuite.engine.workers import BOOT_VARIABLE
 
@@ -56,7 +56,7 @@ class ItemRunner:
         item = self._items.get(name)
         failures = _failures()
         if item is None:
-            return failures.get(name.partition("::")[0], f"{name} was not collected")
+            return failures.get(name.partition("::")[0], f"{name} {NOT_COLLECTED}")
         failures.pop(name, None)
         self._seed(item.config)
         # What an earlier item left because another than this one was expected next.

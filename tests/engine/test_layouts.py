@@ -1,0 +1,144 @@
+"""Where modules are found under each view, for the ways in which projects are laid out and installed."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from perfsuite.engine.messages import BASE_VIEW
+from tests.engine.conftest import SIDE, SIDES, both, seen
+
+PYPROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "mypkg"
+version = "1"
+[tool.setuptools]
+packages = ["mypkg"]
+package-dir = {mypkg = "lib/code"}
+"""
+
+
+@pytest.mark.parametrize("root", [".", "src", "packages/one/src"])
+def test_layouts_on_the_path(trees, root):
+    trees.write({f"{root}/mypkg/__init__.py": "", f"{root}/mypkg/sub/__init__.py": "", f"{root}/mypkg/sub/a.py": SIDE})
+    assert seen(trees.on_path(root).views(), "mypkg.sub.a") == SIDES
+
+
+def test_the_base_is_in_the_other_layout(trees):
+    """A package that moved, and a module that became a package, are still the same module to import."""
+    trees.write(
+        here={"src/mypkg/__init__.py": "", "src/mypkg/a/__init__.py": "SIDE = 'here'"},
+        base={"mypkg/__init__.py": "", "mypkg/a.py": "SIDE = 'base'"},
+    )
+    (trees.here / "mypkg").mkdir()
+    assert seen(trees.on_path("src").views(), "mypkg.a") == SIDES
+
+
+@pytest.mark.parametrize("turned", ["into a package", "into a module"])
+def test_a_module_that_turned(trees, turned):
+    shapes = ["mypkg/a/__init__.py", "mypkg/a.py"]
+    here, base = shapes if turned == "into a package" else shapes[::-1]
+    trees.write({"mypkg/__init__.py": ""}, {here: "SIDE = 'here'"}, {base: "SIDE = 'base'"})
+    assert seen(trees.on_path().views(), "mypkg.a") == SIDES
+
+
+def test_an_editable_install_by_a_pth_file(trees, monkeypatch, tmp_path):
+    import site
+
+    trees.write({"src/mypkg/__init__.py": SIDE})
+    packages = tmp_path / "lib" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "__editable__.mypkg.pth").write_text(f"{trees.here / 'src'}\n")
+    site.addsitedir(str(packages))
+    assert seen(trees.views(), "mypkg") == SIDES
+
+
+def test_an_editable_install_by_a_finder(trees, tmp_path):
+    """As setuptools installs a package whose folder has another name than the package."""
+    files = {"lib/code/__init__.py": SIDE, "lib/code/sub.py": SIDE}
+    trees.write(files, here={"pyproject.toml": PYPROJECT})
+    build = "from setuptools import build_meta as b; import sys; print(b.build_editable(sys.argv[1]))"
+    command = [sys.executable, "-c", build, str(tmp_path)]
+    wheel = subprocess.run(command, cwd=trees.here, capture_output=True, text=True, check=True).stdout.split()[-1]
+    packages = tmp_path / "site-packages"
+    __import__("zipfile").ZipFile(tmp_path / wheel).extractall(packages)
+    finder = next(packages.glob("__editable___*_finder.py"))
+    sys.path.append(str(packages))
+    importlib.import_module(finder.stem).install()
+    views = trees.views()
+    assert seen(views, "mypkg") == SIDES
+    assert seen(views, "mypkg.sub") == SIDES
+
+
+def test_namespace_packages(trees):
+    trees.write({"ns/one/__init__.py": SIDE, "ns/two.py": SIDE}, base={"ns/old/gone.py": "SIDE = 'base'"})
+    views = trees.on_path().views()
+    assert seen(views, "ns.one") == SIDES
+    assert seen(views, "ns.two") == SIDES
+    views.switch(BASE_VIEW)
+    assert importlib.import_module("ns.old.gone").SIDE == "base"
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_a_namespace_package_that_others_share(trees, monkeypatch, tmp_path, ours_first):
+    """Of such a package some parts are installed; the parts are attributes of one module."""
+    trees.write({"ns/ours.py": SIDE})
+    theirs = tmp_path / "site-packages"
+    (theirs / "ns").mkdir(parents=True)
+    (theirs / "ns" / "theirs.py").write_text("SIDE = 'installed'")
+    sys.path[:0] = [str(trees.here), str(theirs)] if ours_first else [str(theirs), str(trees.here)]
+    views = trees.views()
+    assert seen(views, "ns.ours") == SIDES
+    assert seen(views, "ns.theirs") == ("installed", "installed")
+
+    def by_attribute():
+        from ns import ours
+
+        importlib.import_module("ns.ours")
+        return sys.modules["ns"].ours.SIDE, ours.SIDE
+
+    assert both(views, by_attribute) == (("here", "here"), ("base", "base"))
+
+
+def test_a_repository_behind_a_symlink(trees, tmp_path):
+    trees.write({"src/mypkg/__init__.py": SIDE, "checks/cases.py": SIDE})
+    link = tmp_path / "link"
+    link.symlink_to(trees.here)
+    sys.path[:0] = [str(link / "src"), str(link / "checks")]
+    views = trees.views(test_folders=(link / "checks",))
+    assert seen(views, "mypkg") == SIDES
+    assert seen(views, "cases") == ("here", "here")
+
+
+@pytest.mark.parametrize("environment", [".venv/lib/python3/site-packages", "env/lib/python3/dist-packages"])
+def test_an_environment_inside_of_the_repository_is_shared(trees, environment):
+    trees.write({f"{environment}/installed.py": SIDE}).on_path(environment)
+    views = trees.views()
+    assert seen(views, "installed") == ("here", "here")
+    assert both(views, lambda: id(importlib.import_module("installed")))[0] == id(sys.modules["installed"])
+
+
+def test_a_whole_python_inside_of_the_repository_is_shared(trees, monkeypatch):
+    """As conda and pixi lay it out: its standard library is in no site-packages."""
+    import sysconfig
+
+    trees.write({"envs/x/lib/python3.11/standard.py": SIDE}).on_path("envs/x/lib/python3.11")
+    paths = {**sysconfig.get_paths(), "stdlib": str(trees.here / "envs/x/lib/python3.11")}
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: paths)
+    assert seen(trees.views(), "standard") == ("here", "here")
+
+
+def test_a_worktree_inside_of_the_repository(trees):
+    """TMPDIR may be a folder of the repository."""
+    trees.write({"mypkg/__init__.py": "", "mypkg/a.py": SIDE}, base={"mypkg/old.py": "SIDE = 'base'"})
+    inside = trees.here / "tmp" / "base"
+    inside.parent.mkdir()
+    trees.base = trees.base.rename(inside)
+    views = trees.on_path().views()
+    assert seen(views, "mypkg.a") == SIDES
+    views.switch(BASE_VIEW)
+    assert importlib.import_module("mypkg.old").SIDE == "base"
