@@ -18,8 +18,8 @@ from perfsuite.techniques.values import parse_technique
 
 THREADS = 2
 OURS = (
-    "int8-dynamic", "int8-dynamic-tensor", "int8-static", "structured-50", "structured-50+int8-dynamic", "weight-only-4",
-    "magnitude-50", "bf16", "fp16",
+    "int8-dynamic", "int8-dynamic-tensor", "int8-static", "structured-50", "structured-50+int8-dynamic",
+    "weight-only-4", "magnitude-50", "bf16", "fp16",
 )  # fmt: skip
 CALIBRATION_BATCHES = 8
 
