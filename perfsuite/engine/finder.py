@@ -30,13 +30,13 @@ class BaseFinder(MetaPathFinder):
         if here is not None and not mine:
             return None  # built in, or installed
         if mine and (project.is_test(mine[0]) or not project.comes_from_base(fullname)):
-            return here if path is not None and any(map(self._is_inside, path)) else None
+            return _rewritten(fullname, here) if path is not None and any(map(self._is_inside, path)) else None
         if not project.comes_from_base(fullname):
             return None
         there = self._same_file(fullname, here) or self._searched(fullname, path, is_here=here is not None)
         if there is None and here is not None:
             raise ModuleNotFoundError(f"the base revision has no module {fullname!r}", name=fullname)
-        return there
+        return _rewritten(fullname, there)
 
     def _same_file(self, name: str, here: ModuleSpec | None) -> ModuleSpec | None:
         """Where a finder of its own knows a package by another name than its folder's, only the file tells."""
@@ -81,13 +81,29 @@ class BaseFinder(MetaPathFinder):
 def _find_elsewhere(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
     """Where the other finders (paths, editable installs) find a module; pytest's own rewrites what they find."""
     for finder in sys.meta_path:
-        if isinstance(finder, BaseFinder) or type(finder).__module__.startswith("_pytest"):
+        if isinstance(finder, BaseFinder) or _is_pytests(finder):
             continue
         find_spec = getattr(finder, "find_spec", None)
         spec: ModuleSpec | None = find_spec(name, path) if find_spec else None
         if spec is not None:
             return spec
     return None
+
+
+def _rewritten(name: str, spec: ModuleSpec | None) -> ModuleSpec | None:
+    """As pytest's own finder would load that file: asserts that it rewrites take longer, in both revisions."""
+    if spec is None or not spec.has_location or not spec.origin:
+        return spec
+    folder = Path(spec.origin).parent if spec.submodule_search_locations is None else Path(spec.origin).parents[1]
+    for finder in filter(_is_pytests, sys.meta_path):
+        found = finder.find_spec(name, [str(folder)])
+        if found is not None and found.origin == spec.origin:
+            return found
+    return spec
+
+
+def _is_pytests(finder: object) -> bool:
+    return type(finder).__module__.startswith("_pytest")
 
 
 def _places(spec: ModuleSpec | None) -> list[Path]:

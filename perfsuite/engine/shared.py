@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -40,9 +40,9 @@ def project_code(own: Collection[str], holds: Callable[[Path], bool]) -> Iterato
             yield from (name for name, value in _named(module, space, own) if _is_code(value, own, is_own))
 
 
-def registers_once(modules: Mapping[str, ModuleType]) -> Iterator[str]:
+def registers_once(modules: Iterable[tuple[str, ModuleType]]) -> Iterator[str]:
     """Modules whose source names what torch keeps once for a process: operators and their kernels."""
-    for name, module in modules.items():
+    for name, module in modules:
         file = getattr(module, "__dict__", {}).get("__file__") or ""
         if file.endswith(".py") and _names_registration(file):
             yield name

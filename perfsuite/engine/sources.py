@@ -230,7 +230,8 @@ def _ask(worker: Worker, request: Request, case: str) -> Answer:
 
 
 def _reason(text: str) -> str:
-    """The line of a traceback that names the error, as pytest marks it or as Python ends with."""
+    """The line that names the error, as pytest marks it, or as Python and argparse end with."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     marked = [line[1:].strip() for line in lines if line.startswith("E ")]
-    return next(iter(marked or lines[-1:]), "it says nothing")
+    named = [line for line in lines if "error" in line.lower()]
+    return next(iter(marked or named[-1:] or lines[-1:]), "it says nothing")

@@ -157,8 +157,8 @@ class Station:
         return Reached(self._measured, "" if alone else self._unsound(), unused)
 
     def _unsound(self) -> str:
-        modules = {name: module for view in self.views.names for name, module in self.views.modules(view).items()}
-        own = {*modules, _HOME}
+        modules = [item for view in self.views.names for item in self.views.modules(view).items()]
+        own = {*(name for name, _ in modules), *(name for name in sys.modules if name.startswith("_perfsuite_"))}
         if replaced := sorted({*self._shared_code.exchanged(), *project_code(own, self.views.holds)}):
             return f"the project replaces or registers {', '.join(replaced[:3])}, which both revisions would get"
         if registering := sorted(registers_once(modules)):

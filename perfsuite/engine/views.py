@@ -67,6 +67,11 @@ class Views:
         entering.settings.restore()
         self.current = name
 
+    def ask_first(self) -> None:
+        """Each pytest puts its own finder first, which would find the working tree's files."""
+        self._uninstall(self.current)
+        self._install(self.current)
+
     def modules(self, name: str) -> Mapping[str, ModuleType]:
         """The project's modules that a view has loaded."""
         return self._owned() if name == self.current else self._views[name].modules

@@ -39,6 +39,8 @@ def _options(config: pytest.Config) -> list[str]:
     """The arguments of this run without its positional ones, which stand for tests."""
     arguments = [str(argument) for argument in config.invocation_params.args]
     for positional in reversed(config.option.file_or_dir or []):
+        if positional not in arguments:
+            continue  # it stands in addopts
         last = len(arguments) - 1 - arguments[::-1].index(positional)
         del arguments[last]
     return arguments

@@ -170,6 +170,8 @@ def resolve(config: pytest.Config) -> Options:
             mistakes.append(f"{source} is {raw!r}: {error}")
     if values.get("only") and values.get("skip"):
         mistakes.append("--perf-only and --perf-skip together leave nothing to run")
+    if config.getoption("perf_base") == "":  # an empty variable of a CI system
+        mistakes.append("--perf-base is empty: give a branch, a tag or a commit")
     if values.get("base") and values.get("update"):
         mistakes.append("--perf-base judges and --perf-update accepts: choose one")
     if mistakes:

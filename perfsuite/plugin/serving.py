@@ -7,6 +7,8 @@ second view, starts another pytest; when that has collected, too, the station an
 from __future__ import annotations
 
 import os
+import sys
+from types import ModuleType
 from typing import Any, cast
 
 import msgspec
@@ -14,6 +16,7 @@ import pytest
 
 from perfsuite.engine.messages import NOT_COLLECTED, Boot
 from perfsuite.engine.station import open_station, station_of_process
+from perfsuite.engine.views import Views
 from perfsuite.engine.workers import BOOT_VARIABLE
 
 
@@ -33,7 +36,8 @@ def serve(session: pytest.Session) -> None:
     waiting = [name for name in station.views.names if name not in station.runners]
     if waiting:
         station.views.switch(waiting[0])
-        pytest.main([*map(str, session.config.invocation_params.args), *_apart(session.config, waiting[0])])
+        arguments = map(str, session.config.invocation_params.args)
+        pytest.main([*arguments, *_apart(session.config, waiting[0]), "-p", _asks_first(station.views)])
         station.views.switch(view)
     if not station.served:  # the last view's session; or this one, where the next could not even collect
         station.loop()
@@ -42,6 +46,14 @@ def serve(session: pytest.Session) -> None:
 def _apart(config: pytest.Config, view: str) -> list[str]:
     """A folder for temporary files that is not the other session's: pytest empties it."""
     return [f"--basetemp={config.option.basetemp}-{view}"] if config.option.basetemp else []
+
+
+def _asks_first(views: Views) -> str:
+    """A plugin that is there before any of the project: what pytest rewrites asserts of comes from the view, too."""
+    plugin = cast(Any, ModuleType("_perfsuite_first", "PYTEST_DONT_REWRITE"))
+    plugin.pytest_plugin_registered = lambda: views.ask_first()
+    sys.modules[plugin.__name__] = plugin
+    return str(plugin.__name__)
 
 
 class ItemRunner:

@@ -45,6 +45,7 @@ def start(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     if is_worker():
         config.option.xmlpath = None  # the report belongs to the session that started this worker
+        config.option.maxfail = 0  # what the base cannot collect must not end the rest
 
 
 def is_worker() -> bool:

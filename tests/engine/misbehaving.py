@@ -128,9 +128,21 @@ def test_replaces(perf, monkeypatch):
     monkeypatch.setattr(textwrap, "dedent", mypkg.on)
     perf(lambda: 1, latency="9%")
 
+def test_rewritten(perf):
+    for module in (mypkg, sys.modules[__name__]):
+        assert type(module.__spec__.loader).__module__.startswith("_pytest")
+    perf(lambda: 1, latency="9%")
+
 def test_draws(perf):
     import random
     with Path("drawn").open("a") as file:
         print(random.random(), file=file)
     perf(lambda: 1, latency="9%")
+"""
+
+# As packages do that offer helpers for tests: pytest loads all of it by a finder of its own.
+CONFTEST = """
+import pytest
+
+pytest.register_assert_rewrite("mypkg")
 """

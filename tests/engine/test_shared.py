@@ -131,10 +131,10 @@ def test_a_module_that_registers_operators_is_told_by_its_source(tmp_path, sourc
     file = tmp_path / "ops.py"
     file.write_text(source)
     module.__file__ = str(file)
-    assert list(registers_once({"mypkg.ops": module, "mypkg": SimpleNamespace()})) == ["mypkg.ops"] * registers
+    assert list(registers_once([("mypkg", SimpleNamespace()), ("mypkg.ops", module)])) == ["mypkg.ops"] * registers
 
 
 def test_a_module_whose_source_is_gone_registers_nothing(tmp_path):
     module = ModuleType("mypkg.ops")
     module.__file__ = str(tmp_path / "gone.py")
-    assert list(registers_once({"mypkg.ops": module})) == []
+    assert list(registers_once([("mypkg.ops", module)])) == []

@@ -45,6 +45,7 @@ import torch
 
 library = torch.library.Library("perfsuite_tests_once", "DEF")
 """,
+    "registers.py": "def work():\n    return 1\n",
     "clean.py": "SIDE = '{side}'\n",
 }
 
@@ -65,6 +66,10 @@ def test_library(perf):
     import library_of_its_own
     perf(lambda: torch.ones(1), latency="9%")
 
+def test_registers(perf):
+    import registers
+    perf(registers.work, latency="9%")
+
 def test_clean(perf):
     import clean
     perf(lambda: torch.ones(1), latency="9%")
@@ -73,7 +78,10 @@ def test_clean(perf):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    return Project(tmp_path_factory.mktemp("twins"), TESTS, SOURCES)
+    made = Project(tmp_path_factory.mktemp("twins"), TESTS, SOURCES)
+    with (made.top / "src" / "registers.py").open("a") as file:  # in the candidate only
+        file.write("import torch\n\nopened = torch.library.Library('perfsuite_tests_new', 'DEF')\n")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +99,8 @@ def test_twins_without_the_guard_do_not_see_what_pairs_see(project, workers):
 
 def test_the_guard_refuses_them(project, workers):
     project.twins(workers, "test_clean").block(GUARDED)
+    with pytest.raises(UnsoundTwinsError, match=r"^registers registers operators with torch"):
+        project.twins(workers, "test_registers").block(GUARDED)
     with pytest.raises(UnsoundTwinsError, match="operator_of_its_own registers operators with torch"):
         project.twins(workers, "test_operator").block(GUARDED)
     with pytest.raises(UnsoundTwinsError, match=r"torch\.nn\.functional\.gelu"):

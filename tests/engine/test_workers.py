@@ -12,13 +12,15 @@ from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW
 from perfsuite.engine.sources import UnusedBaseError, ViewFailedError
 from perfsuite.engine.workers import WorkerGoneError, Workers
 from perfsuite.spec import BASE, CANDIDATE
-from tests.engine.misbehaving import ITEMS, MYPKG
+from tests.engine.misbehaving import CONFTEST, ITEMS, MYPKG
 from tests.engine.projects import Project, ratio
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    return Project(tmp_path_factory.mktemp("workers"), ITEMS, {"mypkg.py": MYPKG})
+    made = Project(tmp_path_factory.mktemp("workers"), ITEMS, {"mypkg.py": MYPKG})
+    (made.top / "conftest.py").write_text(CONFTEST)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +113,12 @@ def test_twins_and_pairs_see_what_is_slower(project, workers):
     assert 1 / 3 < ratio(project.twins(workers, "test_good").block(1)) < 3
 
 
+def test_asserts_are_rewritten_in_both_or_in_neither(project, workers):
+    """Else they would take different times."""
+    assert project.twins(workers, "test_rewritten").block(1).of(BASE)
+    assert project.pairs(workers, "test_rewritten").block(1).of(BASE)
+
+
 def test_temporary_files_of_one_twin_are_not_deleted_by_the_other(project):
     with Workers(project.launch()) as mine:  # whose pytests empty their folders when the first item asks for one
         assert project.twins(mine, "test_files").block(1).of(BASE)
@@ -194,12 +202,19 @@ def test_an_interrupted_question_ends_its_worker(project, monkeypatch):
         assert source.block(1).of(CANDIDATE)
 
 
-@pytest.mark.parametrize("option", ["--no-such-option", "--rootdir=/no/such/folder"])
-def test_a_worker_whose_pytest_does_not_start_says_why(project, option):
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("--no-such-option", "python -m pytest: error: unrecognized arguments: --no-such-option"),
+        ("--rootdir=/no/such/folder", "its process ended with status 4"),
+    ],
+    ids=["with the plugin", "before the plugin"],
+)
+def test_a_worker_whose_pytest_does_not_start_says_why(project, option, reason):
     with Workers(project.launch(option)) as mine, pytest.raises(ViewFailedError, match=r"(?s)no.such") as caught:
         project.pairs(mine, "test_good").block(1)
     assert caught.value.view == CANDIDATE_VIEW
-    assert not caught.value.reason.startswith("its process")
+    assert caught.value.reason.startswith(reason)
 
 
 def test_a_base_of_which_nothing_is_used_is_not_compared(project):

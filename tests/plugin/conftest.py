@@ -1,5 +1,7 @@
 """A small project as a user would have one: a model in a module of its own, registered in conftest.py."""
 
+import os
+
 import pytest
 import rich.table  # noqa: F401  # and below: pytester forgets modules that a run imports, and these cannot load twice
 import safetensors.torch  # noqa: F401
@@ -69,10 +71,15 @@ def pytest_perfsuite_register(registries):
 
 
 @pytest.fixture
-def project(pytester):
+def project(pytester, monkeypatch):
+    """On one thread: these small models wait for a second one longer than they work, on busy cores."""
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+        monkeypatch.delenv(name)  # the runs in it are not this run's workers
     pytester.makepyfile(net=MODEL)
     pytester.makeconftest(CONFTEST)
-    pytester.makeini("[pytest]\naddopts = --strict-markers -p no:randomly -p no:cacheprovider\nperf_blocks = 2\n")
+    pytester.makeini(
+        "[pytest]\naddopts = --strict-markers -p no:randomly -p no:cacheprovider\nperf_blocks = 2\nperf_threads = 1\n"
+    )
     return pytester
 
 

@@ -24,18 +24,20 @@ BASE = {
 
         def deadly():
             return 1
+
+        NAMES = ["one"]
         """,
     "tests/test_all.py": """
+        def test_named(perf): ...
         def test_changed(perf): ...
         def test_broken(perf): ...
         def test_deadly(perf): ...
-        def test_hangs(perf): ...
         """,
 }
 CANDIDATE = {
     "src/mypkg/new.py": "def f(): return 1",
     "src/mypkg/work.py": """
-        import os, threading, time
+        import os
 
         def equal(n=800):
             return sum(i * i for i in range(n))
@@ -54,9 +56,10 @@ CANDIDATE = {
 
         def deadly():
             os._exit(3)
+
+        NAMES = ["one", "two"]
         """,
     "tests/test_all.py": """
-        import os
         import pytest
         from mypkg import work
 
@@ -65,6 +68,10 @@ CANDIDATE = {
         @pytest.mark.parametrize("n", [800], ids=["a b[\\u00e9]::x"])
         def test_equal(perf, n):
             perf(work.equal, n, latency="60%")
+
+        @pytest.mark.parametrize("name", work.NAMES[1:] if IN_WORKER else ["two"])
+        def test_named(perf, name):
+            perf(len, name, latency="60%")
 
         def test_changed(perf):
             perf(work.changed, 1, 2, latency="60%")
@@ -145,14 +152,16 @@ def test_what_is_slower_regressed_and_what_is_faster_improved(run):
 
 
 def test_what_the_base_lacks_or_fails_on_is_not_measured_and_says_why(run):
-    names = ("test_changed", "test_broken", "test_new_module", "test_deadly")
-    assert {run.of(name) for name in names[:3]} == {"NOT_MEASURED"}
+    for name in ("test_changed", "test_broken", "test_new_module", "test_named[two]"):
+        assert run.of(name) == "NOT_MEASURED"
     base = "has nothing to compare with: it fails on main ("
     assert base in run.said("test_changed")
     assert run.said("test_changed").endswith("(TypeError: changed() takes 1 positional argument but 2 were given)")
     assert run.said("test_broken").endswith("(RuntimeError: not yet written)")
     assert "has nothing to compare with: it is new since main (" in run.said("test_new_module")
     assert "cannot import name 'new'" in run.said("test_new_module")
+    assert "it is new since main (" in run.said("test_named[two]")
+    assert run.said("test_named[two]").endswith("test_named[two] was not collected)")
 
 
 def test_a_candidate_that_dies_in_a_fresh_process_fails_its_item_alone(run):

@@ -15,7 +15,7 @@ def test_exact(perf_case):
 
 @pytest.mark.perf(models=["net"], techniques=["magnitude-50"])
 def test_bounds(perf_case):
-    perf_case.gate(size="<=1 MB", compression=">=0.9", accuracy=">=1%")
+    perf_case.gate(size="100%", compression=">=0.9", accuracy=">=1%")
 
 def test_before_it():
     import state
@@ -37,11 +37,15 @@ def work():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The candidate has one more layer, and a stored baseline that accepts it."""
-    files = {"src/net.py": MODEL, "src/state.py": STATE, "tests/conftest.py": CONFTEST, "tests/test_gate.py": TEST}
+    """The base has one layer more than the candidate, and the stored baseline is the candidate's."""
+    files = {
+        "src/net.py": MODEL.replace("layers=2", "layers=3"),
+        "src/state.py": STATE,
+        "tests/conftest.py": CONFTEST,
+        "tests/test_gate.py": TEST,
+    }
     made = Repository.with_files(tmp_path_factory.mktemp("models") / "project", files)
-    assert made.run("--collect-only", base="").status == 0  # the labels are the base's
-    made.put({"src/net.py": MODEL.replace("layers=2", "layers=3")})
+    made.put({"src/net.py": MODEL})
     assert made.run("-p", "no:randomly", "--perf-update", "-k", "exact", base="").status == 0
     return made.run("-p", "no:randomly", "--perf-arms=twins")
 
@@ -49,11 +53,11 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize("metric", ["size", "flops", "operators", "peak_memory", "accuracy"])
 def test_each_is_judged_against_the_base(run, metric):
     verdict = run.verdicts["net/fp32/cpu/b1", metric]
-    assert verdict["status"] == "REGRESSED"
-    assert metric == "accuracy" or "main (" in verdict["sentence"]
+    assert verdict["status"] == "IMPROVED"
+    assert "main (" in verdict["sentence"]
 
 
-def test_bounds_and_relations_are_judged_by_themselves(run):
+def test_bounds_and_relations_are_judged_by_themselves_beside_a_tolerance(run):
     assert {run.of("net/magnitude-50/cpu/b1", metric) for metric in ("size", "compression", "accuracy")} == {"PASS"}
 
 

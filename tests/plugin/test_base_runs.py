@@ -81,6 +81,16 @@ def test_a_base_that_cannot_be_imported(tmp_path):
     assert "it is new since main" in run.said("test_two")
 
 
+def test_a_folder_that_is_new_since_the_base(tmp_path):
+    made = Repository.with_files(tmp_path / "project", {})
+    made.below = "new"
+    made.put({"pytest.ini": INI, **WORK, "tests/test_a.py": item(MEASURE)})
+    run = made.run("-p", "no:randomly")
+    assert (run.status, run.of("test_it")) == (0, "NOT_MEASURED")
+    assert "has no folder new, where the tests are run" in run.said("test_it")
+    assert made.is_clean()
+
+
 def test_under_xdist_nothing_is_timed(tmp_path):
     made = Repository.with_files(tmp_path / "project", {**WORK, "tests/test_a.py": item(MEASURE)})
     run = made.run("-n", "2")
