@@ -156,7 +156,7 @@ def test_without_a_base_to_compare_with_tolerances_are_not_measured_and_bounds_a
         assert found.status is Status.NOT_MEASURED
         assert found.sentence == f"{name} has nothing to compare with: it is new since main"
         assert found.remedy == (
-            "it is judged from the next change on; stored baselines judge it now: pytest without --perf-base"
+            "stored baselines judge it: pytest without --perf-base"
         )
     assert verdict(name="size", text="<=2 kB", base=new, found=evidence()).status is Status.PASS
 
