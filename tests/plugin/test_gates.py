@@ -32,7 +32,7 @@ def test_an_unchanged_tree_passes_and_the_table_shows_it(gate):
             "verdict*case*",
             "PASS*net/fp32/cpu/b1*",
             "*size =, nonzeros =, flops =, operators =, peak_memory =",
-            "net/fp32/cpu/b1: resident * MB, weights random-init*",
+            "net/fp32/cpu/b1: resident *B, weights random-init*",
             "5 PASS (limits over 1 cases)",
         ]
     )
