@@ -28,15 +28,17 @@ PACKAGES = ("perfsuite", "torch", "numpy", "scipy", "pytest", "pytest-benchmark"
 MAX_FAILURES = 3  # in a row
 
 LONG = {
-    **{("ours", where, "none"): 4 for where in CONDITIONS},
-    **{("ours", "quiet", change): 1 for change in EXACT},
-    **{("ours", where, change): 0.5 for where in ("bursty", "drift") for change in EXACT},
+    **{("ours", where, "none"): 6 for where in CONDITIONS},
+    **{("ours", "quiet", change): 2 for change in EXACT},
+    **{("ours", where, change): 0.25 for where in ("bursty", "drift") for change in EXACT},
     **{("ours", "quiet", change): 0.5 for change in REALISTIC},
     **{("truth", "quiet", change): 0.25 for change in REALISTIC},
-    **{(arm, where, "none"): 1 for arm in OPPONENTS for where in CONDITIONS},
-    **{("session", where, "none"): 1 for where in CONDITIONS},
-    **{(arm, "quiet", change): 0.25 for arm in OPPONENTS for change in (*EXACT, *REALISTIC)},
-    **{("session", "quiet", change): 0.25 for change in EXACT},
+    **{(arm, where, "none"): 1 for arm in ("pytest-benchmark", "asv") for where in CONDITIONS},
+    **{("pytest-benchmark-best", where, "none"): 0.5 for where in CONDITIONS},  # takes four times as long
+    ("session", "quiet", "none"): 0.5,
+    **{("session", where, "none"): 0.125 for where in CONDITIONS if where != "quiet"},
+    **{(arm, "quiet", change): 0.15 for arm in OPPONENTS for change in (*EXACT, *REALISTIC)},
+    ("session", "quiet", "+5%"): 0.25,
 }
 SHORT = {
     **{("ours", where, "none"): 2 for where in CONDITIONS},

@@ -18,6 +18,9 @@ from perfsuite.measure.clock import Clock, RealClock
 from perfsuite.measure.latency import Arm, Plan, Warm, interleave, sample_block
 from perfsuite.spec import BASE, CANDIDATE, Block, Chunk
 
+# Threads of one process spin for a while when the other's turn has come: longer chunks make less of that.
+PAIRS_PLAN = Plan(chunk_ns=30_000_000, rounds=10, min_calls=2, budget_ns=4_000_000_000)
+
 Views = Mapping[str, str | None]
 """Views of a worker by name, each with its worktree; None is the working tree."""
 
@@ -123,7 +126,7 @@ class Pairs:
     kind: str
     views: Views  # each view gets a process of its own
     request: Run
-    plan: Plan = field(default_factory=Plan)
+    plan: Plan = PAIRS_PLAN
     clock: Clock = field(default_factory=RealClock)
 
     def block(self, number: int) -> Block:

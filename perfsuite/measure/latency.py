@@ -22,15 +22,19 @@ Arm = Callable[[], object]
 
 @dataclass(frozen=True)
 class Plan:
-    """How one block is sampled. Durations are aims: a slow call still gets its minimum of calls."""
+    """How one block is sampled. Durations are aims: a slow call still gets its minimum of calls.
 
-    chunk_ns: int = 30_000_000
-    rounds: int = 10  # chunks of each arm; even, so that orders are balanced
-    min_calls: int = 2  # timed calls in each chunk, beside the dropped first
+    Many short chunks tell more than a few long ones of the same total time: on a shared machine noise comes in
+    bursts and drifts, and neighbours share it (docs/judging.md has the measurement).
+    """
+
+    chunk_ns: int = 10_000_000
+    rounds: int = 30  # chunks of each arm; even, so that orders are balanced
+    min_calls: int = 1  # timed calls in each chunk, beside the dropped first
     warmup_ns: int = 300_000_000  # at most, for each arm
     min_call_ns: int = 20_000  # faster callables are timed several calls at a time
     slow_call_ns: int = 2_000_000_000  # from here one call is a chunk: a cold cache no longer matters
-    budget_ns: int = 4_000_000_000  # rounds stop early, in balance, when this is spent
+    budget_ns: int = 1_500_000_000  # rounds stop early, in balance, when this is spent
 
 
 @dataclass(frozen=True)
