@@ -21,6 +21,7 @@ from perfsuite.units import Unit, format_value
 CANDIDATE = "candidate"
 ORIGINAL = "original"
 YARDSTICK = "yardstick"
+SECOND = "second"  # the yardstick of a time that was stored without one
 BASE = "base"  # the candidate as a base revision has it
 
 
@@ -183,6 +184,7 @@ class Facts:
     exact: Mapping[str, int | float] = field(default_factory=dict)
     operators: Mapping[str, int] = field(default_factory=dict)
     scores: Scores | None = None
+    varies: str = ""  # why what is seen at dispatch is missing: two calls differ
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,13 @@ def blocks(page, language):
 
 
 def python_blocks():
-    return [pytest.param(page, i, id=f"{page.name}-{i}") for page in PAGES for i in range(len(blocks(page, "python")))]
+    """But for the tutorial's: they are files of one project, which tests/test_tutorial.py walks through."""
+    return [
+        pytest.param(page, i, id=f"{page.name}-{i}")
+        for page in PAGES
+        if page.name != "tutorial.md"
+        for i in range(len(blocks(page, "python")))
+    ]
 
 
 @pytest.mark.parametrize(("page", "number"), python_blocks())
@@ -37,6 +43,26 @@ def test_python_blocks_run(pytester, page, number):
     else:
         pytester.makepyfile(block=block)
         assert pytester.runpython("block.py").ret == 0
+
+
+def test_the_examples_of_extending_are_files_and_work(pytester):
+    """What the page shows is what stands in the files; the report among them is written, too."""
+    folder = ROOT / "docs" / "examples" / "extending"
+    for name, shown in zip(
+        ("conftest.py", "test_mine.py"), blocks(ROOT / "docs" / "extending.md", "python"), strict=True
+    ):
+        assert (folder / name).read_text() == shown
+        (pytester.path / name).write_text(shown)
+    pytester.makeini("[pytest]\naddopts = --strict-markers -p no:randomly\nperf_blocks = 1\n")
+    assert pytester.runpytest_subprocess("--perf-update").ret == 0
+    assert pytester.runpytest_subprocess("--perf-report=run.csv").ret == 0
+    header, *rows = (pytester.path / "run.csv").read_text().splitlines()
+    assert header == "case,metric,status"
+    assert sorted(rows) == sorted(
+        f"my-linear/{technique}/cpu/b1,{metric},PASS"
+        for technique in ("round-2", "round-1+fp16")
+        for metric in ("biases", "accuracy", "compression")
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

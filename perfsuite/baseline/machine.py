@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Collection
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,7 +53,7 @@ def this_machine(threads: int, accelerator: str = "") -> Machine:
     cpu, flags = _cpu()
     return Machine(
         cpu=cpu,
-        isa=" ".join(name for name in _ISA if name in flags),
+        isa=isa_of(flags),
         cores=usable_cores(),
         os=f"{platform.system()} {platform.machine()}",
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -60,6 +61,11 @@ def this_machine(threads: int, accelerator: str = "") -> Machine:
         threads=threads,
         accelerator=accelerator,
     )
+
+
+def isa_of(flags: Collection[str]) -> str:
+    """The instruction sets that matter, of all that a CPU has."""
+    return " ".join(name for name in _ISA if name in flags)
 
 
 def usable_cores() -> int:

@@ -56,8 +56,8 @@ class StoredTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     yardstick: Name
     log_ratios: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]
     p50_ms: Duration
-    p90_ms: Duration
-    p99_ms: Duration
+    p90_ms: Duration | None = None  # not known of an imported time
+    p99_ms: Duration | None = None
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from perfsuite.cli import baselines, files, machine, models
+from perfsuite.cli import baselines, files, importing, machine, models
 from perfsuite.errors import EngineError, ModelError, PerfsuiteError, TechniqueError
 
 USAGE, COULD_NOT_MEASURE = 2, 3
@@ -25,6 +25,7 @@ app.command()(models.optimize)
 app.add_typer(baselines.app, name="baseline")
 app.command()(files.report)
 app.command()(files.history)
+app.command("import")(importing.import_)
 app.command()(machine.machine)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from perfsuite.cli.output import Reports, check_reports, is_ascii, say, width, write_reports
+from perfsuite.cli.output import Reports, check_reports, is_ascii, merged, say, width, write_reports
 from perfsuite.errors import UsageError
 from perfsuite.protocols import Run
 
@@ -21,7 +20,7 @@ def report(
     from perfsuite.report import terminal
 
     check_reports(output)
-    run = _merged([_read(path) for path in files])
+    run = merged([_read(path) for path in files])
     write_reports(run, output)
     if not output:
         for line in terminal.lines(run, width=width(), encoding="ascii" if is_ascii() else "utf-8"):
@@ -51,19 +50,3 @@ def _read(path: Path) -> Run:
         return as_json.read(path.read_bytes(), str(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", "name a report in JSON") from None
-
-
-def _merged(runs: Sequence[Run]) -> Run:
-    """Several runs as one, such as those of a matrix of CI jobs; the last one's numbers win."""
-    first = runs[0]
-    return Run(
-        verdicts=tuple(verdict for run in runs for verdict in run.verdicts),
-        machine=first.machine,
-        notes=tuple(dict.fromkeys(note for run in runs for note in run.notes)),
-        information={case: shown for run in runs for case, shown in run.information.items()},
-        samples={case: blocks for run in runs for case, blocks in run.samples.items()},
-        operators={case: changed for run in runs for case, changed in run.operators.items()},
-        better={name: way for run in runs for name, way in run.better.items()},
-        commit=first.commit,
-        created=first.created,
-    )

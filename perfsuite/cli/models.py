@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfsuite.cli.output import Reports, Seed, check_reports, say, write_reports
+from perfsuite.cli.output import Reports, Seed, check_reports, merged, say, write_reports
 from perfsuite.errors import UsageError
 from perfsuite.progress import show_progress
 
@@ -26,6 +26,7 @@ TECHNIQUES = ("magnitude-50", "structured-50", "int8-dynamic", "structured-50+in
 
 BatchSizes = Annotated[str, typer.Option("--batch-sizes", "-b", help="Batch sizes, with commas between them.")]
 Blocks = Annotated[int, typer.Option(min=1, help="Blocks of samples; more make intervals narrower.")]
+Plot = Annotated[Path | None, typer.Option(help="Write charts as .png, .svg or .pdf (needs matplotlib).")]
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Each block in a fresh process, so that intervals hold for those.")
 ]
@@ -37,6 +38,7 @@ def demo(
     blocks: Blocks = 3,
     batch_sizes: BatchSizes = "1,8",
     output: Reports = None,
+    plot: Plot = None,
 ) -> None:
     """Show what pruning and quantization do to a model: parameters, effectiveness, performance, accuracy.
 
@@ -48,11 +50,15 @@ def demo(
     with show_progress():
         _say_parameters(spec, seed)
         say("\nEffectiveness: how far it can be pruned")
-        _say_effectiveness(_compare(spec.name, LEVELS, "1", seed, blocks=2, fresh=False))
+        levels = _compare(spec.name, LEVELS, "1", seed, blocks=2, fresh=False)
+        _say_effectiveness(levels)
         say("\nPerformance")
         report = _compare(spec.name, TECHNIQUES, batch_sizes, seed, blocks, fresh=False)
     say(report)
-    write_reports(report.to_run(), output)
+    _draw(report, plot, levels)
+    write_reports(merged([levels.to_run(), report.to_run()]), output)
+    if not output and plot is None:
+        say("pictures: -o demo.html, or --plot demo.png")
 
 
 def compare(
@@ -63,16 +69,14 @@ def compare(
     seed: Seed = 0,
     fresh: Fresh = False,
     output: Reports = None,
-    plot: Annotated[Path | None, typer.Option(help="Write charts as .png, .svg or .pdf (needs matplotlib).")] = None,
+    plot: Plot = None,
 ) -> None:
     """Compare techniques on a model, side by side in one run, with an interval on every ratio."""
     check_reports(output)
     with show_progress():
         report = _compare(model, technique, batch_sizes, seed, blocks, fresh)
     say(report)
-    if plot is not None:
-        report.plot(plot)
-        say(f"written: {plot}")
+    _draw(report, plot)
     write_reports(report.to_run(), output)
 
 
@@ -117,6 +121,15 @@ def _compare(
 
     sampling = Sampling(blocks=blocks, seed=seed)
     return benchmark_optimizations(model, techniques, batch_sizes=_sizes(batch_sizes), sampling=sampling, fresh=fresh)
+
+
+def _draw(report: Report, path: Path | None, levels: Report | None = None) -> None:
+    if path is None:
+        return
+    from perfsuite.comparison.charts import draw
+
+    draw(report.study, path, levels.study if levels else None)
+    say(f"written: {path}")
 
 
 def _sizes(text: str) -> list[int]:

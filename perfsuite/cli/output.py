@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -60,3 +60,19 @@ def write_reports(run: Run, paths: Iterable[Path] | None) -> None:
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error}", "choose another place") from error
         say(f"written: {path}")
+
+
+def merged(runs: Sequence[Run]) -> Run:
+    """Several runs as one, such as those of a matrix of CI jobs; the last one's numbers win."""
+    first = runs[0]
+    return Run(
+        verdicts=tuple(verdict for run in runs for verdict in run.verdicts),
+        machine=first.machine,
+        notes=tuple(dict.fromkeys(note for run in runs for note in run.notes)),
+        information={case: shown for run in runs for case, shown in run.information.items()},
+        samples={case: blocks for run in runs for case, blocks in run.samples.items()},
+        operators={case: changed for run in runs for case, changed in run.operators.items()},
+        better={name: way for run in runs for name, way in run.better.items()},
+        commit=first.commit,
+        created=first.created,
+    )

@@ -1,4 +1,4 @@
-"""The pictures of a study: throughput, speedup, and quality against speed and size."""
+"""The pictures of a study: throughput, speedup, quality against speed and size, and quality over sparsity."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ _MARKERS = "osD^vPX*"
 _WIDE = 4
 
 
-def draw(study: Study, path: Path) -> Path:
-    """One file with all panels that the study has numbers for. Raises as ``View.plot`` says."""
+def draw(study: Study, path: Path, levels: Study | None = None) -> Path:
+    """One file with all panels that the study has numbers for. Raises as ``View.plot`` says.
+
+    ``levels``: a study of one technique at several sparsities, for a panel of its own.
+    """
     optional("matplotlib", "a chart")
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # not pyplot: it keeps figures and wants a display
     from matplotlib.figure import Figure
 
-    panels = [_throughput, *((_speedup, _quality) if len(study.profiles) > 1 else ())]
+    panels = [(_throughput, study), *(((_speedup, study), (_quality, study)) if len(study.profiles) > 1 else ())]
+    panels += [(_degradation, levels)] if levels else []
     figure = Figure(figsize=(5.2 * len(panels), 4.4), layout="constrained")
     known = FigureCanvasAgg(figure).get_supported_filetypes()
     if path.suffix.removeprefix(".").lower() not in known:
         raise UsageError(f"cannot draw into {path}", f"use one of the endings .{', .'.join(sorted(known))}")
-    for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
-        panel(study, axes)
+    for (panel, of), axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        panel(of, axes)
         axes.spines[["top", "right"]].set_visible(False)
     handles, names = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False)
@@ -87,6 +91,18 @@ def _quality(study: Study, axes: Any) -> None:
     _ratios(axes)
     what = "Accuracy" if scored else "Same answer as the original"
     axes.set(title=f"{what}, batch size {size}", xlabel="speedup; area: file size", ylabel="%")
+
+
+def _degradation(study: Study, axes: Any) -> None:
+    """From the original at the left to the sparsest at the right."""
+    first, scored = min(study.batch_sizes), study.original.scores is not None
+    rows = [row for row in study.rows() if row["batch_size"] == first]
+    kept = [row.get("accuracy") if scored else row.get("agreement", 1.0) for row in rows]
+    found = sorted((row["sparsity"] or 0.0, 100 * share) for row, share in zip(rows, kept, strict=True) if share)
+    axes.plot(*zip(*found, strict=True), **_style(0))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    what = "Accuracy" if scored else "Same answer as the original"
+    axes.set(title=f"{what} over sparsity", xlabel="zeros among the weights", ylabel="%")
 
 
 def _ratios(axes: Any) -> None:

@@ -112,8 +112,7 @@ class Served:
         worker = self.workers.worker(self.kind, number, self.views)
         _reach(worker, msgspec.structs.replace(self.request, facts=False))
         try:
-            answers = {arm: _ask(worker, messages.TakeProfile(arm), self.request.case) for arm in (CANDIDATE, BASE)}
-            return {arm: answer.own_us for arm, answer in answers.items() if isinstance(answer, messages.Profile)}
+            return _profiles({CANDIDATE: worker, BASE: worker}, self.request.case)
         finally:
             worker.release()
 
@@ -137,11 +136,7 @@ class Pairs:
     def take(self, number: int, *, facts: bool = False, timed: bool = True) -> Sampled:
         """Raises as ``Served.take`` does."""
         request = msgspec.structs.replace(self.request, seed=self.request.seed + number, facts=facts)
-        # Without address randomization both processes lay their memory out alike, so that it cancels.
-        pair = {
-            view: self.workers.worker(f"{self.kind}-{view}", number, {_kind_of(view): tree}, fixed_addresses=True)
-            for view, tree in self.views.items()
-        }
+        pair = self._pair(number)
         reached: dict[str, Measured] = {}
         try:
             for view, worker in pair.items():
@@ -152,8 +147,28 @@ class Pairs:
             for view in reached:
                 pair[view].release()
 
+    def profiles(self, number: int) -> Mapping[str, Mapping[str, float]]:
+        """As ``Served.profiles``."""
+        pair = self._pair(number)
+        reached: list[Worker] = []
+        try:
+            for worker in pair.values():
+                _reach(worker, msgspec.structs.replace(self.request, facts=False))
+                reached.append(worker)
+            return _profiles(_arms(pair), self.request.case)
+        finally:
+            for worker in reached:
+                worker.release()
+
+    def _pair(self, number: int) -> dict[str, Worker]:
+        """Without address randomization both processes lay their memory out alike, so that it cancels."""
+        return {
+            view: self.workers.worker(f"{self.kind}-{view}", number, {_kind_of(view): tree}, fixed_addresses=True)
+            for view, tree in self.views.items()
+        }
+
     def _sample(self, pair: Mapping[str, Worker], seed: int) -> Block:
-        arms = {CANDIDATE: next(iter(pair.values())), BASE: list(pair.values())[-1]}
+        arms = _arms(pair)
         views = dict(zip(arms, pair, strict=True))
         sampler = _Remote(arms, views, self.plan, self.request.case)
         return interleave(
@@ -186,6 +201,16 @@ class _Remote:
 
     def _its_name(self, arm: str) -> str:
         return CANDIDATE if _kind_of(self.views[arm]) == CANDIDATE_VIEW else BASE
+
+
+def _arms(pair: Mapping[str, Worker]) -> dict[str, Worker]:
+    """The candidate's view is the first one, the base's the last."""
+    return {CANDIDATE: next(iter(pair.values())), BASE: list(pair.values())[-1]}
+
+
+def _profiles(arms: Mapping[str, Worker], case: str) -> dict[str, Mapping[str, float]]:
+    answers = {arm: _ask(worker, messages.TakeProfile(arm), case) for arm, worker in arms.items()}
+    return {arm: answer.own_us for arm, answer in answers.items() if isinstance(answer, messages.Profile)}
 
 
 def _kind_of(view: str) -> str:

@@ -13,8 +13,7 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
     """A bound is judged as it is; a tolerance against the portable part of the baseline."""
     measured = _measured(limit.metric, evidence)
     if measured is None:
-        sentence = f"{limit.metric.name} was not measured for this case"
-        return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy="gate a model that has it")
+        return _not_measured(limit, evidence)
     if limit.is_bound:
         return bound_verdict(limit, evidence, measured)
     stored = reference.entry.exact if reference.entry else None
@@ -29,6 +28,16 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
         remedy = f"run with torch {stored.torch}, or accept these numbers: {reference.update}"
         return verdict(limit, evidence, Status.INCOMPARABLE, sentence, measured=measured, remedy=remedy)
     return _against_stored(limit, evidence, reference, measured, stored.metrics[limit.metric.stored_name])
+
+
+def _not_measured(limit: Limit, evidence: Evidence) -> Verdict:
+    sentence, remedy = f"{limit.metric.name} was not measured for this case", "gate a model that has it"
+    if evidence.candidate.varies and limit.metric.dispatched:
+        sentence = f"{limit.metric.name} has no exact value, since {evidence.candidate.varies}"
+        remedy = (
+            "make the callable deterministic, such as by seeding in it what it draws; times are judged all the same"
+        )
+    return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy=remedy)
 
 
 def _measured(metric: Metric, evidence: Evidence) -> float | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from perfsuite.gate import base, exact, paired, timed
-from perfsuite.gate.reference import Reference
+from perfsuite.gate.reference import BaseRevision, Reference
 from perfsuite.spec import Evidence, Kind, Limit, Verdict
 
 
 def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
     """The verdict on one limit. A tolerance is judged beside the base revision, where there is one."""
-    if reference.base and reference.base.missing and base.concerns(limit):
+    if reference.base and reference.base.missing and base.concerns(limit) and not _stands(limit, reference.base):
         return base.missing(limit, evidence, reference.base)
     if reference.base and limit.metric.kind is Kind.SAMPLED and base.concerns(limit):
         return base.judge(limit, evidence, reference, reference.base)
@@ -25,6 +25,10 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
             return paired.judge(limit, evidence, reference)
         case Kind.EXACT:
             return exact.judge(limit, evidence, reference)
+
+
+def _stands(limit: Limit, revision: BaseRevision) -> bool:
+    return revision.stored_stands and limit.metric.kind is not Kind.SAMPLED
 
 
 def judge_all(limits: Iterable[Limit], evidence: Evidence, reference: Reference) -> tuple[Verdict, ...]:

@@ -16,6 +16,7 @@ from perfsuite.gate.verdicts import accept, no_baseline, verdict
 from perfsuite.spec import (
     CANDIDATE,
     ORIGINAL,
+    SECOND,
     YARDSTICK,
     Against,
     Direction,
@@ -118,8 +119,9 @@ def _judge_stored(limit: Limit, evidence: Evidence, reference: Reference) -> Ver
         return verdict(limit, evidence, Status.INCOMPARABLE, sentence, remedy=f"record it again: {reference.update}")
     effects = [block_effect(block, CANDIDATE, YARDSTICK) for block in evidence.blocks]
     known = spread_of(stored.log_ratios)
-    spread, errors = moderated(YARDSTICK_PRIOR, effects, known), reference.errors_over(len(effects))
-    limit = resolved(limit, pool(YARDSTICK_PRIOR, known), errors, len(stored.log_ratios))
+    prior = RAW_PRIOR if stored.yardstick == SECOND else YARDSTICK_PRIOR
+    spread, errors = moderated(prior, effects, known), reference.errors_over(len(effects))
+    limit = resolved(limit, pool(prior, known), errors, len(stored.log_ratios))
     then = estimate(stored.log_ratios, spread)
     decision = look(
         effects, spread, log_tolerance(limit, stored.p50_ms / 1e3), reference.errors_over(len(effects)), then
@@ -147,10 +149,11 @@ def _stored_verdict(
         Status.INCONCLUSIVE: f"too uncertain to judge {limit.text}; an effect of "
         f"{format_change(math.exp(sign * decision.detectable))} would have been seen",
     }.get(status, f"within {limit.text}")
+    relative = "in raw time" if evidence.yardstick == SECOND else "relative to the yardstick"
     processes = f"{len(evidence.blocks)} {'fresh' if evidence.blocks[0].fresh else 'in-place'} block(s)"
     sentence = (
         f"{limit.metric.name} changed by {format_change(ratio)} ({format_change(low)} to {format_change(high)}) "
-        f"relative to the yardstick over {processes}: {judged}"
+        f"{relative} over {processes}: {judged}"
     )
     stored = reference.entry.exact if reference.entry else None
     details = () if status is Status.PASS else what_changed(stored, evidence.candidate, evidence.context)

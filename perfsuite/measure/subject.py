@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.errors import NonFiniteError, UsageError
-from perfsuite.measure.trace import Trace, trace
+from perfsuite.measure.trace import Trace, difference, trace
 from perfsuite.protocols import Inputs
 from perfsuite.spec import Context, Facts, Metric
 from perfsuite.storage import Stored, count_stored
@@ -38,20 +38,32 @@ class Subject:
             raise UsageError(f"{self.label} is a plain callable: it has no weights to save or count", "gate a model")
         return count_stored(self.model)
 
-    @cached_property
+    @property
     def trace(self) -> Trace:
-        """One recorded call, after one that is not recorded (lazy initialisation)."""
+        """One recorded call."""
+        return self._traces[0]
+
+    @property
+    def varies(self) -> str:
+        """In what two calls differ, if they do: then nothing that is seen at dispatch is exact."""
+        return difference(*self._traces)
+
+    @cached_property
+    def _traces(self) -> tuple[Trace, Trace]:
+        """Two recorded calls, after one that is not recorded (lazy initialisation)."""
         self.call()
-        held: Iterable[Tensor] = ()
+        held: tuple[Tensor, ...] = ()
         if self.model is not None:
-            held = chain(self.model.parameters(), self.model.buffers())
-        return trace(self.call, held)
+            held = tuple(chain(self.model.parameters(), self.model.buffers()))
+        return trace(self.call, held), trace(self.call, held)
 
     def facts(self, metrics: Iterable[Metric]) -> Facts:
         """Every exact metric that this subject can have."""
         mine = [m for m in metrics if m.measure is not None and (m.needs == "call" or self.model is not None)]
+        if varies := self.varies:
+            mine = [m for m in mine if not m.dispatched]
         exact = {m.stored_name: m.measure(self) for m in mine if m.measure is not None}
-        return Facts(exact, self.trace.operators)
+        return Facts(exact, {} if varies else self.trace.operators, varies=varies)
 
 
 def forward_call(model: nn.Module, inputs: Inputs) -> Callable[[], object]:

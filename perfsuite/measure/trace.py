@@ -68,6 +68,21 @@ def trace(call: Callable[[], object], held: Iterable[Tensor] = ()) -> Trace:
     return recorder.result()
 
 
+def difference(one: Trace, other: Trace) -> str:
+    """What two traces disagree on, first of all the operators; empty if they are equal."""
+    for name in sorted({*one.operators, *other.operators}):
+        counts = one.operators.get(name, 0), other.operators.get(name, 0)
+        if counts[0] != counts[1]:
+            return f"one call asks for {name} {counts[0]} times, the next {counts[1]} times"
+    for what, before, after in (
+        ("FLOPs", one.flops, other.flops),
+        ("bytes at its peak", one.peak_bytes, other.peak_bytes),
+    ):
+        if before != after:
+            return f"one call has {before:,} {what}, the next {after:,}"
+    return ""
+
+
 class _Recorder(TorchDispatchMode):
     """Sees each operator as it is dispatched."""
 

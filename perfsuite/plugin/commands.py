@@ -36,14 +36,17 @@ def worker_command(config: pytest.Config, files: Sequence[Path], folder: Path) -
 
 
 def _options(config: pytest.Config) -> list[str]:
-    """The arguments of this run without its positional ones, which stand for tests."""
-    arguments = [str(argument) for argument in config.invocation_params.args]
+    """The arguments of this run without its positional ones, which stand for tests, and what wants a person."""
+    arguments = [str(argument) for argument in config.invocation_params.args if argument not in _FOR_A_PERSON]
     for positional in reversed(config.option.file_or_dir or []):
         if positional not in arguments:
             continue  # it stands in addopts
         last = len(arguments) - 1 - arguments[::-1].index(positional)
         del arguments[last]
     return arguments
+
+
+_FOR_A_PERSON = ("--pdb", "--trace")  # a worker has no terminal
 
 
 def _of_other_plugins(config: pytest.Config, folder: Path) -> Iterator[str]:

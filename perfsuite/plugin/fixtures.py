@@ -85,7 +85,7 @@ class PerfCase:
         Limits are tolerances (``latency="5%"``, ``size="0%"``, ``accuracy="1pp"``) against the stored
         baseline, or bounds (``speedup=">=1.5"``, ``size="<=64 MB"``). Without any, the marker's count.
         """
-        return _gate(self._item, self._session, self._subject, limits or marked_limits(self._item))
+        return gate_item(self._item, self._session, self._subject, limits or marked_limits(self._item))
 
 
 class Perf:
@@ -104,11 +104,11 @@ class Perf:
         self._calls += 1
         result = function(*args)
         subject = CallableCase(Case.of_callable(self._item.nodeid, self._calls), lambda: function(*args))
-        _gate(self._item, self._session, subject, limits or marked_limits(self._item))
+        gate_item(self._item, self._session, subject, limits or marked_limits(self._item))
         return result
 
 
-def _gate(
+def gate_item(
     item: pytest.Item, session: Session, subject: Measurable, limits: Mapping[str, object]
 ) -> tuple[Verdict, ...]:
     """The session decides; this turns its answer into an outcome of the item."""

@@ -116,6 +116,14 @@ def perf(request: pytest.FixtureRequest) -> Perf:
     return Perf(request.node, session_of(request.config))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    if PerfTests.is_benchmarked(item):
+        from perfsuite.plugin.benchmark import watch
+
+        watch(item)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield

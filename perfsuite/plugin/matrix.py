@@ -49,12 +49,17 @@ class CaseParameters:
 def check_and_parametrize(metafunc: pytest.Metafunc, options: Options, registries: Registries) -> None:
     """Give ``perf_case`` its cases. A wrong name, unit or limit stops the collection of the file."""
     try:
-        if not {"perf_case", "perf"} & set(metafunc.fixturenames):
+        used = {"perf_case", "perf", "benchmark"} & set(metafunc.fixturenames)
+        if not used:
             raise UsageError(
-                "the test has the marker perf, but uses neither perf_case nor perf: nothing would be judged",
+                "the test has the marker perf, but uses neither perf_case nor perf nor benchmark: "
+                "nothing would be judged",
                 "take perf_case as an argument and call perf_case.gate(...)",
             )
-        for limits in _literal_limits(metafunc.function):
+        marked = marked_limits(metafunc.definition)
+        if used == {"benchmark"} and not marked:
+            raise UsageError("the marker perf has no limits for what benchmark times", "add perf(latency='10%')")
+        for limits in filter(None, (marked, *_literal_limits(metafunc.function))):
             parse_limits(limits, registries.metrics)
         if "perf_case" in metafunc.fixturenames:
             cases = list(_cases(metafunc, options, registries))
@@ -77,9 +82,6 @@ _AXES = tuple(field.name for field in fields(Matrix))
 
 def _cases(metafunc: pytest.Metafunc, options: Options, registries: Registries) -> Iterator[CaseParameters]:
     matrix = _matrix(metafunc.definition, options)
-    limits = marked_limits(metafunc.definition)
-    if limits:
-        parse_limits(limits, registries.metrics)
     specs = [model_spec(name, registries.models) for name in matrix.models]
     techniques = [parse_technique(name, registries.techniques) for name in matrix.techniques]
     devices = _devices(matrix.devices)

@@ -47,7 +47,8 @@ def attach(report: pytest.TestReport, item: pytest.Item) -> None:
     if report.passed and not item.stash.get(_GATED, False) and marked_limits(item) and not is_worker():
         report.outcome = "failed"
         report.longrepr = (
-            f"{item.nodeid}: its marker has limits, but the test judged nothing\n  remedy: call perf_case.gate()"
+            f"{item.nodeid}: its marker has limits, but the test judged nothing\n"
+            "  remedy: call perf_case.gate(), perf(...) or benchmark(...)"
         )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,7 +142,7 @@ def _launch(config: pytest.Config, options: Options) -> Launch:
         pipe=-1,
         views={},
         top=str(repository(config.rootpath).top if options.base else config.rootpath),
-        test_folders=tuple(str(config.rootpath / folder) for folder in config.getini("testpaths")),
+        test_folders=tuple(_test_folders(config)),
         test_files=tuple(config.getini("python_files")),
         only=options.base_modules,
         preload=("torch",) if "torch" in sys.modules else (),
@@ -153,6 +154,13 @@ def _launch(config: pytest.Config, options: Options) -> Launch:
         config.invocation_params.dir,
         options.timeout,
     )
+
+
+def _test_folders(config: pytest.Config) -> Iterator[str]:
+    """Those of ``testpaths``, which may hold globs. The root itself holds more than tests."""
+    for pattern in config.getini("testpaths"):
+        found = glob(str(config.rootpath / pattern), recursive=True)  # noqa: PTH207  # Path.glob refuses "."
+        yield from (folder for folder in found if not config.rootpath.samefile(folder))
 
 
 def is_whole_run(config: pytest.Config, judged_items: int) -> bool:
@@ -221,6 +229,13 @@ class PerfTests:
     def is_one(cls, item: pytest.Item) -> bool:
         used = getattr(item, "fixturenames", ())
         return item.get_closest_marker("perf") is not None or not cls.FIXTURES.isdisjoint(used)
+
+    @classmethod
+    def is_benchmarked(cls, item: pytest.Item) -> bool:
+        """Whether what pytest-benchmark's fixture times is to be gated: nothing else in the test is."""
+        used = getattr(item, "fixturenames", ())
+        own = cls.FIXTURES.isdisjoint(used)
+        return own and "benchmark" in used and item.get_closest_marker("perf") is not None
 
     @classmethod
     def select(cls, config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -161,7 +161,7 @@ class BaseRun:
                 break
         if self._has(Status.REGRESSED, evidence, reference):
             evidence = self._with_control(evidence, tree, twins)
-            if self.bases.settings.profile and isinstance(source, Served):
+            if self.bases.settings.profile:
                 evidence = replace(evidence, profiles=source.profiles(1))
         return evidence, reference
 
@@ -216,7 +216,8 @@ class BaseRun:
         )
 
     def _without(self, base: Base, why: str) -> Reference:
-        return replace(self.reference, base=BaseRevision(base.name, missing=why))
+        accepted = self.bases.settings.base == ACCEPTED and self.reference.entry is not None
+        return replace(self.reference, base=BaseRevision(base.name, missing=why, stored_stands=accepted))
 
     def _tell(self, what: str, done: int) -> None:
         tell(f"{self.subject.case.key}: {what}", done, self.bases.settings.max_blocks)

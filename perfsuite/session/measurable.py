@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
@@ -52,6 +52,9 @@ class Measurable(Protocol):
         """What its time may be stored relative to; the first unless another is clearly steadier."""
 
     def accelerator(self) -> str: ...
+
+    def timed_ns(self) -> Sequence[float]:
+        """Nanoseconds of calls, in order, where another tool has timed them already; they serve as the first look."""
 
 
 class ModelCase:
@@ -180,6 +183,9 @@ class ModelCase:
             else self.device.type.replace("cpu", "")
         )
 
+    def timed_ns(self) -> Sequence[float]:
+        return ()
+
 
 class Calibration:
     """Calibration data of a case, made when it is read: the task's, else inputs from other seeds."""
@@ -204,9 +210,10 @@ class CallableCase:
 
     has_original = False
 
-    def __init__(self, case: Case, call: Callable[[], object]) -> None:
+    def __init__(self, case: Case, call: Callable[[], object], timed_ns: Sequence[float] = ()) -> None:
         self.case = case
         self.call = call
+        self._timed_ns = timed_ns
 
     @property
     def memo_key(self) -> tuple[object, ...]:
@@ -257,6 +264,9 @@ class CallableCase:
 
     def accelerator(self) -> str:
         return ""
+
+    def timed_ns(self) -> Sequence[float]:
+        return self._timed_ns
 
 
 def _yardstick_named(arm: str, yardstick: str) -> str:

@@ -21,11 +21,13 @@ from perfsuite.gate.timed import arms_needed
 from perfsuite.progress import tell
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.settings import Rerun, Settings
-from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Block, Evidence, Limit, Status
+from perfsuite.spec import CANDIDATE, ORIGINAL, SECOND, YARDSTICK, Block, Evidence, Limit, Status
+from perfsuite.stats.arranged import beside_seconds, with_calls
 from perfsuite.stats.blocks import log_ratio
 from perfsuite.stats.decision import spread_of
 
 FIRST_LOOK = 2  # fresh blocks before the first verdict
+_ENOUGH_GIVEN = 5  # calls: fewer show no scatter, and pytest-benchmark makes so many
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,14 @@ class TimedRun:
         """Screen in place; confirm in fresh processes what looks bad or cannot be told."""
         evidence = replace(evidence, yardstick=self._yardstick())
         self._tell("screening in place", 0, 1)
-        screened = evidence.with_blocks((self._in_place().block(0),))
+        screened = evidence.with_blocks((self._screen(),))
         if self._is_settled(screened, screening=True):
             return screened
-        settings, source, start = self.settings, self._fresh(self._names()), time.monotonic()
+        settings, source, start = self.settings, self._fresh(self._sampled()), time.monotonic()
         confirmed = evidence
         for number in range(1, settings.max_blocks + 1):
             self._tell("confirming in fresh processes", number, settings.max_blocks)
-            confirmed = confirmed.with_blocks((*confirmed.blocks, source.block(number)))
+            confirmed = confirmed.with_blocks((*confirmed.blocks, self._told(source.block(number))))
             spent = time.monotonic() - start > settings.budget_s
             if number >= FIRST_LOOK and (spent or self._is_settled(confirmed, screening=False)):
                 break
@@ -86,8 +88,23 @@ class TimedRun:
         needed = {name for limit in self.limits for name in arms_needed(limit)}
         return tuple(name for name in (CANDIDATE, ORIGINAL, YARDSTICK) if name in needed)
 
-    def _in_place(self) -> BlockSource:
-        arms = {name: self.subject.arm(name, self._yardstick()) for name in self._names()}
+    def _sampled(self) -> tuple[str, ...]:
+        """The arms that are called. A second is not: it takes as long as it takes."""
+        return tuple(name for name in self._names() if (name, self._yardstick()) != (YARDSTICK, SECOND))
+
+    def _told(self, block: Block) -> Block:
+        return beside_seconds(block) if self._yardstick() == SECOND else block
+
+    def _screen(self) -> Block:
+        """The first look: at what another tool has timed already, or else at a block of this process."""
+        given, names = self.subject.timed_ns(), self._sampled()
+        if len(given) < _ENOUGH_GIVEN or ORIGINAL in names:
+            return self._told(self._in_place(names).block(0))
+        others = self._in_place(tuple(name for name in names if name != CANDIDATE)).block(0)
+        return self._told(with_calls(others, CANDIDATE, given))
+
+    def _in_place(self, names: tuple[str, ...]) -> BlockSource:
+        arms = {name: self.subject.arm(name, self._yardstick()) for name in names}
         return InPlace(arms, self.settings.threads, self.settings.seed)
 
     def _fresh(self, arms: tuple[str, ...]) -> BlockSource:

@@ -180,3 +180,18 @@ def test_all_limits_of_a_gate_are_judged_in_their_order():
     assert [one.metric for one in found] == ["size", "latency", "flops"]
     assert [one.limit for one in found] == ["0%", "5%", "0%"]
     assert all(one.case == "m/fp32/cpu/b4" for one in found)
+
+
+def test_what_was_accepted_and_has_no_noise_stands_without_its_commit():
+    """Where the commit is unknown, nothing can be timed beside it; sizes are stored all the same."""
+    gone = BaseRevision("accepted", missing="no commit could be told", stored_stands=True)
+    assert verdict(name="size", text="0%", base=gone).status is Status.PASS
+    grown = verdict(name="size", text="0%", base=gone, found=evidence({"size_bytes": 1001}))
+    assert (grown.status, "accepted was 1 kB" in grown.sentence or "accepted was 1,000" in grown.sentence) == (
+        Status.REGRESSED, True,
+    )  # fmt: skip
+    timed = verdict(1.0, base=gone)
+    assert timed.status is Status.NOT_MEASURED
+    assert timed.sentence == "latency has nothing to compare with: no commit could be told"
+    foreign = replace(gone, stored_stands=False)
+    assert verdict(name="size", text="0%", base=foreign).status is Status.NOT_MEASURED

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from perfsuite.baseline.schema import Entry, StoredExact
 from perfsuite.gate.judge import judge
 from perfsuite.gate.reference import Reference
-from perfsuite.spec import Facts, Status
+from perfsuite.spec import CANDIDATE, Facts, Status
 from tests.gate.evidence import EXACT, HERE, OPERATORS, evidence, limit, stored
 
 ACCEPT = "if this is intended, accept it: pytest --perf-update x"
@@ -88,6 +90,19 @@ def test_what_was_not_measured_says_so():
     assert found.status is Status.NOT_MEASURED
     assert found.sentence == "parameters was not measured for this case"
     assert found.remedy == "gate a model that has it"
+
+
+def test_what_differs_from_call_to_call_has_no_exact_value():
+    """Seen at dispatch only: what is counted in the file is as exact as ever."""
+    facts = Facts({"size_bytes": 1000}, {}, varies="one call asks for aten::add 2 times, the next 3 times")
+    varying = replace(evidence(), facts={CANDIDATE: facts})
+    found = judge(limit("operators", "0%"), varying, stored())
+    assert found.status is Status.NOT_MEASURED
+    assert found.sentence == "operators has no exact value, since one call asks for aten::add 2 times, the next 3 times"
+    assert found.remedy.startswith("make the callable deterministic")
+    assert judge(limit("size", "0%"), varying, stored()).status is Status.PASS
+    counted = judge(limit("parameters", "0%"), varying, stored())
+    assert counted.sentence == "parameters was not measured for this case"
 
 
 def test_what_was_never_recorded_is_no_baseline_and_says_what_was_measured():

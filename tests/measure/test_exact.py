@@ -167,3 +167,29 @@ def test_main_output_of_what_models_return():
     for nothing in ("text", {}, ()):
         with pytest.raises(UsageError, match="holds no tensor"):
             main_output(nothing)
+
+
+def test_a_callable_whose_calls_differ_has_no_exact_metrics_and_says_in_what():
+    calls = []
+
+    def call():
+        calls.append(1)
+        return sum(torch.ones(4) for _ in range(len(calls)))
+
+    facts = Subject(call).facts([METRICS.get(name) for name in METRICS.names()])
+    assert facts.exact == {}
+    assert facts.operators == {}
+    assert facts.varies == "one call asks for aten::add 2 times, the next 3 times"
+
+
+def test_a_callable_that_takes_more_memory_each_time_differs_in_it():
+    sizes = iter([10, 10, 20])
+    subject = Subject(lambda: torch.ones(next(sizes)))
+    assert subject.varies == "one call has 40 bytes at its peak, the next 80"
+
+
+def test_a_first_call_may_be_unlike_the_others():
+    sizes = iter([1000, 10, 10])
+    subject = Subject(lambda: torch.ones(next(sizes)))
+    assert subject.varies == ""
+    assert subject.trace.peak_bytes == 40

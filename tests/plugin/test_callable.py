@@ -57,3 +57,24 @@ def test_an_error_of_the_callable_is_its_own(project):
     result = project.runpytest_inprocess()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
+
+
+def test_a_callable_that_is_not_deterministic_is_timed_but_has_no_exact_metrics(project):
+    project.makepyfile(
+        """
+        import torch
+        calls = []
+        def work():
+            calls.append(1)
+            return sum(torch.ones(4) for _ in range(len(calls) % 7))
+
+        def test_work(perf):
+            perf(work, operators="0%", latency="<=1 s")
+        """
+    )
+    result = project.runpytest_inprocess()
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        ["*NOT_MEASURED test_*: operators", "*operators has no exact value, since one call asks for aten::*",
+         "*remedy: make the callable deterministic*"]
+    )  # fmt: skip

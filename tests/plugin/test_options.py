@@ -298,7 +298,7 @@ def test_a_marker_that_nobody_judges_is_never_green(project):
     result = project.runpytest_inprocess("test_a.py")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*its marker has limits, but the test judged nothing", "*remedy: call perf_case.gate()"]
+        ["*its marker has limits, but the test judged nothing", "*remedy: call perf_case.gate(), perf(...) or*"]
     )
     result = project.runpytest_inprocess("test_b.py")
     result.assert_outcomes(errors=1)

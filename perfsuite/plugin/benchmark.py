@@ -1,0 +1,71 @@
+"""pytest-benchmark's fixture in a test with the marker perf: what it has timed is gated, too.
+
+Its rounds are the first look. Where they cannot acquit, fresh processes run the test up to its call of
+``benchmark`` and sample the callable there, as they do for ``perf`` and beside a base revision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from perfsuite.plugin.fixtures import gate_item
+from perfsuite.plugin.matrix import marked_limits
+from perfsuite.plugin.state import is_worker, session_of
+from perfsuite.session.measurable import CallableCase
+from perfsuite.spec import Case
+
+
+class GatedBenchmark(BenchmarkFixture):
+    """The fixture of one test, which hands on what it is called with and what it has timed."""
+
+    gate: Callable[[Callable[[], object], Sequence[float]], None]
+
+    def __call__(self, function_to_benchmark: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        call = partial(function_to_benchmark, *args, **kwargs)
+        time = partial(super().__call__, function_to_benchmark, *args, **kwargs)
+        return self._gated(call, time)
+
+    def pedantic(
+        self, target: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **how: Any
+    ) -> Any:
+        if how.get("setup") or how.get("teardown"):
+            pytest.fail(
+                f"{self.fullname}: benchmark.pedantic(setup=...) gives each call inputs of its own, which fresh "
+                "processes cannot time without their making\n  remedy: make the inputs before the call, or take the "
+                "marker perf from this test",
+                pytrace=False,
+            )
+        call = partial(target, *args, **kwargs or {})
+        return self._gated(call, partial(super().pedantic, target, args, kwargs, **how))
+
+    def _gated(self, call: Callable[[], Any], time: Callable[[], Any]) -> Any:
+        if is_worker():  # the session that started it asks for samples, not for pytest-benchmark's
+            self.gate(call, ())
+            return call()
+        result = time()
+        seconds = self.stats.stats.data if self.stats else ()  # none with --benchmark-disable
+        self.gate(call, [1e9 * one for one in seconds])
+        return result
+
+
+def watch(item: pytest.Item) -> None:
+    """From now on the item's fixture ``benchmark`` hands on what it times."""
+    fixture = item.funcargs["benchmark"]  # type: ignore[attr-defined]  # of functions, which alone have fixtures
+    if not isinstance(fixture, BenchmarkFixture):
+        pytest.fail(
+            f"{item.nodeid}: its fixture 'benchmark' is not pytest-benchmark's, but a {type(fixture).__name__}\n"
+            "  remedy: gate the callable with the fixture perf: perf(function, *args, latency='5%')",
+            pytrace=False,
+        )
+    fixture.__class__ = GatedBenchmark  # whoever holds the fixture already, such as another fixture, is heard, too
+    fixture.gate = partial(_gate, item)
+
+
+def _gate(item: pytest.Item, call: Callable[[], object], timed_ns: Sequence[float]) -> None:
+    subject = CallableCase(Case.of_callable(item.nodeid), call, timed_ns)
+    gate_item(item, session_of(item.config), subject, marked_limits(item))

@@ -1,0 +1,165 @@
+"""The marker perf on tests that use pytest-benchmark's fixture: what it has timed is gated."""
+
+import json
+
+import pytest
+
+from tests.plugin.bases import INI, Repository
+
+pytest.importorskip("pytest_benchmark")
+
+WORK = """
+import pytest
+
+def work(n):
+    return sum(i * i for i in range(n * {factor}))
+
+@pytest.fixture(scope="session")
+def size():
+    return 1000
+
+@pytest.mark.perf(latency="{limit}")
+def test_work(benchmark, size):
+    assert benchmark(work, size) == work(size)
+"""
+QUICK = ("--benchmark-max-time=0.05", "--benchmark-min-rounds=5", "--benchmark-disable-gc")
+
+
+@pytest.fixture
+def write(project):
+    def write(text=WORK, factor=1, limit="400%"):
+        project.makepyfile(test_w=text.format(factor=factor, limit=limit))
+
+    return write
+
+
+def test_recorded_judged_and_caught(project, write):
+    write()
+    result = project.runpytest_subprocess(*QUICK)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*NO_BASELINE test_w.py::test_work: latency"])
+    project.runpytest_subprocess("--perf-update", *QUICK).assert_outcomes(passed=1)
+    (time,) = json.loads((project.path / "baselines" / "test_w.json").read_text())["cases"][
+        "test_w.py::test_work"
+    ]["time"].values()  # fmt: skip
+    assert len(time["log_ratios"]) == 2  # fresh processes: perf_blocks
+    project.runpytest_subprocess(*QUICK).assert_outcomes(passed=1)
+    write(factor=100)
+    result = project.runpytest_subprocess(*QUICK)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*REGRESSED test_w.py::test_work: latency", "*fresh block(s): worse than*"])
+
+
+def test_the_first_look_is_at_the_rounds_that_pytest_benchmark_made(project, write):
+    """A bound is met by them alone, and the samples in the report are they."""
+    write(limit="<=1 s")
+    files = ("--perf-report=ours.json", "--benchmark-json=theirs.json")
+    result = project.runpytest_subprocess(*QUICK, *files)
+    result.assert_outcomes(passed=1)
+    ours = json.loads((project.path / "ours.json").read_text())["samples"]["test_w.py::test_work"]
+    theirs = json.loads((project.path / "theirs.json").read_text())["benchmarks"][0]["stats"]["data"]
+    assert [ms / 1e3 for block in ours for ms in block] == pytest.approx(theirs, abs=1e-9)
+
+
+def test_what_pytest_benchmark_reports_and_saves_is_as_ever(project, write):
+    write(limit="<=1 s")
+    result = project.runpytest_subprocess(*QUICK, "--benchmark-autosave")
+    result.stdout.fnmatch_lines(["*benchmark: 1 tests*", "test_work*", "PASS*"])
+    assert len(list((project.path / ".benchmarks").rglob("*.json"))) == 1
+
+
+def test_fresh_processes_save_nothing_of_their_own(project, write):
+    """Neither the JSON of the run, nor another file: they measure nothing with pytest-benchmark."""
+    write(factor=1)
+    project.runpytest_subprocess("--perf-update", *QUICK).assert_outcomes(passed=1)
+    write(factor=100)
+    result = project.runpytest_subprocess(*QUICK, "--benchmark-json=run.json", "--benchmark-autosave")
+    result.assert_outcomes(failed=1)
+    assert len(json.loads((project.path / "run.json").read_text())["benchmarks"]) == 1
+    assert len(list((project.path / ".benchmarks").rglob("*.json"))) == 1
+
+
+def test_a_disabled_benchmark_is_measured_all_the_same(project, write):
+    write(limit="<=1 s")
+    result = project.runpytest_subprocess("--benchmark-disable")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["PASS*"])
+
+
+def test_pedantic_is_gated_and_its_result_returned(project, write):
+    write(WORK.replace("benchmark(work, size)", "benchmark.pedantic(work, args=(size,), rounds=6)"), limit="<=1 s")
+    result = project.runpytest_subprocess(*QUICK)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["PASS*"])
+
+
+def test_inputs_made_anew_for_each_call_are_refused_with_the_remedy(project, write):
+    text = WORK.replace("benchmark(work, size)", "benchmark.pedantic(work, setup=lambda: ((size,), {{}}))")
+    write(text, limit="<=1 s")
+    result = project.runpytest_subprocess(*QUICK)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*test_w.py::test_work: benchmark.pedantic(setup=...)*", "*remedy: *"])
+
+
+def test_an_error_of_the_callable_is_its_own(project, write):
+    write(WORK.replace("benchmark(work, size)", "benchmark(lambda: 1 / 0)"), limit="<=1 s")
+    result = project.runpytest_subprocess(*QUICK)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
+
+
+def test_a_test_without_the_marker_is_left_alone(project, write):
+    write(WORK.replace('@pytest.mark.perf(latency="{limit}")\n', ""))
+    result = project.runpytest_subprocess(*QUICK)
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*PASS*")
+
+
+@pytest.mark.parametrize(
+    ("marker", "says"),
+    [
+        ('perf(latency="{limit}")', "*latency='fast'*"),
+        ("perf", "*the marker perf has no limits for what benchmark times*"),
+    ],
+)
+def test_a_mistake_in_the_marker_is_found_while_collecting(project, write, marker, says):
+    write(WORK.replace('perf(latency="{limit}")', marker), limit="fast")
+    result = project.runpytest_subprocess("--collect-only")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([says])
+
+
+def test_a_fixture_of_that_name_from_elsewhere_is_refused_with_the_remedy(project, write):
+    project.makeconftest("import pytest\n@pytest.fixture\ndef benchmark():\n    return lambda f, *a: f(*a)\n")
+    write(limit="<=1 s")
+    result = project.runpytest_subprocess("-p", "no:benchmark")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*its fixture 'benchmark' is not pytest-benchmark's, but a function", "*remedy: *"])
+
+
+def test_several_tests_share_the_session_with_perf(project, write):
+    write(WORK + "\n\ndef test_other(perf):\n    perf(work, 10, latency='<=1 s')\n", limit="<=1 s")
+    result = project.runpytest_subprocess(*QUICK)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*2 PASS*"])
+
+
+def test_beside_a_base_revision_it_needs_no_stored_time(tmp_path):
+    text = """
+        import pytest
+        from mypkg import work
+
+        @pytest.mark.perf(latency="60%")
+        def test_it(benchmark):
+            assert benchmark(work.work, 4000) > 0
+
+        @pytest.mark.perf(latency="60%")
+        def test_same(benchmark):
+            assert benchmark(work.same, 4000) > 0
+        """
+    source = "def work(n):\n    return sum(range(n{}))\n\ndef same(n):\n    return sum(range(n))\n"
+    files = {"src/mypkg/__init__.py": "", "src/mypkg/work.py": source.format(""), "tests/test_it.py": text}
+    made = Repository.with_files(tmp_path / "top", files, ini=INI.replace("-p no:benchmark ", ""))
+    made.put({"src/mypkg/work.py": source.format(" * 4")})
+    run = made.run(*QUICK)
+    assert (run.status, run.of("test_it"), run.of("test_same")) == (1, "REGRESSED", "PASS"), run.output

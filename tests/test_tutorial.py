@@ -1,0 +1,105 @@
+"""docs/tutorial.md as a reader walks through it, and the CI files that it ends with: every file and command."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from tests.session.repositories import IDENTITY
+
+DOCS = Path(__file__).parent.parent / "docs"
+BLOCK = re.compile(r"^```(python|toml|sh|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SET_UP = ("pip install", "python3.11 -m venv")  # done already, where tests run
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """A folder, and how a command ends in it."""
+    folder = tmp_path_factory.mktemp("ranker")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    here = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def run(command, **environment):
+        done = subprocess.run(
+            ["bash", "-euc", command], cwd=folder, env=kept | IDENTITY | here | environment,
+            capture_output=True, text=True, timeout=600,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    return SimpleNamespace(folder=folder, run=run)
+
+
+@pytest.fixture(scope="module")
+def walked(reader):
+    """The whole tutorial, in its order. What a text block shows, the command before it has printed."""
+    output = ""
+    for language, content in BLOCK.findall((DOCS / "tutorial.md").read_text()):
+        if language in ("python", "toml"):
+            path = reader.folder / re.match(r"# (\S+)\n", content)[1]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        elif language == "sh":
+            output = "".join(_typed(reader, line) for line in content.splitlines() if not line.startswith(SET_UP))
+        else:
+            missing = [line for line in content.splitlines() if line not in output]
+            assert not missing, output
+    return reader
+
+
+def _typed(reader, line):
+    expected = 1 if "# exits with 1" in line else 0
+    status, output = reader.run(line)
+    assert status == expected, f"{line}\n{output}"
+    return output
+
+
+def test_every_command_of_the_tutorial_ends_as_it_says(walked):
+    assert (walked.folder / "baselines" / "ranker.json").is_file()
+    assert (walked.folder / "baselines" / "tests-test_old.json").is_file()
+
+
+def steps_of_github():
+    job = yaml.safe_load((DOCS / "ci" / "github.yml").read_text())["jobs"]["gate"]
+    return [step["run"] for step in job["steps"] if "run" in step and step.get("name") != "Install"]
+
+
+def steps_of_gitlab():
+    return yaml.safe_load((DOCS / "ci" / "gitlab.yml").read_text())["performance"]["script"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "environment"),
+    [
+        pytest.param(steps_of_github, {"GITHUB_BASE_REF": "main"}, id="github"),
+        pytest.param(steps_of_gitlab, {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}, id="gitlab"),
+    ],
+)
+def test_the_job_refuses_the_change(walked, tmp_path, steps, environment):
+    """In a clone whose origin has the target branch, as a runner has it."""
+    summary = tmp_path / "summary.md"
+    clone = walked.folder.parent / "clone"
+    shutil.rmtree(clone, ignore_errors=True)
+    checkout = "git clone --quiet . ../clone && cp -r src tests ../clone && cd ../clone"
+    script = " && ".join([checkout, *steps()])
+    status, output = walked.run(script, **environment, GITHUB_STEP_SUMMARY=str(summary))
+    assert status == 1, output
+    assert "REGRESSED ranker/fp32/cpu/b64: latency" in output
+    assert (clone / "perf.html").is_file()
+    assert (clone / "perf.json").is_file()
+    assert "REGRESSED" in summary.read_text()
+
+
+def test_the_files_install_torch_first_and_fetch_the_whole_history():
+    github = yaml.safe_load((DOCS / "ci" / "github.yml").read_text())["jobs"]["gate"]["steps"]
+    (install,) = (step["run"] for step in github if step.get("name") == "Install")
+    gitlab = yaml.safe_load((DOCS / "ci" / "gitlab.yml").read_text())["performance"]
+    for lines in (install.splitlines(), gitlab["before_script"]):
+        assert lines[0] == "python -m pip install torch==2.13.0"
+    assert github[0]["with"]["fetch-depth"] == 0
+    assert gitlab["variables"]["GIT_DEPTH"] == "0"
