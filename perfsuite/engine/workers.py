@@ -164,6 +164,7 @@ class Worker:
         return WorkerGoneError(case, how, words, remedy, hung=hung)
 
 
+MOST_ALIVE = 20  # eight pairs and four controls
 _GRACE_S = 2.0
 _PATIENCE_S = 0.5
 _SHOWN = 30
@@ -171,7 +172,10 @@ _REMEDY = "run the test by itself; what it does must not depend on the tests bef
 
 
 class Workers:
-    """All workers of a session, by what they show and by number; each gives one block of a case."""
+    """The workers of a session, by what they show and by number; each gives one block of a case.
+
+    Those that were not used for longest end first: a session with many base revisions does not keep them all.
+    """
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
@@ -184,8 +188,12 @@ class Workers:
         key = (kind, number)
         if key in self._workers and not self._workers[key].is_alive:
             self._workers.pop(key).close()
-        if key not in self._workers:
-            self._workers[key] = Worker(self._launch, views, seed=number, fixed_addresses=fixed_addresses)
+        if key in self._workers:
+            self._workers[key] = self._workers.pop(key)  # what was used last stands last
+            return self._workers[key]
+        while len(self._workers) >= MOST_ALIVE:
+            self._workers.pop(next(iter(self._workers))).close()
+        self._workers[key] = Worker(self._launch, views, seed=number, fixed_addresses=fixed_addresses)
         return self._workers[key]
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
-"""From block statistics to a decision, as pure functions of values.
+"""What decisions are made of, as pure functions of values: spreads, estimates with their bounds, outcomes.
 
 A few blocks alone know little about their spread, so the variance is moderated: pooled with what
-the baseline has stored and with a prior from many sessions (the idea of Smyth 2004). The decision
+the baseline has stored and with a prior from many sessions (the idea of Smyth 2004). A decision
 is one-sided against the tolerated effect, with a bound on each side of it; what falls between the
-bounds is UNCLEAR, and says how large an effect would have been seen.
+bounds is UNCLEAR, and says how large an effect would have been seen (perfsuite.stats.sequential).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-ALPHA = 0.01  # one-sided error of each bound
 POWER = 0.9  # power for which the smallest detectable effect is given
 
 
@@ -38,7 +37,7 @@ class Estimate:
         """The difference of two independent estimates (both must share one moderated spread)."""
         return Estimate(self.center - other.center, math.hypot(self.se, other.se), min(self.df, other.df))
 
-    def bounds(self, alpha: float = ALPHA) -> tuple[float, float]:
+    def bounds(self, alpha: float) -> tuple[float, float]:
         """A lower and an upper bound, each one-sided with error ``alpha``."""
         reach = -student_t_quantile(alpha, self.df) * self.se  # from the lower tail: alpha may be tiny
         return self.center - reach, self.center + reach
@@ -78,25 +77,6 @@ class Decision:
     high: float
     detectable: float
     center: float
-
-
-def decide(effect: Estimate, tolerance: float, alpha: float = ALPHA) -> Decision:
-    """Judge a log effect (positive = worse) against the tolerated log effect.
-
-    ``tolerance`` may be negative: "at least 1.5x faster" tolerates an effect of -log(1.5).
-    """
-    low, high = effect.bounds(alpha)
-    reach = student_t_quantile(POWER, effect.df) - student_t_quantile(alpha, effect.df)
-    detectable = tolerance + reach * effect.se
-    if low > tolerance:
-        outcome = Outcome.WORSE
-    elif high > tolerance:
-        outcome = Outcome.UNCLEAR
-    elif high < -abs(tolerance):
-        outcome = Outcome.BETTER
-    else:
-        outcome = Outcome.WITHIN
-    return Decision(outcome, low, high, detectable, effect.center)
 
 
 def student_t_quantile(p: float, df: float) -> float:

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfsuite.spec import Block, Chunk
-from perfsuite.stats.blocks import log_ratio, quantile
-from perfsuite.stats.decision import Estimate, Outcome, Spread, decide, estimate, pool, spread_of, student_t_quantile
+from perfsuite.stats.blocks import Effect, log_ratio, quantile
+from perfsuite.stats.decision import Estimate, Outcome, Spread, estimate, pool, spread_of, student_t_quantile
 from perfsuite.stats.paired import flips, losses_needed, p_more_lost, p_more_won
+from perfsuite.stats.sequential import Errors, look
 
 PRIOR = Spread(0.03, 6)
 
@@ -74,6 +75,18 @@ def test_the_error_shrinks_with_the_root_of_the_blocks():
     assert estimate([0.1] * 9, PRIOR).se == pytest.approx(0.01)
 
 
+def test_bounds_are_as_far_below_as_above_by_the_quantile_of_student_s_t():
+    """t(20): 2.528 at 0.99."""
+    low, high = Estimate(0.2, 0.01, 20).bounds(0.01)
+    assert (low, high) == pytest.approx((0.2 - 0.0252798, 0.2 + 0.0252798), abs=1e-7)
+
+
+def decide(effect, tolerance):
+    """One look at one block that is known so well, with an error of 1% on each side."""
+    once = Errors(alpha=0.01, beta=0.01, looks=1)
+    return look([Effect(effect.center, 0.0)], Spread(effect.se, effect.df), tolerance, once, convicts_from=1)
+
+
 @pytest.mark.parametrize(
     ("center", "outcome"),
     [(0.2, Outcome.WORSE), (0.0, Outcome.WITHIN), (-0.2, Outcome.BETTER), (0.05, Outcome.UNCLEAR)],
@@ -87,14 +100,16 @@ def test_the_four_outcomes(center, outcome):
 
 def test_a_bound_at_the_tolerance_is_not_beyond_it():
     effect = Estimate(0.0, 0.01, 20)
-    low, high = effect.bounds()
+    found = decide(effect, 0.05)
+    low, high = found.low, found.high
     assert decide(effect, low).outcome is Outcome.UNCLEAR
     assert decide(effect, math.nextafter(low, -1)).outcome is Outcome.WORSE
     assert decide(effect, high).outcome is Outcome.WITHIN
     assert decide(effect, math.nextafter(high, 0)).outcome is Outcome.UNCLEAR
     good = Estimate(-0.1, 0.01, 20)
-    assert decide(good, -good.bounds()[1]).outcome is Outcome.WITHIN
-    assert decide(good, -math.nextafter(good.bounds()[1], 0)).outcome is Outcome.BETTER
+    high = decide(good, 0.05).high
+    assert decide(good, -high).outcome is Outcome.WITHIN
+    assert decide(good, -math.nextafter(high, 0)).outcome is Outcome.BETTER
 
 
 def test_a_decision_says_its_center_and_what_it_could_have_seen():
