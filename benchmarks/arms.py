@@ -1,0 +1,87 @@
+"""How the kinds of arms beside a base revision compare: what they see, how far it spreads, and what it costs.
+
+Twins in one process, pairs of processes (as perfsuite starts them, with fixed addresses where the system allows
+it), and pairs with address randomization on. On identical code and on an exact slowdown of 10%, for workloads of
+`gate_power.py`. Kinds take turns block by block, so that the machine's mood is the same for all.
+
+    .venv/bin/python benchmarks/arms.py                                  # about 15 minutes
+    .venv/bin/python benchmarks/arms.py --blocks 2 --workloads tiny-mlp  # to try it
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from power.changes import WORKLOADS, repository
+from power.twins import TESTS, launch_in
+
+from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Run
+from perfsuite.engine.sources import Pairs, Served
+from perfsuite.engine.workers import Workers
+from perfsuite.spec import CANDIDATE, Case
+from perfsuite.stats.blocks import block_effect
+
+CHANGES = ("none", "+10%")
+
+
+@dataclass(frozen=True)
+class Randomized(Pairs):
+    """Pairs whose memory is laid out at random, as the system does by default."""
+
+    def _pair(self, number):
+        return {
+            view: self.workers.worker(f"{self.kind}-{view}", number, {_view(view): tree})
+            for view, tree in self.views.items()
+        }
+
+
+def _view(name):
+    return CANDIDATE_VIEW if name == CANDIDATE_VIEW else BASE_VIEW
+
+
+KINDS = {"twins": Served, "pairs": Pairs, "pairs, addresses at random": Randomized}
+
+
+def effect(kind, pair, item, number):
+    """(log ratio, seconds of sampling) of one block, from processes of its own."""
+    name = f"{TESTS}::test_speed[{item}]"
+    request = Run(name, "", Case.of_callable(name).key, (CANDIDATE,), "", seed=0, threads=2)
+    with Workers(launch_in(pair.tree)) as workers:
+        views = {CANDIDATE_VIEW: None, BASE_VIEW: str(pair.base_tree)}
+        source = KINDS[kind](workers, kind, views, request)
+        start = time.perf_counter()
+        return block_effect(source.block(number), CANDIDATE, "base").value, time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--blocks", type=int, default=6, help="of each kind, workload and change")
+    parser.add_argument("--workloads", default="tiny-mlp,encoder-small,encoder-medium")
+    given = parser.parse_args()
+    workloads = given.workloads.split(",")
+    if unknown := set(workloads) - set(WORKLOADS):
+        sys.exit(f"error: unknown workload {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="arms-") as folder:
+        pairs = repository(Path(folder))
+        for number in range(1, given.blocks + 1):
+            for change in CHANGES:
+                for item in workloads:
+                    for kind in KINDS:
+                        found.setdefault((change, item, kind), []).append(effect(kind, pairs[change], item, number))
+            print(f"\r{number} of {given.blocks} blocks of each", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    print(f"{'change':8}{'workload':18}{'kind':30}{'mean':>8}{'spread':>8}{'s a block':>11}")
+    for (change, item, kind), blocks in found.items():
+        values = [100 * value for value, _ in blocks]
+        spread = f"{statistics.stdev(values):7.2f}%" if len(values) > 1 else "       -"
+        seconds = statistics.fmean(seconds for _, seconds in blocks)
+        print(f"{change:8}{item:18}{kind:30}{statistics.fmean(values):+7.2f}%{spread}{seconds:11.1f}")
+
+
+if __name__ == "__main__":
+    main()
