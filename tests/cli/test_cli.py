@@ -1,6 +1,7 @@
 """Every command as a user would call it: what it prints, what it writes, and how it ends."""
 
 import json
+import struct
 import subprocess
 import sys
 
@@ -35,7 +36,7 @@ def test_help_teaches_without_importing_torch():
         "assert 'torch' not in sys.modules\nprint(found)"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    for name in ("demo", "compare", "optimize", "baseline", "report", "history", "machine"):
+    for name in ("demo", "compare", "optimize", "baseline", "import", "report", "history", "machine"):
         assert name in shown
         assert run(app, [name, "--help"]).exit_code == 0
 
@@ -78,6 +79,21 @@ def test_two_demos_with_one_seed_agree_in_everything_exact(tmp_path):
         assert "trained here" in done.output
     assert found[0] == found[1]
     assert all(set(numbers) == EXACT for numbers in found[0].values())
+    assert {f"encoder-digits/magnitude-{level}/cpu/b1" for level in (30, 50, 70, 90)} <= found[0].keys()
+
+
+def test_the_demo_draws_what_it_tells(tmp_path):
+    """Throughput, speedup, accuracy against speed, and degradation over sparsity: on paper and in the page."""
+    pytest.importorskip("matplotlib")
+    chart, page = tmp_path / "demo.png", tmp_path / "demo.html"
+    options = ["-b", "1", "--blocks", "1", "--plot", str(chart), "-o", str(page)]
+    done = run(app, ["demo", "--model", "small", *options])
+    assert done.exit_code == 0, done.output
+    assert "pictures:" not in done.output
+    width, height = struct.unpack(">II", chart.read_bytes()[16:24])  # of a PNG
+    assert width > 4 * height  # four panels side by side
+    for title in ("Accuracy over sparsity", "Speedup", "Throughput"):
+        assert title in page.read_text(), title
 
 
 EXACT = {"size_bytes", "sparsity", "accuracy", "nonzeros"}
@@ -103,6 +119,7 @@ def test_a_report_with_a_regression_exits_with_1(tmp_path):
         (("compare", "encoder-small", "-t", "int8-dynamic", "-b", "1,x"), "write whole numbers"),
         (("compare", "encoder-small", "-t", "int8-dynamic", "-o", "run.docx"), "unknown reporter '.docx'"),
         (("report", "missing.json"), "missing.json cannot be read"),
+        (("import", "missing.json"), "missing.json cannot be read"),
         (("history", "a", "-f", "missing.sqlite"), "missing.sqlite"),
         (("baseline", "show", "nothing", "--storage", "nowhere"), "no baseline in"),
     ],

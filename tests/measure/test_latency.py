@@ -71,7 +71,8 @@ def test_fast_calls_are_timed_together_and_slow_ones_get_their_minimum():
     assert set(block.of("fast")) == {100}
     assert calls["fast"] > 200 * len(block.of("fast")) / 2
     slow = sample(clock, {"slow": worker(clock, 900 * MS)}, rounds=2)
-    assert len(slow.of("slow")) == 4
+    assert len(slow.of("slow")) == 2
+    assert len(sample(clock, {"slow": worker(clock, 900 * MS)}, rounds=2, min_calls=3).of("slow")) == 6
 
 
 def test_the_budget_stops_in_balance():
@@ -82,6 +83,15 @@ def test_the_budget_stops_in_balance():
     assert counts["a"] == counts["b"]
     assert counts["a"] % 2 == 0
     assert counts["a"] < 10
+
+
+@pytest.mark.parametrize(("call_ms", "rounds"), [(20, 20), (100, 6), (400, 4), (1500, 2)])
+def test_a_few_rounds_may_take_four_budgets(call_ms, rounds):
+    """A chunk is two calls, one of them dropped: 20 ms make 0.08 s of a round, 1.5 s make 6 s."""
+    clock = SimulatedClock()
+    arms = {"a": worker(clock, call_ms * MS), "b": worker(clock, call_ms * MS)}
+    block = sample(clock, arms, rounds=30, budget_ns=1_500 * MS, few_rounds=6)
+    assert Counter(chunk.arm for chunk in block.chunks) == {"a": rounds, "b": rounds}
 
 
 def test_warm_up_goes_on_until_the_time_is_stable_and_says_if_it_never_was():
