@@ -18,12 +18,14 @@ BLOCK = re.compile(r"^```(python|toml|sh|text)\n(.*?)^```", re.MULTILINE | re.DO
 SET_UP = ("pip install", "python3.11 -m venv")  # done already, where tests run
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory):
+@pytest.fixture
+def reader(tmp_path):
     """A folder, and how a command ends in it."""
-    folder = tmp_path_factory.mktemp("ranker")
+    folder = tmp_path / "ranker"
+    folder.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    here = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    quick = {"PYTEST_ADDOPTS": "-p no:randomly --perf-blocks=2 --perf-block-time=0.5 --perf-budget=15 --perf-threads=1"}
+    here = quick | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def run(command, **environment):
         done = subprocess.run(
@@ -35,8 +37,7 @@ def reader(tmp_path_factory):
     return SimpleNamespace(folder=folder, run=run)
 
 
-@pytest.fixture(scope="module")
-def walked(reader):
+def walk(reader):
     """The whole tutorial, in its order. What a text block shows, the command before it has printed."""
     output = ""
     for language, content in BLOCK.findall((DOCS / "tutorial.md").read_text()):
@@ -49,7 +50,6 @@ def walked(reader):
         else:
             missing = [line for line in content.splitlines() if line not in output]
             assert not missing, output
-    return reader
 
 
 def _typed(reader, line):
@@ -57,11 +57,6 @@ def _typed(reader, line):
     status, output = reader.run(line)
     assert status == expected, f"{line}\n{output}"
     return output
-
-
-def test_every_command_of_the_tutorial_ends_as_it_says(walked):
-    assert (walked.folder / "baselines" / "ranker.json").is_file()
-    assert (walked.folder / "baselines" / "tests-test_old.json").is_file()
 
 
 def steps_of_github():
@@ -73,21 +68,22 @@ def steps_of_gitlab():
     return yaml.safe_load((DOCS / "ci" / "gitlab.yml").read_text())["performance"]["script"]
 
 
-@pytest.mark.parametrize(
-    ("steps", "environment"),
-    [
-        pytest.param(steps_of_github, {"GITHUB_BASE_REF": "main"}, id="github"),
-        pytest.param(steps_of_gitlab, {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}, id="gitlab"),
-    ],
-)
-def test_the_job_refuses_the_change(walked, tmp_path, steps, environment):
-    """In a clone whose origin has the target branch, as a runner has it."""
-    summary = tmp_path / "summary.md"
-    clone = walked.folder.parent / "clone"
+def test_the_tutorial_and_the_jobs_it_ends_with(reader, tmp_path):
+    """One test, since each part goes on where the one before it has ended."""
+    walk(reader)
+    assert (reader.folder / "baselines" / "ranker.json").is_file()
+    assert (reader.folder / "baselines" / "tests-test_old.json").is_file()
+    refuses(reader, tmp_path / "github.md", steps_of_github(), GITHUB_BASE_REF="main")
+    refuses(reader, tmp_path / "gitlab.md", steps_of_gitlab(), CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main")
+
+
+def refuses(reader, summary, steps, **environment):
+    """The job fails, in a clone whose origin has the target branch, as a runner has it."""
+    clone = reader.folder.parent / "clone"
     shutil.rmtree(clone, ignore_errors=True)
     checkout = "git clone --quiet . ../clone && cp -r src tests ../clone && cd ../clone"
-    script = " && ".join([checkout, *steps()])
-    status, output = walked.run(script, **environment, GITHUB_STEP_SUMMARY=str(summary))
+    script = " && ".join([checkout, *steps])
+    status, output = reader.run(script, **environment, GITHUB_STEP_SUMMARY=str(summary))
     assert status == 1, output
     assert "REGRESSED ranker/fp32/cpu/b64: latency" in output
     assert (clone / "perf.html").is_file()

@@ -19,7 +19,7 @@ from perfsuite.measure.latency import Arm, Plan, Warm, interleave, sample_block
 from perfsuite.spec import BASE, CANDIDATE, Block, Chunk
 
 # Threads of one process spin for a while when the other's turn has come: longer chunks make less of that.
-PAIRS_PLAN = Plan(chunk_ns=30_000_000, rounds=10, min_calls=2, budget_ns=4_000_000_000)
+PAIRS_PLAN = Plan(chunk_ns=30_000_000, rounds=10, min_calls=2)
 
 Views = Mapping[str, str | None]
 """Views of a worker by name, each with its worktree; None is the working tree."""

@@ -29,13 +29,13 @@ class Plan:
     """
 
     chunk_ns: int = 10_000_000
-    rounds: int = 30  # chunks of each arm; even, so that orders are balanced
+    rounds: int = 60  # chunks of each arm; even, so that orders are balanced
     min_calls: int = 1  # timed calls in each chunk, beside the dropped first
     warmup_ns: int = 300_000_000  # at most, for each arm
     min_call_ns: int = 20_000  # faster callables are timed several calls at a time
     slow_call_ns: int = 2_000_000_000  # from here one call is a chunk: a cold cache no longer matters
-    budget_ns: int = 1_500_000_000  # rounds stop early, in balance, when this is spent
-    few_rounds: int = 6  # fewer show hardly any scatter: for so many, four budgets may be spent
+    budget_ns: int = 3_000_000_000  # rounds stop early, in balance, when this is spent
+    few_rounds: int = 6  # fewer show hardly any scatter: for so many, two budgets may be spent
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def interleave(
     chunks: list[Chunk] = []
     start = clock.now_ns()
     for number, order in enumerate(_orders(names, plan.rounds, seed)):
-        budget_ns = plan.budget_ns * (1 if number >= plan.few_rounds else 4)
+        budget_ns = plan.budget_ns * (1 if number >= plan.few_rounds else 2)
         if number % 2 == 0 and number > 1 and clock.now_ns() - start > budget_ns:
             break
         chunks += (sampler.chunk(name, *turns[name]) for name in order)

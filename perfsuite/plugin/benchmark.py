@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -31,9 +31,17 @@ class GatedBenchmark(BenchmarkFixture):
         return self._gated(call, time)
 
     def pedantic(
-        self, target: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **how: Any
+        self,
+        target: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        setup: Callable[[], Any] | None = None,
+        teardown: Callable[..., Any] | None = None,
+        rounds: int = 1,
+        warmup_rounds: int = 0,
+        iterations: int = 1,
     ) -> Any:
-        if how.get("setup") or how.get("teardown"):
+        if setup or teardown:
             pytest.fail(
                 f"{self.fullname}: benchmark.pedantic(setup=...) gives each call inputs of its own, which fresh "
                 "processes cannot time without their making\n  remedy: make the inputs before the call, or take the "
@@ -41,6 +49,7 @@ class GatedBenchmark(BenchmarkFixture):
                 pytrace=False,
             )
         call = partial(target, *args, **kwargs or {})
+        how = {"rounds": rounds, "warmup_rounds": warmup_rounds, "iterations": iterations}
         return self._gated(call, partial(super().pedantic, target, args, kwargs, **how))
 
     def _gated(self, call: Callable[[], Any], time: Callable[[], Any]) -> Any:
@@ -63,7 +72,7 @@ def watch(item: pytest.Item) -> None:
             pytrace=False,
         )
     fixture.__class__ = GatedBenchmark  # whoever holds the fixture already, such as another fixture, is heard, too
-    fixture.gate = partial(_gate, item)
+    cast(GatedBenchmark, fixture).gate = partial(_gate, item)
 
 
 def _gate(item: pytest.Item, call: Callable[[], object], timed_ns: Sequence[float]) -> None:

@@ -29,6 +29,7 @@ class Options:
     storage: Location
     history: Location | None
     budget: float
+    block_time: float
     blocks: int
     seed: int
     threads: int
@@ -113,6 +114,7 @@ _OPTIONS = (
     ),
     _Option("storage", "where baselines are: a folder, relative to the root, or a URL", "baselines", str, "DIR|URL"),
     _Option("history", "append what this run found to this SQLite file, relative to the root, or URL", "", str, "FILE"),
+    _Option("block-time", "seconds that one process samples a case, as a rule", "3", _at_least(0, float), "SECONDS"),
     _Option("budget", "seconds for confirming one case in fresh processes", "60", _at_least(0, float), "SECONDS"),
     _Option("blocks", "fresh processes that a recorded time is made of", "5", _at_least(1, int), "N"),
     _Option("seed", "the seed of weights, inputs and sampling orders", "0", _NUMBER, "N"),

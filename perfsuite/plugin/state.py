@@ -114,6 +114,7 @@ def settings_of(config: pytest.Config) -> Settings:
         update=options.update and not is_worker(),
         seed=options.seed,
         budget_s=options.budget,
+        block_s=options.block_time,
         record_blocks=options.blocks,
         no_timing=XDIST if is_xdist(config) else ("", ""),
         launch=_launch(config, options),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, NOT_COLLECTED, Measured, Run
 from perfsuite.engine.sources import (
+    PAIRS_PLAN,
     Pairs,
     Sampled,
     Served,
@@ -21,6 +22,7 @@ from perfsuite.errors import UsageError
 from perfsuite.gate.base import PAIRS_PRIOR, TWINS_PRIOR
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.reference import BaseRevision, Reference
+from perfsuite.measure.latency import Plan
 from perfsuite.progress import tell
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.record import entry_of_facts
@@ -194,7 +196,8 @@ class BaseRun:
             settings.seed, settings.threads, scored=scored,
         )  # fmt: skip
         shown = views or {CANDIDATE_VIEW: None, BASE_VIEW: str(tree.top)}
-        return (Served if twins else Pairs)(self.workers, f"{kind}-{tree.sha}-{twins}", shown, request)
+        kind, plan = f"{kind}-{tree.sha}-{twins}", settings.plan(Plan() if twins else PAIRS_PLAN)
+        return (Served if twins else Pairs)(self.workers, kind, shown, request, plan)
 
     def _is_settled(self, evidence: Evidence, reference: Reference) -> bool:
         return not self._has(Status.INCONCLUSIVE, evidence, reference, sampled=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from perfsuite.baseline.remote import Location
 from perfsuite.engine.workers import Launch
+from perfsuite.measure.latency import Plan
 from perfsuite.spec import Verdict
 
 ACCEPTED = "accepted"  # a base for each case: the commit that its baseline was accepted at
@@ -26,6 +27,7 @@ class Settings:
     update: bool = False
     seed: int = 0
     budget_s: float = 60
+    block_s: float = 3  # of sampling in one process, as a rule
     max_blocks: int = 8
     record_blocks: int = 5
     no_timing: tuple[str, str] = ("", "")
@@ -36,6 +38,10 @@ class Settings:
     profile: bool = False
     alpha: float = 0.01
     tests: int = 1
+
+    def plan(self, start: Plan) -> Plan:
+        """A plan for blocks, with the time that they may take."""
+        return replace(start, budget_ns=round(1e9 * self.block_s))
 
 
 @dataclass(frozen=True)

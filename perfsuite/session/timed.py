@@ -18,6 +18,7 @@ from perfsuite.errors import EngineError
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.reference import Reference
 from perfsuite.gate.timed import arms_needed
+from perfsuite.measure.latency import Plan
 from perfsuite.progress import tell
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.settings import Rerun, Settings
@@ -105,7 +106,7 @@ class TimedRun:
 
     def _in_place(self, names: tuple[str, ...]) -> BlockSource:
         arms = {name: self.subject.arm(name, self._yardstick()) for name in names}
-        return InPlace(arms, self.settings.threads, self.settings.seed)
+        return InPlace(arms, self.settings.threads, self.settings.seed, self.settings.plan(Plan()))
 
     def _fresh(self, arms: tuple[str, ...]) -> BlockSource:
         workers = self.workers()
@@ -115,7 +116,7 @@ class TimedRun:
             self.rerun.item, self.rerun.following, self.subject.case.key, arms, self._yardstick(),
             self.settings.seed, self.settings.threads,
         )  # fmt: skip
-        return Served(workers, "fresh", {CANDIDATE_VIEW: None}, request)
+        return Served(workers, "fresh", {CANDIDATE_VIEW: None}, request, self.settings.plan(Plan()))
 
     def _tell(self, what: str, done: int, total: int) -> None:
         tell(f"{self.subject.case.key}: {what}", done, total)

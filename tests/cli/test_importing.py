@@ -30,7 +30,9 @@ def project(pytester, monkeypatch):
     monkeypatch.chdir(pytester.path)
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
         monkeypatch.delenv(name)  # pytest-benchmark times nothing under xdist
-    pytester.makeini("[pytest]\naddopts = -p no:randomly -p no:cacheprovider -p no:xdist\nperf_blocks = 2\n")
+    pytester.makeini(
+        "[pytest]\naddopts = -p no:randomly -p no:cacheprovider -p no:xdist\nperf_blocks = 2\nperf_block_time = 0.5\n"
+    )
     return pytester
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from tests.session.repositories import IDENTITY, Repo
 
 QUICK = " ".join(f"-p no:{name}" for name in ("hypothesispytest", "anyio", "benchmark", "cacheprovider"))
-INI = f"[pytest]\npythonpath = src\ntestpaths = tests\naddopts = {QUICK}\nperf_threads = 1\n"
+INI = f"[pytest]\npythonpath = src\ntestpaths = tests\naddopts = {QUICK}\nperf_threads = 1\nperf_block_time = 0.5\n"
 
 
 class Repository(Repo):

@@ -78,7 +78,8 @@ def project(pytester, monkeypatch):
     pytester.makepyfile(net=MODEL)
     pytester.makeconftest(CONFTEST)
     pytester.makeini(
-        "[pytest]\naddopts = --strict-markers -p no:randomly -p no:cacheprovider\nperf_blocks = 2\nperf_threads = 1\n"
+        "[pytest]\naddopts = --strict-markers -p no:randomly -p no:cacheprovider\nperf_blocks = 2\n"
+        "perf_block_time = 0.5\nperf_threads = 1\n"
     )
     return pytester
 

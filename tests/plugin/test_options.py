@@ -15,6 +15,7 @@ VALUES = {
     "devices": ("cpu", ("cpu",)),
     "batch-sizes": ("1,8", (1, 8)),
     "budget": ("2.5", 2.5),
+    "block-time": ("0.5", 0.5),
     "blocks": ("3", 3),
     "seed": ("7", 7),
     "threads": ("1", 1),
