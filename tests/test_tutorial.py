@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,22 +72,33 @@ def test_the_tutorial_and_the_jobs_it_ends_with(reader, tmp_path):
     walk(reader)
     assert (reader.folder / "baselines" / "ranker.json").is_file()
     assert (reader.folder / "baselines" / "tests-test_old.json").is_file()
-    refuses(reader, tmp_path / "github.md", steps_of_github(), GITHUB_BASE_REF="main")
-    refuses(reader, tmp_path / "gitlab.md", steps_of_gitlab(), CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main")
+    refuses(reader, tmp_path / "summary.md", steps_of_github())
+    finds_its_base(reader, steps_of_gitlab())
 
 
-def refuses(reader, summary, steps, **environment):
-    """The job fails, in a clone whose origin has the target branch, as a runner has it."""
+# As a runner has it: a clone whose origin has the target branch.
+CLONED = "git clone --quiet . ../{name} && cp -r src tests ../{name} && cd ../{name}"
+
+
+def refuses(reader, summary, steps):
+    """The job fails, and leaves what it says it does."""
     clone = reader.folder.parent / "clone"
-    shutil.rmtree(clone, ignore_errors=True)
-    checkout = "git clone --quiet . ../clone && cp -r src tests ../clone && cd ../clone"
-    script = " && ".join([checkout, *steps])
-    status, output = reader.run(script, **environment, GITHUB_STEP_SUMMARY=str(summary))
+    script = " && ".join([CLONED.format(name=clone.name), *steps])
+    status, output = reader.run(script, GITHUB_BASE_REF="main", GITHUB_STEP_SUMMARY=str(summary))
     assert status == 1, output
     assert "REGRESSED ranker/fp32/cpu/b64: latency" in output
     assert (clone / "perf.html").is_file()
     assert (clone / "perf.json").is_file()
     assert "REGRESSED" in summary.read_text()
+
+
+def finds_its_base(reader, steps):
+    """The same command as far as to the first measurement: options and base are checked by then."""
+    script = " && ".join([CLONED.format(name="other"), *steps]).replace("pytest ", "pytest --collect-only ")
+    status, output = reader.run(script, CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main")
+    assert (status, "tests/test_speed.py::" in output or "2 tests collected" in output) == (0, True), output
+    status, output = reader.run(script, CI_MERGE_REQUEST_TARGET_BRANCH_NAME="nowhere")
+    assert status != 0, output
 
 
 def test_the_files_install_torch_first_and_fetch_the_whole_history():

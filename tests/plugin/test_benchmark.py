@@ -34,6 +34,7 @@ def write(project):
 
 
 def test_recorded_judged_and_caught(project, write):
+    """The fresh processes that convict save nothing of their own: they measure nothing with pytest-benchmark."""
     write()
     result = project.runpytest_subprocess(*QUICK)
     result.assert_outcomes(failed=1)
@@ -45,9 +46,11 @@ def test_recorded_judged_and_caught(project, write):
     assert len(time["log_ratios"]) == 2  # fresh processes: perf_blocks
     project.runpytest_subprocess(*QUICK).assert_outcomes(passed=1)
     write(factor=100)
-    result = project.runpytest_subprocess(*QUICK)
+    result = project.runpytest_subprocess(*QUICK, "--benchmark-json=run.json", "--benchmark-autosave")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*REGRESSED test_w.py::test_work: latency", "*fresh block(s): worse than*"])
+    assert len(json.loads((project.path / "run.json").read_text())["benchmarks"]) == 1
+    assert len(list((project.path / ".benchmarks").rglob("*.json"))) == 1
 
 
 def test_the_first_look_is_at_the_rounds_that_pytest_benchmark_made(project, write):
@@ -65,17 +68,6 @@ def test_what_pytest_benchmark_reports_and_saves_is_as_ever(project, write):
     write(limit="<=1 s")
     result = project.runpytest_subprocess(*QUICK, "--benchmark-autosave")
     result.stdout.fnmatch_lines(["PASS*", "*benchmark: 1 tests*", "test_work*"])
-    assert len(list((project.path / ".benchmarks").rglob("*.json"))) == 1
-
-
-def test_fresh_processes_save_nothing_of_their_own(project, write):
-    """Neither the JSON of the run, nor another file: they measure nothing with pytest-benchmark."""
-    write(factor=1)
-    project.runpytest_subprocess("--perf-update", *QUICK).assert_outcomes(passed=1)
-    write(factor=100)
-    result = project.runpytest_subprocess(*QUICK, "--benchmark-json=run.json", "--benchmark-autosave")
-    result.assert_outcomes(failed=1)
-    assert len(json.loads((project.path / "run.json").read_text())["benchmarks"]) == 1
     assert len(list((project.path / ".benchmarks").rglob("*.json"))) == 1
 
 
