@@ -30,7 +30,9 @@ def test_python_blocks_run(pytester, page, number):
     for block in found:
         if "pytest_perfsuite_register" in block:
             pytester.makeconftest(block)
-    pytester.makeini("[pytest]\naddopts = --strict-markers -p no:randomly\nperf_blocks = 1\nperf_block_time = 0.5\n")
+    pytester.makeini(
+        "[pytest]\naddopts = --strict-markers -p no:randomly\nperf_blocks = 1\nperf_block_time = 0.5\nperf_budget = 5\n"
+    )
     block = found[number]
     if "pytest_perfsuite_register" in block:
         block = "def test_the_conftest_loads(): pass\n"
@@ -53,7 +55,9 @@ def test_the_examples_of_extending_are_files_and_work(pytester):
     ):
         assert (folder / name).read_text() == shown
         (pytester.path / name).write_text(shown)
-    pytester.makeini("[pytest]\naddopts = --strict-markers -p no:randomly\nperf_blocks = 1\nperf_block_time = 0.5\n")
+    pytester.makeini(
+        "[pytest]\naddopts = --strict-markers -p no:randomly\nperf_blocks = 1\nperf_block_time = 0.5\nperf_budget = 5\n"
+    )
     assert pytester.runpytest_subprocess("--perf-update").ret == 0
     assert pytester.runpytest_subprocess("--perf-report=run.csv").ret == 0
     header, *rows = (pytester.path / "run.csv").read_text().splitlines()

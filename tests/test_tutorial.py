@@ -23,7 +23,7 @@ def reader(tmp_path):
     folder = tmp_path / "ranker"
     folder.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    quick = {"PYTEST_ADDOPTS": "-p no:randomly --perf-blocks=2 --perf-block-time=0.5 --perf-budget=15 --perf-threads=1"}
+    quick = {"PYTEST_ADDOPTS": "-p no:randomly --perf-blocks=2 --perf-block-time=0.5 --perf-budget=5 --perf-threads=1"}
     here = quick | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def run(command, **environment):

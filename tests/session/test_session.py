@@ -47,7 +47,7 @@ def session(tmp_path):
 
 def run(session, monkeypatch, in_place, fresh, limits=None):
     sources = Scripted(in_place), Scripted(fresh)
-    monkeypatch.setattr(timed_module.TimedRun, "_in_place", lambda self: sources[0])
+    monkeypatch.setattr(timed_module.TimedRun, "_in_place", lambda self, names: sources[0])
     monkeypatch.setattr(timed_module.TimedRun, "_fresh", lambda self, arms: sources[1])
     judged = session.gate(CallableCase(CASE, lambda: None), limits or {"latency": "20%"}, RERUN)
     return judged.verdicts[0], sources[0].asked, sources[1].asked
@@ -98,7 +98,9 @@ def test_the_baselines_yardstick_is_used():
 
 
 def test_without_fresh_processes_what_they_should_confirm_is_an_error(session, monkeypatch):
-    monkeypatch.setattr(timed_module.TimedRun, "_in_place", lambda self: Scripted(blocks(1, ratio=5.0, fresh=False)))
+    monkeypatch.setattr(
+        timed_module.TimedRun, "_in_place", lambda self, names: Scripted(blocks(1, ratio=5.0, fresh=False))
+    )
     with pytest.raises(EngineError, match="cannot start fresh processes"):
         session.gate(CallableCase(CASE, lambda: None), {"latency": "20%"}, RERUN)
 
