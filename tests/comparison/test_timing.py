@@ -110,15 +110,15 @@ def test_sampling_is_checked():
 
 def test_times_that_drifted_are_told_and_the_speedup_is_not_fooled():
     """Everything gets slower by the minute, but neighbours keep their ratio."""
-    clock = SimulatedClock()
 
     class Drifts(Works):
         def forward(self, x):
-            self.durations_ns = (10 * MS * (1 + (clock.now_ns() // (500 * MS)) ** 2 / 40),)
+            self.durations_ns = (10 * MS * (1 + (self.clock.now_ns() // (500 * MS)) ** 2 / 40),)
             return super().forward(x)
 
     def report(kind):
-        plan = Plan(rounds=2, chunk_ns=200 * MS, warmup_ns=MS)
+        clock = SimulatedClock()
+        plan = Plan(rounds=2, chunk_ns=200 * MS, min_calls=2, warmup_ns=MS)
         model, other = kind(clock, 10 * MS), kind(clock, 10 * MS)
         benchmark = OptimizationBenchmark(model, numbers, [1], sampling=planted(clock, plan=plan))
         benchmark.benchmark_optimized_model(other, "same")
