@@ -142,7 +142,7 @@ def _times(runs: Sequence[File]) -> dict[Case, StoredTime]:
 def _stored(measured: Sequence[tuple[File, Stats]]) -> StoredTime:
     """Of the runs of one benchmark, in the order of their time: the last one's commit is what is accepted."""
     logs = tuple(round(math.log(stats.median), 6) for _, stats in measured)
-    data = [ms for _, stats in measured for ms in stats.data]
+    data = [seconds for _, stats in measured for seconds in stats.data]
     p90, p99 = (quantile(data, q) * 1e3 for q in (0.9, 0.99)) if data else (None, None)
     p50_ms = quantile([stats.median for _, stats in measured], 0.5) * 1e3
     return StoredTime(measured[-1][0].commit_info.text, SECOND, logs, p50_ms, p90, p99)

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,17 @@ class Store:
 
         Raises BaselineError, and leaves the file as it was, if it cannot be written.
         """
-        self._rewrite(self.path_of(group), lambda old: _merged(old, key, entry, machine))
+        self.accept_all(group, {key: entry}, machine)
+
+    def accept_all(self, group: str, entries: Mapping[str, Entry], machine: Machine | None = None) -> None:
+        """The same for many entries of one file, which is written once."""
+
+        def merged(old: BaselineFile) -> BaselineFile:
+            for key, entry in entries.items():
+                old = _merged(old, key, entry, machine)
+            return old
+
+        self._rewrite(self.path_of(group), merged)
 
     def _rewrite(self, path: Location, change: Callable[[BaselineFile], BaselineFile]) -> None:
         try:

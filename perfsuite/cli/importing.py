@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,15 +38,13 @@ def import_(
     here = this_machine(threads or usable_cores())
     found = imported.read(paths, here)
     store = Store(location(storage, Path.cwd()))
-    kept = [case for case in found.times if not replace and _has_time(store, case, here)]
+    kept = [] if replace else list(_with_time(store, found.times, here))
     if len(kept) == len(found.times):
         raise UsageError(
             f"all {len(kept)} cases have a time of this machine class already, such as {kept[0].key}",
             "--replace puts the imported ones in their place",
         )
-    for case, time in found.times.items():
-        if case not in kept:
-            _accept(store, case, time, here)
+    _accept(store, {case: time for case, time in found.times.items() if case not in kept}, here)
     for path, why in found.left_out.items():
         say(f"left out: {path}, recorded on another machine class ({why})")
     for case in kept:
@@ -55,16 +54,24 @@ def import_(
     )
 
 
-def _has_time(store: Store, case: Case, here: Machine) -> bool:
-    entry = store.entry(case.group, case.key)
-    return entry is not None and here.id in entry.time
+def _with_time(store: Store, cases: Iterable[Case], here: Machine) -> Iterator[Case]:
+    """Those that have a time of this machine class already."""
+    files = {group: store.read(store.path_of(group)) for group in {case.group for case in cases}}
+    for case in cases:
+        entry = files[case.group].cases.get(case.key)
+        if entry is not None and here.id in entry.time:
+            yield case
 
 
-def _accept(store: Store, case: Case, time: StoredTime, here: Machine) -> None:
+def _accept(store: Store, times: Mapping[Case, StoredTime], here: Machine) -> None:
+    """Each file is written once."""
     from perfsuite.baseline.schema import Entry
     from perfsuite.stats.decision import spread_of
 
-    store.accept(case.group, case.key, Entry(time={here.id: time}), here)
-    runs = len(time.log_ratios)
-    spread = f", spread {spread_of(time.log_ratios).sd:.1%}" if runs > 1 else ""
-    say(f"{case.key}: {time.p50_ms:.4g} ms, {runs} run{'s' * (runs > 1)}{spread}")
+    for group in dict.fromkeys(case.group for case in times):
+        mine = {case.key: Entry(time={here.id: time}) for case, time in times.items() if case.group == group}
+        store.accept_all(group, mine, here)
+    for case, time in times.items():
+        runs = len(time.log_ratios)
+        spread = f", spread {spread_of(time.log_ratios).sd:.1%}" if runs > 1 else ""
+        say(f"{case.key}: {time.p50_ms:.4g} ms, {runs} run{'s' * (runs > 1)}{spread}")

@@ -124,12 +124,8 @@ def _compare(
 
 
 def _draw(report: Report, path: Path | None, levels: Report | None = None) -> None:
-    if path is None:
-        return
-    from perfsuite.comparison.charts import draw
-
-    draw(report.study, path, levels.study if levels else None)
-    say(f"written: {path}")
+    if path is not None:
+        say(f"written: {report.plot(path, levels)}")
 
 
 def _sizes(text: str) -> list[int]:

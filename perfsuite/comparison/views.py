@@ -50,15 +50,17 @@ class View(ABC):
         """For reporters (perfsuite.protocols.Reporter): the rows as information, nothing judged."""
         return self.study.to_run()
 
-    def plot(self, path: str | os.PathLike[str]) -> Path:
+    def plot(self, path: str | os.PathLike[str], levels: View | None = None) -> Path:
         """Draw throughput, speedups, and quality against speed and size, into a file whose ending says its format.
+
+        ``levels``: a view of one technique at several sparsities, whose quality over them is drawn, too.
 
         Raises UnavailableError without matplotlib, UsageError for an ending that it does not draw or a
         path that cannot be written.
         """
         from perfsuite.comparison.charts import draw
 
-        return draw(self.study, Path(path))
+        return draw(self.study, Path(path), levels.study if levels else None)
 
     def _shown(self) -> list[Section]:
         return [section for section in self._sections() if section.rows]

@@ -17,6 +17,7 @@ from perfsuite.errors import PerfsuiteError, UsageError
 from perfsuite.gate.limits import parse_limits
 from perfsuite.models.zoo import model_spec
 from perfsuite.plugin.options import Options
+from perfsuite.plugin.state import PerfTests
 from perfsuite.protocols import ModelSpec, Technique
 from perfsuite.registry import Registries
 from perfsuite.techniques.values import parse_technique
@@ -49,15 +50,14 @@ class CaseParameters:
 def check_and_parametrize(metafunc: pytest.Metafunc, options: Options, registries: Registries) -> None:
     """Give ``perf_case`` its cases. A wrong name, unit or limit stops the collection of the file."""
     try:
-        used = {"perf_case", "perf", "benchmark"} & set(metafunc.fixturenames)
-        if not used:
+        if PerfTests.FIXTURES.isdisjoint(metafunc.fixturenames) and "benchmark" not in metafunc.fixturenames:
             raise UsageError(
                 "the test has the marker perf, but uses neither perf_case nor perf nor benchmark: "
                 "nothing would be judged",
                 "take perf_case as an argument and call perf_case.gate(...)",
             )
         marked = marked_limits(metafunc.definition)
-        if used == {"benchmark"} and not marked:
+        if PerfTests.is_benchmarked(metafunc.definition) and not marked:
             raise UsageError("the marker perf has no limits for what benchmark times", "add perf(latency='10%')")
         for limits in filter(None, (marked, *_literal_limits(metafunc.function))):
             parse_limits(limits, registries.metrics)

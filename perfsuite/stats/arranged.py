@@ -13,7 +13,7 @@ from dataclasses import replace
 from perfsuite.spec import CANDIDATE, YARDSTICK, Block, Chunk
 
 SECOND_NS = 1e9
-MOST_CHUNKS = 10  # as many as a block of ours has of each arm
+MOST_CHUNKS = 10  # enough to show their scatter
 
 
 def beside_seconds(block: Block) -> Block:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 
 import pytest
 from typer.testing import CliRunner
@@ -26,10 +25,8 @@ QUICK = ("--benchmark-max-time=0.05", "--benchmark-min-rounds=5")
 
 
 @pytest.fixture
-def project(pytester, monkeypatch):
+def project(pytester, monkeypatch, not_under_xdist):
     monkeypatch.chdir(pytester.path)
-    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
-        monkeypatch.delenv(name)  # pytest-benchmark times nothing under xdist
     pytester.makeini(
         "[pytest]\naddopts = -p no:randomly -p no:cacheprovider -p no:xdist\nperf_blocks = 2\nperf_block_time = 0.5\n"
     )

@@ -1,7 +1,5 @@
 """A small project as a user would have one: a model in a module of its own, registered in conftest.py."""
 
-import os
-
 import pytest
 import rich.table  # noqa: F401  # and below: pytester forgets modules that a run imports, and these cannot load twice
 import safetensors.torch  # noqa: F401
@@ -71,10 +69,8 @@ def pytest_perfsuite_register(registries):
 
 
 @pytest.fixture
-def project(pytester, monkeypatch):
+def project(pytester, not_under_xdist):
     """On one thread: these small models wait for a second one longer than they work, on busy cores."""
-    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
-        monkeypatch.delenv(name)  # the runs in it are not this run's workers
     pytester.makepyfile(net=MODEL)
     pytester.makeconftest(CONFTEST)
     pytester.makeini(
