@@ -85,7 +85,7 @@ def _taken(noun: str, name: str) -> DuplicateNameError:
 
 
 def _load(source: str | EntryPoint) -> Any:
-    if isinstance(source, EntryPoint):
+    if not isinstance(source, str):  # an entry point, whose class is importlib_metadata's where that was imported
         return source.load()
     module, _, attribute = source.partition(":")
     return operator.attrgetter(attribute)(importlib.import_module(module))

@@ -44,8 +44,10 @@ def test_a_taken_name_and_a_wrong_value_are_refused():
         registries.reporters.register(".csv", 3)
 
 
-def test_an_entry_point_adds_a_name(tmp_path, monkeypatch):
-    """A real installed distribution, found as pip would leave it."""
+@pytest.mark.parametrize("finder", ["importlib.metadata", "importlib_metadata"])
+def test_an_entry_point_adds_a_name(tmp_path, monkeypatch, finder):
+    """A real installed distribution, found as pip would leave it. The backport takes over once it is imported."""
+    pytest.importorskip(finder)
     (tmp_path / "theirs.py").write_text("def lines(run):\n    yield 'csv'\n")
     info = tmp_path / "theirs-1.0.dist-info"
     info.mkdir()
