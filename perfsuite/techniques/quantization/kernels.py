@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -42,7 +43,7 @@ def scaled_matmul(q: Tensor, operands: Operands) -> Tensor:
 
 def affine_linear(q: Tensor, input_scale: Tensor, input_zero: Tensor, operands: Operands) -> Tensor:
     """A whole linear layer for inputs with one scale () and zero ()."""
-    if operands.packed is not None and q.shape[0] and bool(input_scale.isfinite()):
+    if operands.packed is not None and q.shape[0] and math.isfinite(input_scale):
         return _onednn(q, operands.packed, operands.scale, float(input_scale), int(input_zero), operands.bias)
     offset = operands.sums * -(input_scale * input_zero)  # (O,)
     if operands.bias is not None:

@@ -87,10 +87,9 @@ class Int8Linear(nn.Module):
         if rows.scale.dim() == 0:
             y = affine_linear(rows.q, rows.scale, rows.zero, operands)
             return y if out is None else out.copy_(y)
-        offset = (rows.scale * rows.zero).flatten()  # (N,)
         bias = operands.sums.new_zeros(()) if operands.bias is None else operands.bias
-        y = torch.addr(bias, offset, operands.sums, alpha=-1, out=out)
-        return y.addcmul_(scaled_matmul(rows.q, operands), rows.scale)
+        y = scaled_matmul(rows.q, operands).addr_(rows.zero.flatten(), operands.sums, alpha=-1)
+        return torch.addcmul(bias, y, rows.scale, out=out)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, per_token={self.per_token}"
