@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from perfsuite.spec import Limit, LimitKind
 from perfsuite.stats.decision import POWER, Spread, student_t_quantile
-from perfsuite.stats.sequential import Errors, spent
+from perfsuite.stats.sequential import Errors
+from perfsuite.stats.spending import evenly, level
 from perfsuite.units import format_change
 
 BLOCKS = 4  # unchanged code should be acquitted with so many
@@ -30,5 +31,5 @@ def tolerance(spread: Spread, errors: Errors, stored_blocks: float = math.inf) -
     """The relative change that unchanged code stays below with power 0.9 by four blocks."""
     look = min(BLOCKS, errors.looks)
     error = spread.sd * math.sqrt(1 / look + 1 / stored_blocks)
-    reach = student_t_quantile(1 - spent(errors.beta, look, errors.looks), spread.df)
+    reach = student_t_quantile(1 - level(errors.beta, look, errors.looks, evenly), spread.df)
     return math.expm1((reach + student_t_quantile(POWER, spread.df)) * error)

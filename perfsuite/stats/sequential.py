@@ -1,7 +1,8 @@
 """The decision that is taken again after every block, with its error spent over the looks.
 
-Each look is a Student t bound on each side of the tolerance; the errors of all looks sum to what is
-allowed, so that they hold however the looks depend on one another (union bound).
+Each look is a Student t bound on each side of the tolerance, at levels that let all looks together err
+as often as is allowed (perfsuite.stats.spending). What acquits is spent evenly, since most code is
+unchanged and should be done with soon; what convicts is spent late, where small effects are found.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from perfsuite.stats.blocks import Effect
 from perfsuite.stats.decision import POWER, Decision, Estimate, Outcome, Spread, student_t_quantile
+from perfsuite.stats.spending import evenly, late, level
 
 KNOWN = Estimate(0.0, 0.0, math.inf)  # a reference without error: the other arm, or a bound
 _CLOCK = 1e-9  # no log ratio of times is known better than that
@@ -27,17 +29,6 @@ class Errors:
     alpha: float = 0.01
     beta: float = 0.05
     looks: int = 8
-
-
-def spent(total: float, look: int, looks: int) -> float:
-    """The error of one look (from 1), proportional to 1/look. Raises ValueError beyond the last look.
-
-    Chosen by simulation: equal shares need a fifth more blocks where two tell all, and shares
-    that fall faster lose power where all eight are needed.
-    """
-    if not 1 <= look <= looks:
-        raise ValueError(f"look {look} of {looks}")
-    return total / look / sum(1 / k for k in range(1, looks + 1))
 
 
 def weigh(effects: Sequence[Effect], spread: Spread) -> Estimate:
@@ -70,14 +61,15 @@ def look(
     error on it. Raises ValueError for no blocks, for more than ``errors.looks``, and for a spread
     on no degrees of freedom.
     """
-    number = len(effects)
+    number, first = len(effects), min(convicts_from, errors.looks)
     if spread.df <= 0:
         raise ValueError("a spread on 0 degrees of freedom bounds nothing: pool it with a prior")
-    effect = weigh(effects, spread).minus(reference) if effects else KNOWN
-    _, high = effect.bounds(spent(errors.beta, number, errors.looks))
-    to_convict = spent(errors.alpha, max(number - convicts_from, 0) + 1, max(errors.looks - convicts_from, 0) + 1)
+    to_acquit = level(errors.beta, number, errors.looks, evenly)
+    to_convict = level(errors.alpha, max(number, first), errors.looks, late, first)
+    effect = weigh(effects, spread).minus(reference)
+    _, high = effect.bounds(to_acquit)
     low, _ = effect.bounds(to_convict)
-    _, surely = effect.bounds(spent(errors.alpha, number, errors.looks))
+    _, surely = effect.bounds(level(errors.alpha, number, errors.looks, evenly))
     agreeing = sum(one.value - reference.center > tolerance for one in effects)
     if low > tolerance and agreeing >= convicts_from:
         outcome = Outcome.WORSE

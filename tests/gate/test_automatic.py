@@ -6,7 +6,8 @@ from perfsuite.gate.automatic import resolved
 from perfsuite.gate.judge import judge
 from perfsuite.spec import LimitKind, Status
 from perfsuite.stats.decision import Spread, student_t_quantile
-from perfsuite.stats.sequential import Errors, spent
+from perfsuite.stats.sequential import Errors
+from perfsuite.stats.spending import evenly, level
 from tests.gate import steady
 from tests.gate.evidence import evidence, limit, stored
 
@@ -21,16 +22,16 @@ def test_other_limits_stay_as_they_are():
 def test_unchanged_code_passes_by_four_blocks_with_power_0_9():
     """The bound of the fourth look, and as far again as nine in ten estimates lie, in closed form."""
     found = resolved(limit("latency", "auto"), SPREAD, ERRORS)
-    reach = student_t_quantile(1 - spent(0.05, 4, 8), 6) + student_t_quantile(0.9, 6)
+    reach = student_t_quantile(1 - level(0.05, 4, 8, evenly), 6) + student_t_quantile(0.9, 6)
     assert found.value == pytest.approx(math.expm1(reach * 0.02 / 2))
     assert found.kind is LimitKind.RELATIVE
-    assert found.text == "auto (5.4%)"
+    assert found.text == "auto (4.5%)"
 
 
 def test_a_throughput_tolerates_the_same_effect():
     slower, fewer = (resolved(limit(name, "auto"), SPREAD, ERRORS) for name in ("latency", "throughput"))
     assert (1 - fewer.value) * (1 + slower.value) == pytest.approx(1)
-    assert fewer.text == "auto (5.1%)"
+    assert fewer.text == "auto (4.3%)"
 
 
 def test_a_stored_reference_widens_it_by_its_own_error():
@@ -41,7 +42,7 @@ def test_a_stored_reference_widens_it_by_its_own_error():
 
 def test_fewer_looks_than_four_are_all_there_is():
     found = resolved(limit("latency", "auto"), SPREAD, Errors(beta=0.05, looks=2))
-    reach = student_t_quantile(1 - spent(0.05, 2, 2), 6) + student_t_quantile(0.9, 6)
+    reach = student_t_quantile(1 - level(0.05, 2, 2, evenly), 6) + student_t_quantile(0.9, 6)
     assert found.value == pytest.approx(math.expm1(reach * 0.02 / math.sqrt(2)))
 
 
@@ -50,4 +51,4 @@ def test_it_judges_a_stored_time_and_says_what_it_came_to():
     steady_blocks = tuple(steady.block(candidate=1.0, yardstick=1.0) for _ in range(2))
     found = judge(limit("latency", "auto"), evidence(blocks=steady_blocks), stored(times=(0.0,) * 5))
     assert found.status is Status.PASS
-    assert found.sentence.endswith(": within auto (12.1%)")
+    assert found.sentence.endswith(": within auto (10.2%)")

@@ -28,23 +28,23 @@ def verdict(*ratios, name="latency", text="5%", base=TWINS, found=None, **refere
     ("name", "ratios", "status", "sentence", "remedy"),
     [
         ("latency", (1.0,), Status.PASS,
-            "latency changed by +0.0% (-2.4% to +1.6%) beside main (abc123), as twins in 1 fresh process: within 5%",
+            "latency changed by +0.0% (-4.0% to +1.9%) beside main (abc123), as twins in 1 fresh process: within 5%",
             ""),
         ("latency", (1.1, 1.1), Status.REGRESSED,
-            "latency changed by +10.0% (+8.5% to +11.2%) beside main (abc123), as twins in 2 fresh processes: "
+            "latency changed by +10.0% (+7.7% to +11.1%) beside main (abc123), as twins in 2 fresh processes: "
             "worse than the tolerated 5%", SAY_SO),
         ("latency", (0.9, 0.9), Status.IMPROVED,
-            "latency changed by -10.0% (-11.2% to -9.0%) beside main (abc123), as twins in 2 fresh processes: "
+            "latency changed by -10.0% (-11.8% to -9.1%) beside main (abc123), as twins in 2 fresh processes: "
             "better than main (abc123)", ""),
         ("latency", (1.05, 1.06), Status.INCONCLUSIVE,
-            "latency changed by +5.5% (+3.8% to +6.9%) beside main (abc123), as twins in 2 fresh processes: "
-            "too uncertain to judge 5%; an effect of +7.3% would have been seen", LONGER),
+            "latency changed by +5.5% (+2.9% to +6.8%) beside main (abc123), as twins in 2 fresh processes: "
+            "too uncertain to judge 5%; an effect of +8.3% would have been seen", LONGER),
         ("throughput", (1.1, 1.1), Status.REGRESSED,
-            "throughput changed by -9.1% (-10.1% to -7.8%) beside main (abc123), as twins in 2 fresh processes: "
+            "throughput changed by -9.1% (-10.0% to -7.2%) beside main (abc123), as twins in 2 fresh processes: "
             "worse than the tolerated 5%", SAY_SO),
         ("throughput", (1.05, 1.06), Status.INCONCLUSIVE,
-            "throughput changed by -5.2% (-6.4% to -3.6%) beside main (abc123), as twins in 2 fresh processes: "
-            "too uncertain to judge 5%; an effect of -7.1% would have been seen", LONGER),
+            "throughput changed by -5.2% (-6.4% to -2.8%) beside main (abc123), as twins in 2 fresh processes: "
+            "too uncertain to judge 5%; an effect of -7.9% would have been seen", LONGER),
     ],
 )  # fmt: skip
 def test_what_is_said_of_twins(name, ratios, status, sentence, remedy):
@@ -74,10 +74,10 @@ def test_a_tolerance_in_seconds_is_of_the_time_of_the_base():
 @pytest.mark.parametrize(
     ("known", "text"),
     [
-        ({}, "auto (1.6%)"),
-        ({"base": PAIRS}, "auto (6.4%)"),
-        ({"spread": Spread(0.002, 10)}, "auto (0.5%)"),
-        ({"errors": Errors(beta=0.4)}, "auto (1.0%)"),
+        ({}, "auto (1.2%)"),
+        ({"base": PAIRS}, "auto (5.1%)"),
+        ({"spread": Spread(0.002, 10)}, "auto (0.4%)"),
+        ({"errors": Errors(beta=0.4)}, "auto (0.7%)"),
     ],
 )
 def test_an_automatic_tolerance_follows_from_what_is_known_before(known, text):

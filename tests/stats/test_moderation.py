@@ -38,7 +38,7 @@ def test_no_more_scatter_than_chance_gives_means_infinite_degrees_of_freedom(y):
     assert inverse_trigamma(y) == math.inf
 
 
-@pytest.mark.parametrize(("s0", "d0", "df"), [(0.01, 3, 3), (0.05, 4, 7), (0.004, 8, 4), (0.02, 5, (1, 1, 2, 4, 7))])
+@pytest.mark.parametrize(("s0", "d0", "df"), [(0.01, 3, 3), (0.05, 4, 7), (0.004, 5, 4), (0.02, 5, (1, 1, 2, 4, 7))])
 def test_the_prior_is_found_again_in_simulated_cases(s0, d0, df):
     """4000 cases. The largest misses over 20 other seeds were 2% of s0 and 11% of d0."""
     found = fit_prior(population(1, 4000, s0, d0, df), DEFAULT)
@@ -100,7 +100,7 @@ def test_cases_take_over_from_the_default_as_they_come():
 
 
 def test_cases_that_do_not_differ_give_many_degrees_of_freedom_but_not_infinitely_many():
-    assert fit_prior([Spread(0.01, 50)] * 100, DEFAULT) == Spread(pytest.approx(0.01, rel=0.06), MAX_DF)
+    assert fit_prior([Spread(0.01, 50)] * 100, DEFAULT) == Spread(pytest.approx(0.01, rel=0.02), MAX_DF)
 
 
 def test_cases_that_differ_wildly_give_few():
