@@ -1,5 +1,6 @@
 # make gate    judge this repository's models against baselines/   (the main job)
-# make test    prove the judge: every test
+# make test    prove the judge: every test but those of the docs
+# make docs    walk through the docs: every block, file and command in them, as tests
 # make check   lint, strict types, layers
 # make baseline   record what is measured as the new baselines; review the diff
 
@@ -7,14 +8,17 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: gate test check baseline clean
+.PHONY: gate test docs check baseline clean
 
 gate: $(READY)
 	$(BIN)/pytest
 
 # One process for each core; torch's threads in them must not spin while they wait for one another.
 test: $(READY)
-	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -n auto
+	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -n auto --ignore=tests/docs
+
+docs: $(READY)
+	OMP_WAIT_POLICY=passive $(BIN)/pytest tests/docs -n auto
 
 check: $(READY)
 	$(BIN)/ruff format --check .

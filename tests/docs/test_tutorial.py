@@ -12,7 +12,7 @@ import yaml
 
 from tests.session.repositories import IDENTITY
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(python|toml|sh|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SET_UP = ("pip install", "python3.11 -m venv")  # done already, where tests run
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 
 
@@ -14,7 +14,7 @@ def blocks(page, language):
 
 
 def python_blocks():
-    """But for the tutorial's: they are files of one project, which tests/test_tutorial.py walks through."""
+    """But for the tutorial's: they are files of one project, which tests/docs/test_tutorial.py walks through."""
     return [
         pytest.param(page, i, id=f"{page.name}-{i}")
         for page in PAGES
