@@ -14,6 +14,8 @@ from functools import cached_property
 import msgspec
 
 from perfsuite.gate.base import TWINS_PRIOR
+from perfsuite.gate.timed import precision
+from perfsuite.measure.latency import Plan, is_precise
 from perfsuite.session.base import CONTROL_BLOCKS
 from perfsuite.session.settings import Settings
 from perfsuite.stats.blocks import block_effect
@@ -24,6 +26,7 @@ from perfsuite.stats.session_error import Allowance
 from power.samples import TimedBlock
 
 ALPHA, MAX_BLOCKS = Settings.alpha, Settings.max_blocks
+ARMS = ("candidate", "base")
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,25 @@ class Worker:
     effects: dict
 
     @staticmethod
-    def of(unit):
-        effects = {name: block_effect(test.block, "candidate", "base") for name, test in unit.tests.items()}
-        return Worker(unit.startup_s, {name: test.seconds for name, test in unit.tests.items()}, effects)
+    def of(unit, tolerance):
+        tests = {name: ended_early(test, precision(tolerance)) for name, test in unit.tests.items()}
+        effects = {name: block_effect(test.block, *ARMS) for name, test in tests.items()}
+        return Worker(unit.startup_s, {name: test.seconds for name, test in tests.items()}, effects)
+
+
+def ended_early(test, precise):
+    """A block as it would have been with a plan of that precision: recorded ones have their full time."""
+    chunks = test.block.chunks
+    for rounds in range(Plan.sure_rounds, len(chunks) // 2, 2):
+        kept, dropped = chunks[: 2 * rounds], chunks[2 * rounds :]
+        if is_precise(kept, ARMS, precise):
+            return TimedBlock(test.seconds - sum(map(seconds_of, dropped)), replace(test.block, chunks=kept))
+    return test
+
+
+def seconds_of(chunk):
+    """At least: the dropped first call took as long as the others."""
+    return sum(chunk.calls_ns) * (1 + 1 / len(chunk.calls_ns)) / 1e9
 
 
 def joined(units, number):

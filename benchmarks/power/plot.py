@@ -21,7 +21,7 @@ def plot(record, gates, path):
     figure, axes = plt.subplots(1, len(CONDITIONS), figsize=(15, 5.2), sharey=True)
     for where, axis in zip(CONDITIONS, axes, strict=True):
         for number, (gate, color) in enumerate(zip(gates, COLORS, strict=False)):
-            draw(axis, record, gate, where, color, aside=0.07 * (number - len(gates) / 2))
+            draw(axis, record, gate, where, color, aside=0.1 * (number - len(gates) / 2))
         axis.set_title(where)
         axis.set_xlabel("true slowdown, %")
         axis.set_ylim(-2, 102)
@@ -46,6 +46,6 @@ def draw(axis, record, gate, where, color, aside):
             size = 100 * (CHANGES[change].candidate / CHANGES[change].base - 1)
             low, high = (100 * bound for bound in one.power.bounds)
             value = 100 * one.power.value
-            axis.errorbar(
-                size + aside, value, [[value - low], [high - value]], fmt="o", color=color, markersize=4, capsize=2
-            )
+            reach = [[value - low], [high - value]]
+            dot = axis.errorbar(size + aside, value, reach, fmt="o", color=color, markersize=4, elinewidth=0.7)
+            dot[2][0].set_alpha(0.45)  # seven gates have bounds that lie on one another

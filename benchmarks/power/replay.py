@@ -37,8 +37,8 @@ class Record:
         return dict(self._cells)
 
     @cache  # noqa: B019  # a record lives as long as the command
-    def workers(self, condition, change):
-        return [ours.Worker.of(unit) for unit in self.units("ours", condition, change)]
+    def workers(self, condition, change, tolerance):
+        return [ours.Worker.of(unit, tolerance) for unit in self.units("ours", condition, change)]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Ours:
     arm: str = field(default="ours", init=False)
 
     def identical(self, record, condition):
-        workers = record.workers(condition, "none")
+        workers = record.workers(condition, "none", self.tolerance)
         if not workers:
             return None
         drawn = list(ours.sessions(workers, self.tolerance, self.draws, seed=1))
@@ -120,11 +120,13 @@ class Ours:
 
     @cache  # noqa: B019  # a gate lives as long as the command
     def injected(self, record, condition, change):
-        return self._caught(record.workers(condition, "none"), record.workers(condition, change))
+        return self._caught(
+            record.workers(condition, "none", self.tolerance), record.workers(condition, change, self.tolerance)
+        )
 
     @cache  # noqa: B019
     def scaled(self, record, condition, factor):
-        workers = record.workers(condition, "none")
+        workers = record.workers(condition, "none", self.tolerance)
         return self._caught(workers, ours.scaled(workers, factor))
 
     def _caught(self, workers, changed):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterable
 
 from perfsuite.gate.automatic import resolved
 from perfsuite.gate.explain import what_changed
@@ -21,6 +22,7 @@ from perfsuite.spec import (
     Against,
     Direction,
     Evidence,
+    Kind,
     Limit,
     LimitKind,
     Status,
@@ -37,6 +39,8 @@ from perfsuite.units import Unit, format_change, format_value
 YARDSTICK_PRIOR = Spread(0.05, 4)
 RELATION_PRIOR = Spread(0.02, 4)
 RAW_PRIOR = Spread(0.10, 4)
+
+_SHARPER = 8  # times than the tolerance: the rest of a block's time would tell little that its spread does not hide
 
 STATUS_OF = {
     Outcome.WORSE: Status.REGRESSED,
@@ -69,6 +73,21 @@ def arms_needed(limit: Limit) -> tuple[str, ...]:
     if limit.metric.against is Against.ORIGINAL:
         return (CANDIDATE, ORIGINAL)
     return (CANDIDATE,) if limit.is_bound else (CANDIDATE, YARDSTICK)
+
+
+def precision_needed(limits: Iterable[Limit]) -> float:
+    """The standard error of a block's log ratio that is as good as none beside the least tolerance.
+
+    0 (no block is precise enough to end early) where a limit asks for more than a relative tolerance.
+    """
+    sampled = [limit for limit in limits if limit.metric.kind is Kind.SAMPLED]
+    relative = all(limit.kind is LimitKind.RELATIVE for limit in sampled)
+    return precision(min(limit.value for limit in sampled)) if sampled and relative else 0.0
+
+
+def precision(tolerance: float) -> float:
+    """The same for one relative tolerance."""
+    return math.log1p(tolerance) / _SHARPER
 
 
 def _judge_relation(limit: Limit, evidence: Evidence, errors: Errors) -> Verdict:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from perfsuite.measure.clock import Clock, RealClock
 from perfsuite.spec import Block, Chunk
+from perfsuite.stats.blocks import block_effect
 
 Arm = Callable[[], object]
 
@@ -36,6 +37,8 @@ class Plan:
     slow_call_ns: int = 2_000_000_000  # from here one call is a chunk: a cold cache no longer matters
     budget_ns: int = 3_000_000_000  # rounds stop early, in balance, when this is spent
     few_rounds: int = 6  # fewer show hardly any scatter: for so many, two budgets may be spent
+    precision: float = 0.0  # a block may end once it knows the log ratios of the first arm with this standard error
+    sure_rounds: int = 12  # fewer may agree by chance
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,22 @@ def interleave(
     start = clock.now_ns()
     for number, order in enumerate(_orders(names, plan.rounds, seed)):
         budget_ns = plan.budget_ns * (1 if number >= plan.few_rounds else 2)
-        if number % 2 == 0 and number > 1 and clock.now_ns() - start > budget_ns:
+        if number % 2 == 0 and number > 1 and (clock.now_ns() - start > budget_ns or _is_enough(chunks, names, plan)):
             break
         chunks += (sampler.chunk(name, *turns[name]) for name in order)
     return Block(tuple(chunks), seed, fresh, threads, all(warm.stable for warm in warmed.values()))
+
+
+def is_precise(chunks: Sequence[Chunk], names: Sequence[str], precision: float) -> bool:
+    """Whether the log ratios of the first arm to all others are known with so small a standard error."""
+    block = Block(tuple(chunks), seed=0, fresh=False, threads=1)
+    return len(names) > 1 and all(block_effect(block, names[0], name).se <= precision for name in names[1:])
+
+
+def _is_enough(chunks: Sequence[Chunk], names: Sequence[str], plan: Plan) -> bool:
+    """Ending on small scatter does not favour any ratio; and the spread between blocks has in it what it costs."""
+    rounds = len(chunks) // len(names)
+    return plan.precision > 0 and rounds >= plan.sure_rounds and is_precise(chunks, names, plan.precision)
 
 
 def _turn(warm: Warm, plan: Plan) -> tuple[int, int, bool]:

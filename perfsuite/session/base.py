@@ -22,6 +22,7 @@ from perfsuite.errors import UsageError
 from perfsuite.gate.base import PAIRS_PRIOR, TWINS_PRIOR
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.reference import BaseRevision, Reference
+from perfsuite.gate.timed import precision_needed
 from perfsuite.measure.latency import Plan
 from perfsuite.progress import tell
 from perfsuite.session.measurable import Measurable
@@ -196,8 +197,8 @@ class BaseRun:
             settings.seed, settings.threads, scored=scored,
         )  # fmt: skip
         shown = views or {CANDIDATE_VIEW: None, BASE_VIEW: str(tree.top)}
-        kind, plan = f"{kind}-{tree.sha}-{twins}", settings.plan(Plan() if twins else PAIRS_PLAN)
-        return (Served if twins else Pairs)(self.workers, kind, shown, request, plan)
+        plan = settings.plan(Plan() if twins else PAIRS_PLAN, precision_needed(self.limits))
+        return (Served if twins else Pairs)(self.workers, f"{kind}-{tree.sha}-{twins}", shown, request, plan)
 
     def _is_settled(self, evidence: Evidence, reference: Reference) -> bool:
         return not self._has(Status.INCONCLUSIVE, evidence, reference, sampled=True)

@@ -39,9 +39,9 @@ class Settings:
     alpha: float = 0.01
     tests: int = 1
 
-    def plan(self, start: Plan) -> Plan:
-        """A plan for blocks, with the time that they may take."""
-        return replace(start, budget_ns=round(1e9 * self.block_s))
+    def plan(self, start: Plan, precision: float = 0.0) -> Plan:
+        """A plan for blocks, with the time that they may take, and how well known they may end early."""
+        return replace(start, budget_ns=round(1e9 * self.block_s), precision=precision)
 
 
 @dataclass(frozen=True)

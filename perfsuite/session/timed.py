@@ -17,7 +17,7 @@ from perfsuite.engine.workers import Workers
 from perfsuite.errors import EngineError
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.reference import Reference
-from perfsuite.gate.timed import arms_needed
+from perfsuite.gate.timed import arms_needed, precision_needed
 from perfsuite.measure.latency import Plan
 from perfsuite.progress import tell
 from perfsuite.session.measurable import Measurable
@@ -49,7 +49,7 @@ class TimedRun:
         screened = evidence.with_blocks((self._screen(),))
         if self._is_settled(screened, screening=True):
             return screened
-        settings, source, start = self.settings, self._fresh(self._sampled()), time.monotonic()
+        settings, source, start = self.settings, self._fresh(self._sampled(), self._plan()), time.monotonic()
         confirmed = evidence
         for number in range(1, settings.max_blocks + 1):
             self._tell("confirming in fresh processes", number, settings.max_blocks)
@@ -63,7 +63,8 @@ class TimedRun:
         """The fresh blocks that a baseline is made of, relative to the steadiest yardstick."""
         offered = self.subject.yardsticks()
         arms = tuple(name for name in self._names() if name != YARDSTICK)
-        source, total = self._fresh((*arms, *(f"{YARDSTICK}:{name}" for name in offered))), self.settings.record_blocks
+        all_arms = (*arms, *(f"{YARDSTICK}:{name}" for name in offered))
+        source, total = self._fresh(all_arms, self.settings.plan(Plan())), self.settings.record_blocks
         blocks: tuple[Block, ...] = ()
         for number in range(1, total + 1):
             self._tell("recording in fresh processes", number, total)
@@ -106,9 +107,13 @@ class TimedRun:
 
     def _in_place(self, names: tuple[str, ...]) -> BlockSource:
         arms = {name: self.subject.arm(name, self._yardstick()) for name in names}
-        return InPlace(arms, self.settings.threads, self.settings.seed, self.settings.plan(Plan()))
+        return InPlace(arms, self.settings.threads, self.settings.seed, self._plan())
 
-    def _fresh(self, arms: tuple[str, ...]) -> BlockSource:
+    def _plan(self) -> Plan:
+        """For a verdict; what is recorded has its full time."""
+        return self.settings.plan(Plan(), precision_needed(self.limits))
+
+    def _fresh(self, arms: tuple[str, ...], plan: Plan) -> BlockSource:
         workers = self.workers()
         if workers is None:
             raise EngineError("this session cannot start fresh processes", "run it through pytest")
@@ -116,7 +121,7 @@ class TimedRun:
             self.rerun.item, self.rerun.following, self.subject.case.key, arms, self._yardstick(),
             self.settings.seed, self.settings.threads,
         )  # fmt: skip
-        return Served(workers, "fresh", {CANDIDATE_VIEW: None}, request, self.settings.plan(Plan()))
+        return Served(workers, "fresh", {CANDIDATE_VIEW: None}, request, plan)
 
     def _tell(self, what: str, done: int, total: int) -> None:
         tell(f"{self.subject.case.key}: {what}", done, total)

@@ -5,6 +5,8 @@ import pytest
 from power import conditions, ours, rates, record, replay, report, rules, samples
 from scipy.stats import binomtest
 
+from perfsuite.measure.latency import Plan
+from perfsuite.spec import Chunk
 from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import Outcome
 
@@ -66,7 +68,7 @@ def test_tests_of_one_session_that_go_together_count_as_one():
 
 
 def workers(number, effect=0.0, **noise):
-    return [ours.Worker.of(twins(n, effect, **noise)) for n in range(number)]
+    return [ours.Worker.of(twins(n, effect, **noise), tolerance=0.01) for n in range(number)]
 
 
 def test_scaling_effects_is_exactly_scaling_samples():
@@ -77,8 +79,18 @@ def test_scaling_effects_is_exactly_scaling_samples():
             for chunk in timed.block.chunks
         ]
         longer = block_effect(type(timed.block)(tuple(chunks), 0, True, 2), "candidate", "base")
-        (scaled,) = ours.scaled([ours.Worker.of(unit)], 1.05)
+        (scaled,) = ours.scaled([ours.Worker.of(unit, tolerance=0.0)], 1.05)
         assert (scaled.effects[test].value, scaled.effects[test].se) == pytest.approx((longer.value, longer.se))
+
+
+def test_a_block_that_ended_early_is_the_beginning_of_the_recorded_one():
+    (timed, *_) = twins(0, rounds=30, seconds=9.0).tests.values()
+    early, whole = ours.ended_early(timed, 0.5), ours.ended_early(timed, 0.0)
+    assert whole == timed
+    assert early.block.chunks == timed.block.chunks[: 2 * Plan.sure_rounds]
+    dropped = timed.block.chunks[2 * Plan.sure_rounds :]
+    assert early.seconds == pytest.approx(timed.seconds - sum(map(ours.seconds_of, dropped)))
+    assert ours.seconds_of(Chunk("base", (1e9, 2e9))) == pytest.approx(4.5)
 
 
 def test_a_session_of_ours_finds_what_is_there_and_nothing_else():

@@ -1,5 +1,6 @@
 """The sentences and numbers of timed verdicts. Noise-free blocks, so that every number follows from the priors."""
 
+import math
 from dataclasses import replace
 
 import msgspec
@@ -7,7 +8,7 @@ import pytest
 
 from perfsuite.gate.judge import judge
 from perfsuite.gate.reference import Reference
-from perfsuite.gate.timed import arms_needed, can_be_judged
+from perfsuite.gate.timed import arms_needed, can_be_judged, precision_needed
 from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Status
 from perfsuite.stats.sequential import Errors
 from tests.gate.evidence import ELSEWHERE, HERE, OPERATORS, evidence, limit, stored
@@ -173,6 +174,24 @@ def test_which_arms_a_limit_needs_and_whether_it_needs_a_baseline(name, text, ar
     assert can_be_judged(limit(name, text), NOTHING) is judged
     assert can_be_judged(limit(name, text), stored(machine=ELSEWHERE)) is judged
     assert can_be_judged(limit(name, text), stored()) is True
+
+
+@pytest.mark.parametrize(
+    ("limits", "tolerance"),
+    [
+        ({"latency": "5%"}, 0.05),
+        ({"latency": "5%", "throughput": "2%"}, 0.02),
+        ({"latency": "5%", "size": "0%", "speedup": ">=2"}, 0.0),
+        ({"latency": "5%", "size": "0%"}, 0.05),
+        ({"latency": "auto"}, 0.0),
+        ({"latency": "1 ms"}, 0.0),
+        ({"latency": "<=1 ms"}, 0.0),
+        ({"size": "0%"}, 0.0),
+    ],
+)
+def test_blocks_may_end_early_where_only_relative_tolerances_ask_for_time(limits, tolerance):
+    needed = precision_needed([limit(name, text) for name, text in limits.items()])
+    assert needed == pytest.approx(math.log1p(tolerance) / 8)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
 import gc
+import math
+import random
 from collections import Counter
 from itertools import pairwise
 
@@ -8,6 +10,7 @@ from perfsuite.errors import UnknownNameError
 from perfsuite.measure.clock import SimulatedClock
 from perfsuite.measure.latency import Plan, sample_block
 from perfsuite.measure.yardstick import INTERPRETER, TRANSFORMER, yardstick
+from perfsuite.stats.blocks import block_effect
 
 MS = 1_000_000
 
@@ -92,6 +95,42 @@ def test_a_few_rounds_may_take_two_budgets(call_ms, rounds):
     arms = {"a": worker(clock, call_ms * MS), "b": worker(clock, call_ms * MS)}
     block = sample(clock, arms, rounds=60, budget_ns=3_000 * MS, few_rounds=6)
     assert Counter(chunk.arm for chunk in block.chunks) == {"a": rounds, "b": rounds}
+
+
+def jittery(clock, duration_ns, share, seed):
+    rng = random.Random(seed)
+    return lambda: clock.advance_ns(round(duration_ns * math.exp(rng.gauss(0, share))))
+
+
+@pytest.mark.parametrize(
+    ("share", "at_least", "at_most"), [(0.0, 12, 12), (0.01, 12, 20), (0.05, 100, 300), (0.5, 400, 400)]
+)
+def test_a_block_ends_once_it_is_precise_enough_and_in_balance(share, at_least, at_most):
+    """A chunk is one call of 10 ms: the median of n ratios has an error of about share * sqrt(2 * pi / 2 / n)."""
+    clock = SimulatedClock()
+    arms = {"a": jittery(clock, 10 * MS, share, 1), "b": jittery(clock, 10 * MS, share, 2)}
+    block = sample(clock, arms, rounds=400, budget_ns=10**12, precision=0.006, warmup_ns=0)
+    counts = Counter(chunk.arm for chunk in block.chunks)
+    assert counts["a"] == counts["b"]
+    assert counts["a"] % 2 == 0
+    assert at_least <= counts["a"] <= at_most
+    assert (block_effect(block, "a", "b").se <= 0.006) is (share < 0.5)
+
+
+def test_every_ratio_to_the_first_arm_has_to_be_precise():
+    clock = SimulatedClock()
+    arms = {name: jittery(clock, 10 * MS, share, 3) for name, share in (("a", 0.0), ("b", 0.0), ("c", 0.5))}
+    assert len(sample(clock, arms, rounds=30, budget_ns=10**12, precision=0.01).chunks) == 90
+    del arms["c"]
+    assert len(sample(clock, arms, rounds=30, budget_ns=10**12, precision=0.01).chunks) == 24
+
+
+@pytest.mark.parametrize(("names", "precision"), [("ab", 0.0), ("a", 1.0)])
+def test_without_a_precision_or_a_ratio_a_block_has_all_its_rounds(names, precision):
+    clock = SimulatedClock()
+    arms = {name: worker(clock, 10 * MS) for name in names}
+    block = sample(clock, arms, rounds=30, budget_ns=10**12, precision=precision)
+    assert len(block.chunks) == 30 * len(names)
 
 
 def test_warm_up_goes_on_until_the_time_is_stable_and_says_if_it_never_was():

@@ -1,6 +1,8 @@
 """The session decides what to measure: on simulated time, with block sources that are handed in."""
 
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,7 +50,7 @@ def session(tmp_path):
 def run(session, monkeypatch, in_place, fresh, limits=None):
     sources = Scripted(in_place), Scripted(fresh)
     monkeypatch.setattr(timed_module.TimedRun, "_in_place", lambda self, names: sources[0])
-    monkeypatch.setattr(timed_module.TimedRun, "_fresh", lambda self, arms: sources[1])
+    monkeypatch.setattr(timed_module.TimedRun, "_fresh", lambda self, arms, plan: sources[1])
     judged = session.gate(CallableCase(CASE, lambda: None), limits or {"latency": "20%"}, RERUN)
     return judged.verdicts[0], sources[0].asked, sources[1].asked
 
@@ -56,6 +58,23 @@ def run(session, monkeypatch, in_place, fresh, limits=None):
 def test_a_good_first_look_ends_it(session, monkeypatch):
     verdict, in_place, fresh = run(session, monkeypatch, blocks(1, ratio=1.0, between=0.0, fresh=False), [])
     assert (verdict.status, in_place, fresh) == (Status.PASS, 1, 0)
+
+
+def test_blocks_for_a_verdict_may_end_early_and_those_for_a_baseline_not(session, monkeypatch):
+    plans = []
+
+    def fresh(self, arms, plan):
+        plans.append(plan)
+        return Scripted(block.renamed("yardstick", arms[-1]) for block in blocks(6, ratio=1.0))
+
+    monkeypatch.setattr(timed_module.TimedRun, "_in_place", lambda self, names: Scripted(blocks(1, ratio=2.0)))
+    monkeypatch.setattr(timed_module.TimedRun, "_fresh", fresh)
+    monkeypatch.setattr(CallableCase, "yardsticks", lambda self: ("interpreter-1",))
+    session.gate(CallableCase(CASE, lambda: None), {"latency": "20%"}, RERUN)
+    session.settings = replace(session.settings, update=True)
+    session.gate(CallableCase(CASE, lambda: None), {"latency": "20%"}, RERUN)
+    assert [plan.precision for plan in plans] == [pytest.approx(math.log(1.2) / 8), 0.0]
+    assert {plan.budget_ns for plan in plans} == {round(1e9 * session.settings.block_s)}
 
 
 def test_a_bad_first_look_never_convicts(session, monkeypatch):
