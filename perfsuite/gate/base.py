@@ -9,7 +9,7 @@ from perfsuite.gate.automatic import resolved
 from perfsuite.gate.explain import what_changed, where_time_went
 from perfsuite.gate.reference import BaseRevision, Reference
 from perfsuite.gate.timed import STATUS_OF, log_tolerance
-from perfsuite.gate.verdicts import accept, verdict
+from perfsuite.gate.verdicts import LONGER, accept, verdict
 from perfsuite.spec import BASE, CANDIDATE, Against, Block, Evidence, Limit, Status, Verdict
 from perfsuite.stats.blocks import Effect, block_effect
 from perfsuite.stats.decision import Decision, Outcome, Spread
@@ -111,5 +111,5 @@ def _verdict(
 
 def _remedy(status: Status, reference: Reference) -> str:
     if status is Status.INCONCLUSIVE:
-        return "measure longer (--perf-budget), tolerate more, or run on a quieter machine"
+        return f"{LONGER}, tolerate more, or run on a quieter machine"
     return accept(reference) if status is Status.REGRESSED else ""

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from perfsuite.gate.automatic import resolved
 from perfsuite.gate.explain import what_changed
 from perfsuite.gate.reference import Reference
-from perfsuite.gate.verdicts import accept, no_baseline, verdict
+from perfsuite.gate.verdicts import LONGER, accept, no_baseline, verdict
 from perfsuite.spec import (
     CANDIDATE,
     ORIGINAL,
@@ -124,7 +124,7 @@ def _bound_verdict(limit: Limit, evidence: Evidence, decision: Decision, measure
     if outcome is Outcome.UNCLEAR:
         sentence += f"; {seen} would have been seen to miss it"
     status = Status.PASS if outcome is Outcome.BETTER else STATUS_OF[outcome]
-    remedy = "measure longer (--perf-budget), or ask for less" if status is Status.INCONCLUSIVE else ""
+    remedy = f"{LONGER}, or ask for less" if status is Status.INCONCLUSIVE else ""
     return verdict(
         limit, evidence, status, sentence, measured=measured, expected=limit.value, low=low, high=high, remedy=remedy
     )  # fmt: skip
@@ -184,7 +184,7 @@ def _stored_verdict(
 
 def _remedy(status: Status, reference: Reference) -> str:
     if status is Status.INCONCLUSIVE:
-        return "measure longer (--perf-budget), tolerate more, or run on a quieter machine"
+        return f"{LONGER}, tolerate more, or run on a quieter machine"
     return "" if status is Status.PASS else accept(reference)
 
 

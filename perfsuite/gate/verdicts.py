@@ -8,6 +8,8 @@ from perfsuite.gate.reference import Reference
 from perfsuite.spec import Evidence, Limit, LimitKind, Status, Verdict
 from perfsuite.units import format_value
 
+LONGER = "measure longer (--perf-block-time, --perf-budget)"
+
 
 def verdict(limit: Limit, evidence: Evidence, status: Status, sentence: str, **numbers: Any) -> Verdict:
     return Verdict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,8 +41,11 @@ class Settings:
     tests: int = 1
 
     def plan(self, start: Plan, precision: float = 0.0) -> Plan:
-        """A plan for blocks, with the time that they may take, and how well known they may end early."""
-        return replace(start, budget_ns=round(1e9 * self.block_s), precision=precision)
+        """A plan for blocks: the time that they may take, rounds to fill it, and how well known they may end early."""
+        rounds = 2 * math.ceil(start.rounds / 2 * self.block_s / Settings.block_s)
+        return replace(
+            start, budget_ns=round(1e9 * self.block_s), rounds=max(rounds, start.few_rounds), precision=precision
+        )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tests.gate.steady import beside
 
 TWINS, PAIRS = BaseRevision("main (abc123)"), BaseRevision("main (abc123)", twins=False)
 SAY_SO = "if this is intended, say so in the change and tolerate it there; accepted baselines are not touched"
-LONGER = "measure longer (--perf-budget), tolerate more, or run on a quieter machine"
+LONGER = "measure longer (--perf-block-time, --perf-budget), tolerate more, or run on a quieter machine"
 
 
 def verdict(*ratios, name="latency", text="5%", base=TWINS, found=None, **reference):

@@ -15,7 +15,7 @@ from tests.gate.evidence import ELSEWHERE, HERE, OPERATORS, evidence, limit, sto
 from tests.gate.steady import block
 
 NOTHING = Reference(None, HERE, update="pytest --perf-update x")
-LONGER = "measure longer (--perf-budget), tolerate more, or run on a quieter machine"
+LONGER = "measure longer (--perf-block-time, --perf-budget), tolerate more, or run on a quieter machine"
 ACCEPT = "if this is intended, accept it: pytest --perf-update x"
 
 
@@ -203,7 +203,7 @@ def test_blocks_may_end_early_where_only_relative_tolerances_ask_for_time(limits
             "which misses >= 1.5x", ""),
         (1.5, Status.INCONCLUSIVE, "speedup is 1.5x (1.46x to 1.58x) beside the original in the same processes, "
             "which cannot be told from >= 1.5x; 1.41x would have been seen to miss it",
-            "measure longer (--perf-budget), or ask for less"),
+            "measure longer (--perf-block-time, --perf-budget), or ask for less"),
     ],
 )  # fmt: skip
 def test_what_is_said_of_a_speedup(speedup, status, sentence, remedy):

@@ -91,8 +91,8 @@ def test_what_was_measured_is_counted_where_nothing_is_judged():
 
 def test_a_remedy_gives_its_command_to_be_copied():
     assert command_in("if so, accept it: pytest 'a: b'") == ("if so, accept it:", "pytest 'a: b'")
-    assert command_in("measure longer (--perf-budget), or ask for less") == (
-        "measure longer (--perf-budget), or ask for less",
+    assert command_in("measure longer (--perf-block-time, --perf-budget), or ask for less") == (
+        "measure longer (--perf-block-time, --perf-budget), or ask for less",
         "",
     )
     assert command_in("note: read this") == ("note: read this", "")
