@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from perfsuite.errors import UsageError
@@ -131,7 +132,7 @@ class Chunk:
     arm: str
     calls_ns: tuple[float, ...]
 
-    @property
+    @cached_property
     def median_ns(self) -> float:
         return statistics.median(self.calls_ns)
 
@@ -145,6 +146,7 @@ class Block:
     fresh: bool
     threads: int
     warm: bool = True
+    seconds: float = 0.0  # that it took, warm-up included; 0 if nobody knows
 
     def renamed(self, arm: str, name: str) -> Block:
         """The same block with one arm under another name."""

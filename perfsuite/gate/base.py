@@ -40,7 +40,7 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference, revision: Base
         sentence = f"{limit.metric.name} was not measured: {evidence.not_timed or 'there is no block of samples'}"
         return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy=evidence.not_timed_remedy)
     effects, prior = _effects(evidence.beside_base), _prior(reference, revision)
-    errors = reference.errors_over(len(effects))
+    errors = reference.errors_over(evidence.beside_base)
     limit = resolved(limit, prior, errors)
     tolerance = log_tolerance(limit, _base_seconds(evidence))
     decision = look(effects, moderated(prior, effects), tolerance, errors)

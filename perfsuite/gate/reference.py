@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from perfsuite.baseline.machine import Machine
 from perfsuite.baseline.schema import Entry
+from perfsuite.spec import Block
 from perfsuite.stats.decision import Spread
 from perfsuite.stats.sequential import Errors
 
@@ -38,11 +40,19 @@ class Reference:
     update: str = "pytest --perf-update"
     base: BaseRevision | None = None
     errors: Errors = field(default_factory=Errors)
+    budget_s: float = math.inf  # for all blocks of a case
     spread: Spread | None = None
 
-    def errors_over(self, blocks: int) -> Errors:
-        """What may be spent at so many blocks; recorded baselines may have more than a session looks at."""
-        return replace(self.errors, looks=max(self.errors.looks, blocks))
+    def errors_over(self, blocks: Sequence[Block]) -> Errors:
+        """What may be spent, over as many looks as there will be: slow blocks end the budget before the last.
+
+        How many that are follows from how long the first block took, never from what it has shown. There may be
+        more blocks than were planned.
+        """
+        planned = self.errors.looks
+        if blocks and blocks[0].seconds:
+            planned = int(min(planned, self.budget_s / blocks[0].seconds + 2))  # one before the clock starts, one after
+        return replace(self.errors, looks=max(planned, len(blocks)))
 
     @property
     def then(self) -> str:

@@ -57,9 +57,9 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
         sentence = f"{limit.metric.name} was not measured: {evidence.not_timed or 'there is no block of samples'}"
         return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy=evidence.not_timed_remedy)
     if limit.metric.against is Against.ORIGINAL:
-        return _judge_relation(limit, evidence, reference.errors_over(len(evidence.blocks)))
+        return _judge_relation(limit, evidence, reference.errors_over(evidence.blocks))
     if limit.is_bound:
-        return _judge_raw(limit, evidence, reference.errors_over(len(evidence.blocks)))
+        return _judge_raw(limit, evidence, reference.errors_over(evidence.blocks))
     return _judge_stored(limit, evidence, reference)
 
 
@@ -139,12 +139,10 @@ def _judge_stored(limit: Limit, evidence: Evidence, reference: Reference) -> Ver
     effects = [block_effect(block, CANDIDATE, YARDSTICK) for block in evidence.blocks]
     known = spread_of(stored.log_ratios)
     prior = RAW_PRIOR if stored.yardstick == SECOND else YARDSTICK_PRIOR
-    spread, errors = moderated(prior, effects, known), reference.errors_over(len(effects))
+    spread, errors = moderated(prior, effects, known), reference.errors_over(evidence.blocks)
     limit = resolved(limit, pool(prior, known), errors, len(stored.log_ratios))
     then = estimate(stored.log_ratios, spread)
-    decision = look(
-        effects, spread, log_tolerance(limit, stored.p50_ms / 1e3), reference.errors_over(len(effects)), then
-    )
+    decision = look(effects, spread, log_tolerance(limit, stored.p50_ms / 1e3), errors, then)
     return _stored_verdict(limit, evidence, reference, decision, stored.p50_ms / 1e3)
 
 

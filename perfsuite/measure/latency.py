@@ -105,6 +105,7 @@ def interleave(
     names: tuple[str, ...], sampler: Sampler, *, seed: int, fresh: bool, threads: int, plan: Plan, clock: Clock
 ) -> Block:
     """One block: warm every arm up, then chunks in balanced random order until the rounds or the budget end."""
+    began = clock.now_ns()
     warmed = {name: sampler.warm_up(name) for name in names}
     turns = {name: _turn(warm, plan) for name, warm in warmed.items()}
     chunks: list[Chunk] = []
@@ -114,7 +115,8 @@ def interleave(
         if number % 2 == 0 and number > 1 and (clock.now_ns() - start > budget_ns or _is_enough(chunks, names, plan)):
             break
         chunks += (sampler.chunk(name, *turns[name]) for name in order)
-    return Block(tuple(chunks), seed, fresh, threads, all(warm.stable for warm in warmed.values()))
+    seconds = (clock.now_ns() - began) / 1e9
+    return Block(tuple(chunks), seed, fresh, threads, all(warm.stable for warm in warmed.values()), seconds)
 
 
 def is_precise(chunks: Sequence[Chunk], names: Sequence[str], precision: float) -> bool:
@@ -124,9 +126,9 @@ def is_precise(chunks: Sequence[Chunk], names: Sequence[str], precision: float) 
 
 
 def _is_enough(chunks: Sequence[Chunk], names: Sequence[str], plan: Plan) -> bool:
-    """Ending on small scatter does not favour any ratio; and the spread between blocks has in it what it costs."""
-    rounds = len(chunks) // len(names)
-    return plan.precision > 0 and rounds >= plan.sure_rounds and is_precise(chunks, names, plan.precision)
+    """Ending on small scatter favours neither arm, where the noise of both is alike."""
+    sure = len(chunks) >= plan.sure_rounds * len(names)
+    return plan.precision > 0 and sure and is_precise(chunks, names, plan.precision)
 
 
 def _turn(warm: Warm, plan: Plan) -> tuple[int, int, bool]:

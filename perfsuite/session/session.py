@@ -100,7 +100,9 @@ class Session:
         stored = self.store.read(self.store.path_of(group))
         errors = Errors(alpha=self._allowance.alpha, looks=self.settings.max_blocks)
         entry, here = stored.cases.get(subject.case.key), self._machine(subject)
-        return Reference(entry, here, stored.machines, rerun.update_command, errors=errors)
+        return Reference(
+            entry, here, stored.machines, rerun.update_command, errors=errors, budget_s=self.settings.budget_s
+        )
 
     def _machine(self, subject: Measurable) -> Machine:
         return this_machine(self.settings.threads, subject.accelerator())

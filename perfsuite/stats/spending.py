@@ -16,6 +16,7 @@ from functools import lru_cache
 Spending = Callable[[float], float]  # the share of all blocks that were seen (0 to 1) to the share spent by then
 
 _STEP, _REACH = 0.02, 9.0  # of the grid of sums, in standard deviations of one block
+_LEAST = 1e-15  # an error that the grid can still tell from none
 
 
 def evenly(seen: float) -> float:
@@ -35,7 +36,7 @@ def level(total: float, look: int, looks: int, spending: Spending, first: int = 
     """
     if not first <= look <= looks:
         raise ValueError(f"look {look} of {looks}" + (f", which begin at {first}" if first > 1 else ""))
-    return _levels(total, looks, spending, first)[look - first]
+    return _levels(max(total, _LEAST), looks, spending, first)[look - first]
 
 
 @lru_cache(maxsize=1024)

@@ -252,3 +252,18 @@ def test_bounds_spend_what_the_session_allows():
 def test_a_bound_that_is_far_surpassed_is_met_and_not_an_improvement():
     blocks = tuple(block(candidate=1.0, original=50.0) for _ in range(3))
     assert judge(limit("speedup", ">=1.5"), evidence(blocks=blocks), NOTHING).status is Status.PASS
+
+
+@pytest.mark.parametrize(
+    ("seconds", "looks"),
+    [((), 8), ((0.0,), 8), ((3.0,), 8), ((12.0,), 7), ((25.0,), 4), ((70.0,), 2), ((70.0,) * 3, 3)],
+)
+def test_as_many_looks_are_planned_as_the_budget_has_room_for(seconds, looks):
+    """60 s; one block is taken before they begin, and one more when they have ended."""
+    blocks = [replace(block(candidate=1.0), seconds=one) for one in seconds]
+    assert replace(NOTHING, budget_s=60).errors_over(blocks).looks == looks
+
+
+def test_without_a_budget_all_looks_are_planned():
+    assert NOTHING.errors_over([replace(block(candidate=1.0), seconds=1e9)]).looks == 8
+    assert NOTHING.errors_over([block(candidate=1.0)] * 12).looks == 12

@@ -97,6 +97,17 @@ def test_a_few_rounds_may_take_two_budgets(call_ms, rounds):
     assert Counter(chunk.arm for chunk in block.chunks) == {"a": rounds, "b": rounds}
 
 
+def test_a_block_knows_how_long_it_took_with_its_warm_up():
+    clock = SimulatedClock()
+    block = sample(clock, {"a": worker(clock, 500 * MS)}, rounds=2, warmup_ns=MS)
+    assert block.seconds == (3 + 2 * 2) * 0.5  # to warm up, and chunks of a dropped call and a timed one
+
+
+def test_a_block_of_nothing_is_empty():
+    """As where another tool has timed all that there is to time."""
+    assert sample(SimulatedClock(), {}, precision=0.01).chunks == ()
+
+
 def jittery(clock, duration_ns, share, seed):
     rng = random.Random(seed)
     return lambda: clock.advance_ns(round(duration_ns * math.exp(rng.gauss(0, share))))

@@ -74,6 +74,10 @@ def test_a_look_that_was_not_planned_is_an_error(number):
         level(0.01, number, 8, evenly)
 
 
+def test_an_error_of_nothing_leaves_next_to_nothing():
+    assert all(0 < p < 1e-14 for p in levels(0.0, 8, late, first=2))
+
+
 def test_so_is_one_before_the_first():
     with pytest.raises(ValueError, match=r"^look 1 of 8, which begin at 2$"):
         level(0.01, 1, 8, late, first=2)

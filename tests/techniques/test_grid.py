@@ -25,6 +25,15 @@ def tensors():
     return st.one_of(float_tensors(), float_tensors().map(torch.abs), float_tensors().map(lambda x: x.sign() * LIMIT))
 
 
+def test_a_row_among_many_is_quantized_as_it_is_alone():
+    """A hundred rows go through vector instructions, one through none: they must round alike."""
+    x = torch.randn(100, 33, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 3, 100)[:, None]
+    together = affine_rows(x)
+    for number in range(len(x)):
+        alone = affine_rows(x[number : number + 1])
+        assert all(torch.equal(one, other[number : number + 1]) for one, other in zip(alone, together, strict=True))
+
+
 def back(rows):
     return (rows.q.double() - rows.zero.double()) * rows.scale.double()
 

@@ -63,7 +63,7 @@ def affine_rows(x: Tensor, *, per_token: bool = True) -> Rows:
 def affine_grid(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Scale and zero of the int8 grid that holds 0 and everything from ``low`` to ``high``."""
     low = low.clamp(max=0)
-    scale = high.clamp(min=0).div_(STEPS).sub_(low, alpha=1 / STEPS)  # no overflow on the way
+    scale = high.clamp(min=0).div_(STEPS).sub_(low / STEPS)  # no overflow on the way
     scale = scale.clamp_(min=_TINY[low.dtype]).sub_(scale, alpha=0)  # infinity becomes NaN
     return scale, LOWEST - low.div_(scale).round_()
 
