@@ -15,9 +15,11 @@ gate: $(READY)
 
 # One process for each core; torch's threads in them must not spin while they wait for one another.
 test: $(READY)
+	$(BIN)/python -m compileall -q perfsuite  # once, not in each of the processes that tests start
 	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -n auto --ignore=tests/docs
 
 docs: $(READY)
+	$(BIN)/python -m compileall -q perfsuite
 	OMP_WAIT_POLICY=passive $(BIN)/pytest tests/docs -n auto
 
 check: $(READY)

@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ import perfsuite
 from perfsuite.baseline.store import Store
 from perfsuite.cli import machine as machine_module
 from perfsuite.cli.app import app, main, status_of
+from perfsuite.comparison import timing
 from perfsuite.errors import BaselineError, EngineError, TechniqueError, UnavailableError, UsageError
+from perfsuite.measure.latency import Plan
 from perfsuite.report import as_json
 from perfsuite.spec import Status, Verdict
 from tests.gate.evidence import HERE, stored
@@ -67,9 +70,11 @@ def test_a_comparison_is_shown_and_written(tmp_path):
     assert "magnitude-50" in again.output
 
 
-def test_two_demos_with_one_seed_agree_in_everything_exact(tmp_path):
+def test_two_demos_with_one_seed_agree_in_everything_exact(tmp_path, monkeypatch):
     """The second one also draws: throughput, speedup, accuracy against speed, and degradation over sparsity."""
     pytest.importorskip("matplotlib")
+    quick = Plan(chunk_ns=2_000_000, rounds=6, warmup_ns=1_000_000)  # no time is looked at
+    monkeypatch.setattr(timing, "Sampling", partial(timing.Sampling, plan=quick))
     chart, page = tmp_path / "demo.png", tmp_path / "demo.html"
     found = []
     for name, more in (("one.json", ()), ("two.json", ("--plot", str(chart), "-o", str(page)))):

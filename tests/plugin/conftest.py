@@ -69,15 +69,21 @@ def pytest_perfsuite_register(registries):
 
 
 @pytest.fixture
-def project(pytester, not_under_xdist):
-    """On one thread: these small models wait for a second one longer than they work, on busy cores."""
-    pytester.makepyfile(net=MODEL)
-    pytester.makeconftest(CONFTEST)
+def plain(pytester, not_under_xdist):
+    """A project without a model, and so without torch. On one thread: calls this small wait for a second one longer
+    than they work, on busy cores."""
     pytester.makeini(
         "[pytest]\naddopts = --strict-markers -p no:randomly -p no:cacheprovider\nperf_blocks = 2\n"
         "perf_block_time = 0.5\nperf_threads = 1\n"
     )
     return pytester
+
+
+@pytest.fixture
+def project(plain):
+    plain.makepyfile(net=MODEL)
+    plain.makeconftest(CONFTEST)
+    return plain
 
 
 @pytest.fixture

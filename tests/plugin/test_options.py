@@ -186,14 +186,14 @@ def test_a_device_that_is_not_here_skips_with_the_reason_and_fails_when_strict(g
 
 def test_under_xdist_exact_metrics_are_judged_and_times_are_not(gate, project):
     run = gate("latency='200%', size='0%'")
-    run("--perf-update").assert_outcomes(passed=1)
+    run("--perf-update", "--perf-blocks=1").assert_outcomes(passed=1)
     result = project.runpytest_subprocess("-n", "2")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["NOT_MEASURED*net/fp32/cpu/b1*=*"])
     result.stdout.fnmatch_lines(["*latency was not measured: under pytest-xdist*", "*remedy: *without -n*"])
     path = project.path / "net.py"
     path.write_text(path.read_text().replace("layers=2", "layers=3"))
-    result = project.runpytest_subprocess("-n", "2")
+    result = project.runpytest_subprocess("-n", "1")
     result.stdout.fnmatch_lines(["*REGRESSED net/fp32/cpu/b1: size*", "*1 failed*"])
 
 
