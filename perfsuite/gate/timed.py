@@ -40,7 +40,7 @@ YARDSTICK_PRIOR = Spread(0.05, 4)
 RELATION_PRIOR = Spread(0.02, 4)
 RAW_PRIOR = Spread(0.10, 4)
 
-_SHARPER = 8  # times than the tolerance: the rest of a block's time would tell little that its spread does not hide
+_SHARPER = 6  # times than the tolerance: the rest of a block's time would tell little that its spread does not hide
 
 STATUS_OF = {
     Outcome.WORSE: Status.REGRESSED,

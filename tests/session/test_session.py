@@ -73,7 +73,7 @@ def test_blocks_for_a_verdict_may_end_early_and_those_for_a_baseline_not(session
     session.gate(CallableCase(CASE, lambda: None), {"latency": "20%"}, RERUN)
     session.settings = replace(session.settings, update=True)
     session.gate(CallableCase(CASE, lambda: None), {"latency": "20%"}, RERUN)
-    assert [plan.precision for plan in plans] == [pytest.approx(math.log(1.2) / 8), 0.0]
+    assert [plan.precision for plan in plans] == [pytest.approx(math.log(1.2) / 6), 0.0]
     assert {plan.budget_ns for plan in plans} == {round(1e9 * session.settings.block_s)}
 
 
