@@ -29,7 +29,7 @@ MAX_FAILURES = 3  # in a row
 
 LONG = {
     **{("ours", where, "none"): 6 for where in CONDITIONS},
-    **{("ours", "quiet", change): 2 for change in EXACT},
+    **{("ours", "quiet", change): 4 for change in EXACT},  # a session takes up to eight
     **{("ours", where, change): 0.25 for where in ("bursty", "drift") for change in EXACT},
     **{("ours", "quiet", change): 0.5 for change in REALISTIC},
     **{("truth", "quiet", change): 0.25 for change in REALISTIC},
