@@ -49,7 +49,7 @@ class Run(msgspec.Struct, frozen=True, tag=True):
     threads: int
     facts: bool = False
     scored: bool = False
-    examined: bool = False  # whether these views have been found to be sound for this item already
+    examined: bool = False  # whether these views have been found to be sound, and used, for this item already
 
 
 class TakeBlock(msgspec.Struct, frozen=True, tag=True):
