@@ -73,7 +73,8 @@ class Opponent:
             return None
         alarms = [list(self.judge(unit, 1.0).values()) for unit in units]
         per_session = Rate(statistics.fmean(map(any, alarms)), len(units))
-        return Identical(clustered(alarms), per_session, 0.0, statistics.fmean(unit.wall_s for unit in units))
+        unclear = statistics.fmean(map(share_unclear, units))
+        return Identical(clustered(alarms), per_session, unclear, statistics.fmean(unit.wall_s for unit in units))
 
     @cache  # noqa: B019  # a gate lives as long as the command
     def injected(self, record, condition, change):
@@ -163,6 +164,12 @@ def gates(record, draws):
 def judged_by_itself(unit, scale):
     """{test: alarm} of a session that has judged; only samples can be scaled, not verdicts."""
     return {test: status == "REGRESSED" for test, status in unit.statuses.items()} if scale == 1.0 else {}
+
+
+def share_unclear(unit):
+    """Of the tests of a session; only a whole one of ours says of some that it cannot tell."""
+    statuses = list(getattr(unit, "statuses", {}).values())
+    return statuses.count("INCONCLUSIVE") / len(statuses) if statuses else 0.0
 
 
 def judged_by_asv(unit, scale):

@@ -150,7 +150,7 @@ def not_twins(tmp_path_factory):
 def test_where_twins_are_not_sound_pairs_of_processes_tell_the_difference(not_twins):
     run = not_twins.run("-p", "no:randomly")
     assert (run.of("test_once"), run.of("test_replaces")) == ("PASS", "REGRESSED")
-    assert "in pairs of 1 fresh process" in run.said("test_once")
+    assert "in pairs of " in run.said("test_once")
     assert run.verdicts["test_replaces", "latency"]["change"] > 3
     assert run.of("test_untouched") == "PASS"
     assert "in pairs of" in run.said("test_untouched")  # two cases were enough to give up twins
