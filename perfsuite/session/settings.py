@@ -42,10 +42,8 @@ class Settings:
 
     def plan(self, start: Plan, precision: float = 0.0) -> Plan:
         """A plan for blocks: the time that they may take, rounds to fill it, and how well known they may end early."""
-        rounds = 2 * math.ceil(start.rounds / 2 * self.block_s / Settings.block_s)
-        return replace(
-            start, budget_ns=round(1e9 * self.block_s), rounds=max(rounds, start.few_rounds), precision=precision
-        )
+        rounds = 2 * math.ceil(start.rounds / 2 * max(1, self.block_s / Settings.block_s))
+        return replace(start, budget_ns=round(1e9 * self.block_s), rounds=rounds, precision=precision)
 
 
 @dataclass(frozen=True)

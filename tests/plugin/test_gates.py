@@ -8,9 +8,9 @@ import pytest
 ALL_EXACT = "size='0%', nonzeros='0%', flops='0%', operators='0%', peak_memory='0%'"
 
 
-def recorded(gate, limits, marker="models=['net']", blocks=1):
+def recorded(gate, limits, marker="models=['net']"):
     run = gate(limits, marker)
-    result = run("--perf-update", f"--perf-blocks={blocks}")
+    result = run("--perf-update")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*RECORDED*net/*"])
     run().assert_outcomes(passed=1)
@@ -131,7 +131,7 @@ def test_relations_need_no_baseline_and_fail_too(gate):
 
 def test_a_real_slowdown_is_confirmed_in_fresh_processes(gate, project):
     """Thirty times the work, judged against a tolerance of half: no wall time is asserted, the verdict is."""
-    run = recorded(gate, "latency='200%'", blocks=2)
+    run = recorded(gate, "latency='200%'")
     entry = json.loads((project.path / "baselines" / "net.json").read_text())["cases"]["net/fp32/cpu/b1"]
     (stored,) = entry["time"].values()
     assert len(stored["log_ratios"]) == 2
@@ -179,9 +179,9 @@ def test_a_foreign_machine_is_incomparable_in_time_and_judged_in_the_rest(gate, 
 
 def test_recording_a_second_machine_class_keeps_the_first(gate, project):
     run = gate("latency='200%'")
-    run("--perf-update", "--perf-blocks=1").assert_outcomes(passed=1)
+    run("--perf-update").assert_outcomes(passed=1)
     foreign(project)
-    run("--perf-update", "--perf-blocks=1").assert_outcomes(passed=1)
+    run("--perf-update").assert_outcomes(passed=1)
     content = json.loads((project.path / "baselines" / "net.json").read_text())
     assert len(content["machines"]) == 2
     assert len(content["cases"]["net/fp32/cpu/b1"]["time"]) == 2
