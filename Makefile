@@ -8,18 +8,20 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: gate test docs check baseline clean
+.PHONY: gate test docs compiled check baseline clean
 
 gate: $(READY)
 	$(BIN)/pytest
 
+# Once, not in each of the processes that tests start.
+compiled: $(READY)
+	$(BIN)/python -m compileall -q perfsuite
+
 # One process for each core; torch's threads in them must not spin while they wait for one another.
-test: $(READY)
-	$(BIN)/python -m compileall -q perfsuite  # once, not in each of the processes that tests start
+test: compiled
 	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -n auto --ignore=tests/docs
 
-docs: $(READY)
-	$(BIN)/python -m compileall -q perfsuite
+docs: compiled
 	OMP_WAIT_POLICY=passive $(BIN)/pytest tests/docs -n auto
 
 check: $(READY)

@@ -18,6 +18,7 @@ from perfsuite.gate.timed import precision
 from perfsuite.measure.latency import Plan, is_precise
 from perfsuite.session.base import CONTROL_BLOCKS
 from perfsuite.session.settings import Settings
+from perfsuite.spec import BASE, CANDIDATE
 from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import Outcome, spread_of
 from perfsuite.stats.moderation import fit_prior, moderated
@@ -26,7 +27,7 @@ from perfsuite.stats.session_error import Allowance
 from power.samples import TimedBlock
 
 ALPHA, MAX_BLOCKS = Settings.alpha, Settings.max_blocks
-ARMS = ("candidate", "base")
+ARMS = (CANDIDATE, BASE)
 
 
 @dataclass(frozen=True)

@@ -49,4 +49,4 @@ def draw(axis, record, gate, where, color, aside):
             value = 100 * one.power.value
             reach = [[value - low], [high - value]]
             dot = axis.errorbar(size + aside, value, reach, fmt="o", color=color, markersize=4, elinewidth=0.7)
-            dot[2][0].set_alpha(0.45)  # seven gates have bounds that lie on one another
+            dot[2][0].set_alpha(0.45)  # bounds of several gates lie on one another

@@ -61,11 +61,15 @@ class Caught:
 
 @dataclass(frozen=True)
 class Opponent:
-    """A gate that decides on one recorded unit: ``judge(unit, scale)`` is {test: alarm}."""
+    """A gate that decides on one recorded unit: ``judge(unit, scale)`` is {test: alarm}.
+
+    ``unclear(unit)`` is the share of tests of which it says that it cannot tell; most gates never do.
+    """
 
     name: str
     arm: str
     judge: Callable
+    unclear: Callable = lambda unit: 0.0
 
     def identical(self, record, condition):
         units = record.units(self.arm, condition, "none")
@@ -73,7 +77,7 @@ class Opponent:
             return None
         alarms = [list(self.judge(unit, 1.0).values()) for unit in units]
         per_session = Rate(statistics.fmean(map(any, alarms)), len(units))
-        unclear = statistics.fmean(map(share_unclear, units))
+        unclear = statistics.fmean(map(self.unclear, units))
         return Identical(clustered(alarms), per_session, unclear, statistics.fmean(unit.wall_s for unit in units))
 
     @cache  # noqa: B019  # a gate lives as long as the command
@@ -154,7 +158,7 @@ def gates(record, draws):
         found.append(best("all conditions", rules.tuned_percent(everywhere, "median")))
     if quiet:
         found.append(best("quiet only", rules.tuned_percent(quiet, "median")))
-    found.append(Opponent("perfsuite, 1%, run whole", "session", judged_by_itself))
+    found.append(Opponent("perfsuite, 1%, run whole", "session", judged_by_itself, share_unclear))
     if find_spec("asv"):  # its own comparison is what judges
         found.append(Opponent(f"asv continuous, factor {rules.FACTOR}", "asv", judged_by_asv))
     recorded = {arm for arm, _, _ in record.cells}
@@ -167,9 +171,7 @@ def judged_by_itself(unit, scale):
 
 
 def share_unclear(unit):
-    """Of the tests of a session; only a whole one of ours says of some that it cannot tell."""
-    statuses = list(getattr(unit, "statuses", {}).values())
-    return statuses.count("INCONCLUSIVE") / len(statuses) if statuses else 0.0
+    return statistics.fmean(status == "INCONCLUSIVE" for status in unit.statuses.values())
 
 
 def judged_by_asv(unit, scale):

@@ -41,19 +41,22 @@ def level(total: float, look: int, looks: int, spending: Spending, first: int = 
 
 @lru_cache(maxsize=1024)
 def _levels(total: float, looks: int, spending: Spending, first: int) -> tuple[float, ...]:
+    """Of every look from ``first``: the sums that cross its bound, and none before it, are what it may spend."""
     import numpy as np
     from scipy.special import ndtr
 
     edge = math.ceil((_REACH * math.sqrt(looks) + 1) / _STEP)
     sums = np.arange(-edge, edge + 1) * _STEP
     one = np.exp(-(sums[abs(sums) <= _REACH] ** 2) / 2)
+    one /= one.sum()  # the distribution of one block's effect
     going_on = (sums == 0).astype(float)  # the distribution of sums that have crossed no bound so far
     levels, spent = [], 0.0
     for number in range(1, looks + 1):
-        going_on = np.convolve(going_on, one / one.sum(), mode="same")
+        going_on = np.convolve(going_on, one, mode="same")
         if number < first:
             continue
-        allowed, spent = total * spending(number / looks) - spent, total * spending(number / looks)
+        by_now = total * spending(number / looks)
+        allowed, spent = by_now - spent, by_now
         beyond = np.cumsum(going_on[::-1])[::-1]  # from each grid point on
         cell = int(np.searchsorted(-beyond, -allowed, side="right")) - 1  # the bound lies in it
         crossing = (allowed - (beyond[cell] - going_on[cell])) / going_on[cell]

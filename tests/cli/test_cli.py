@@ -78,7 +78,7 @@ def test_two_demos_with_one_seed_agree_in_everything_exact(tmp_path, monkeypatch
     chart, page = tmp_path / "demo.png", tmp_path / "demo.html"
     found = []
     for name, more in (("one.json", ()), ("two.json", ("--plot", str(chart), "-o", str(page)))):
-        options = ["-b", "1", "--blocks", "1", "-o", str(tmp_path / name), *more]
+        options = ["-b", "1,2", "--blocks", "1", "-o", str(tmp_path / name), *more]
         done = run(app, ["demo", "--model", "small", *options])
         assert done.exit_code == 0, done.output
         shown = json.loads((tmp_path / name).read_text())["information"]
@@ -86,13 +86,14 @@ def test_two_demos_with_one_seed_agree_in_everything_exact(tmp_path, monkeypatch
             case: {name: value for name, value in numbers.items() if name in EXACT} for case, numbers in shown.items()
         })  # fmt: skip
         assert "trained here" in done.output
+        assert "pictures:" not in done.output
     assert found[0] == found[1]
     assert all(set(numbers) == EXACT for numbers in found[0].values())
     assert {f"encoder-digits/magnitude-{level}/cpu/b1" for level in (30, 50, 70, 90)} <= found[0].keys()
     width, height = struct.unpack(">II", chart.read_bytes()[16:24])  # of a PNG
     assert width > 4 * height  # four panels side by side
-    assert "Accuracy over sparsity" in page.read_text()
-    assert "Speedup" in page.read_text()
+    for title in ("Accuracy over sparsity", "Speedup", "Throughput"):
+        assert title in page.read_text(), title
 
 
 EXACT = {"size_bytes", "sparsity", "accuracy", "nonzeros"}

@@ -1,5 +1,3 @@
-import gc
-
 import pytest
 import torch
 
@@ -11,10 +9,3 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def little_garbage():
-    """Every block and trace collects garbage first: what imports have left behind is kept out of that."""
-    gc.freeze()

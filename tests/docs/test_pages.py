@@ -8,6 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 
+INI = "[pytest]\naddopts = --strict-markers -p no:randomly\nperf_blocks = 1\nperf_block_time = 0.5\nperf_budget = 5\n"
+
 
 def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
@@ -30,9 +32,7 @@ def test_python_blocks_run(pytester, page, number):
     for block in found:
         if "pytest_perfsuite_register" in block:
             pytester.makeconftest(block)
-    pytester.makeini(
-        "[pytest]\naddopts = --strict-markers -p no:randomly\nperf_blocks = 1\nperf_block_time = 0.5\nperf_budget = 5\n"
-    )
+    pytester.makeini(INI)
     block = found[number]
     if "pytest_perfsuite_register" in block:
         block = "def test_the_conftest_loads(): pass\n"
@@ -55,9 +55,7 @@ def test_the_examples_of_extending_are_files_and_work(pytester):
     ):
         assert (folder / name).read_text() == shown
         (pytester.path / name).write_text(shown)
-    pytester.makeini(
-        "[pytest]\naddopts = --strict-markers -p no:randomly\nperf_blocks = 1\nperf_block_time = 0.5\nperf_budget = 5\n"
-    )
+    pytester.makeini(INI)
     assert pytester.runpytest_subprocess("--perf-update").ret == 0
     assert pytester.runpytest_subprocess("--perf-report=run.csv").ret == 0
     header, *rows = (pytester.path / "run.csv").read_text().splitlines()

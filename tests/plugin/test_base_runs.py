@@ -132,7 +132,7 @@ def not_twins(tmp_path_factory):
 
             def test_once(perf):
                 import once
-                perf(lambda: once.STEPS, latency="60%")
+                perf(lambda: once.STEPS, latency="300%")
 
             def test_replaces(perf):
                 import replaces
@@ -150,7 +150,7 @@ def not_twins(tmp_path_factory):
 def test_where_twins_are_not_sound_pairs_of_processes_tell_the_difference(not_twins):
     run = not_twins.run("-p", "no:randomly")
     assert (run.of("test_once"), run.of("test_replaces")) == ("PASS", "REGRESSED")
-    assert "in pairs of " in run.said("test_once")
+    assert "in pairs of 1 fresh process" in run.said("test_once")
     assert run.verdicts["test_replaces", "latency"]["change"] > 3
     assert run.of("test_untouched") == "PASS"
     assert "in pairs of" in run.said("test_untouched")  # two cases were enough to give up twins
@@ -159,6 +159,19 @@ def test_where_twins_are_not_sound_pairs_of_processes_tell_the_difference(not_tw
         "measured in pairs of processes, because the project replaces or registers textwrap.indent, "
         "which both revisions would get",
     ]
+
+
+def test_whether_the_base_is_used_is_asked_of_the_first_process_alone(not_twins):
+    """test_once loads the base in the first pair, and is done; the second pair runs a test that loads nothing."""
+    path = not_twins.folder / "tests" / "test_both.py"
+    before = path.read_text()
+    path.write_text(before.replace('lambda: 1, latency="60%"', 'lambda: 1, latency="0.0001%"'))
+    try:
+        run = not_twins.run("-p", "no:randomly", "--perf-arms=pairs", "--perf-budget=2", "-k", "once or untouched")
+    finally:
+        path.write_text(before)
+    assert run.of("test_untouched") in ("PASS", "INCONCLUSIVE"), run.said("test_untouched")
+    assert "in pairs of 1 fresh process:" not in run.said("test_untouched")
 
 
 def test_twins_that_are_asked_for_are_refused_where_they_are_not_sound(not_twins):

@@ -15,7 +15,7 @@ def test_any_callable_is_gated_and_returns_its_result(project):
     result = project.runpytest_inprocess()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*NO_BASELINE test_f.py::test_work: latency"])
-    project.runpytest_inprocess("--perf-update", "--perf-blocks=1").assert_outcomes(passed=1)
+    project.runpytest_inprocess("--perf-update").assert_outcomes(passed=1)
     content = json.loads((project.path / "baselines" / "test_f.json").read_text())
     assert list(content["cases"]) == ["test_f.py::test_work", "test_f.py::test_work#2"]
     project.runpytest_inprocess().assert_outcomes(passed=1)
