@@ -250,6 +250,7 @@ class Verdict:
     """One limit judged: the status, the numbers, one sentence that explains it, and the remedy.
 
     ``change`` is measured/expected as a ratio where that makes sense; ``low`` and ``high`` bound it.
+    ``futile``: it is inconclusive, and more blocks of this session would hardly make it clear.
     """
 
     case: str
@@ -265,6 +266,12 @@ class Verdict:
     high: float | None = None
     details: tuple[str, ...] = ()
     remedy: str = ""
+    futile: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more blocks may settle it."""
+        return self.status is Status.INCONCLUSIVE and not self.futile
 
     def formatted(self, value: float | None) -> str:
         return "" if value is None else format_value(value, Unit(self.unit))

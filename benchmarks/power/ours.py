@@ -11,11 +11,9 @@ import random
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import msgspec
-
 from perfsuite.gate.base import TWINS_PRIOR
 from perfsuite.gate.timed import precision
-from perfsuite.measure.latency import Plan, is_precise
+from perfsuite.measure.latency import Plan, is_over
 from perfsuite.session.base import CONTROL_BLOCKS
 from perfsuite.session.settings import Settings
 from perfsuite.spec import BASE, CANDIDATE
@@ -40,37 +38,26 @@ class Worker:
 
     @staticmethod
     def of(unit, tolerance):
-        tests = {name: ended_early(test, precision(tolerance)) for name, test in unit.tests.items()}
+        tests = {name: as_it_ships(test, tolerance) for name, test in unit.tests.items()}
         effects = {name: block_effect(test.block, *ARMS) for name, test in tests.items()}
         return Worker(unit.startup_s, {name: test.seconds for name, test in tests.items()}, effects)
 
 
-def ended_early(test, precise):
-    """A block as it would have been with a plan of that precision: recorded ones have their full time."""
-    chunks = test.block.chunks
-    for rounds in range(Plan.sure_rounds, len(chunks) // 2, 2):
-        kept, dropped = chunks[: 2 * rounds], chunks[2 * rounds :]
-        if is_precise(kept, ARMS, precise):
-            return TimedBlock(test.seconds - sum(map(seconds_of, dropped)), replace(test.block, chunks=kept))
+def as_it_ships(test, tolerance):
+    """The block that a plan for that tolerance would have taken: recorded ones go on to the end of all time."""
+    chunks, spent_ns = test.block.chunks, 0.0
+    plan = Plan(precision=precision(tolerance))
+    for rounds in range(2, len(chunks) // 2, 2):
+        spent_ns += sum(map(nanoseconds, chunks[2 * rounds - 4 : 2 * rounds]))
+        if is_over(chunks[: 2 * rounds], ARMS, plan, spent_ns):
+            dropped = sum(map(nanoseconds, chunks[2 * rounds :]))
+            return TimedBlock(test.seconds - dropped / 1e9, replace(test.block, chunks=chunks[: 2 * rounds]))
     return test
 
 
-def seconds_of(chunk):
+def nanoseconds(chunk):
     """At least: the dropped first call took as long as the others."""
-    return sum(chunk.calls_ns) * (1 + 1 / len(chunk.calls_ns)) / 1e9
-
-
-def joined(units, number):
-    """So many units as one of longer blocks: what sampling longer would have given, but for warming up less often."""
-    groups = [units[start : start + number] for start in range(0, len(units) - number + 1, number)]
-    return [msgspec.structs.replace(group[0], tests=dict(_tests_of(group))) for group in groups]
-
-
-def _tests_of(group):
-    for name in group[0].tests:
-        timed = [unit.tests[name] for unit in group]
-        chunks = tuple(chunk for test in timed for chunk in test.block.chunks)
-        yield name, TimedBlock(sum(test.seconds for test in timed), replace(timed[0].block, chunks=chunks))
+    return sum(chunk.calls_ns) * (1 + 1 / len(chunk.calls_ns))
 
 
 @dataclass(frozen=True)
@@ -116,7 +103,7 @@ class Session:
             effects.append(worker.effects[test])
             errors = Errors(alpha=alpha, looks=MAX_BLOCKS)
             decision = look(effects, moderated(prior, effects), tolerance, errors)
-            if decision.outcome is not Outcome.UNCLEAR:
+            if decision.outcome is not Outcome.UNCLEAR or decision.futile:
                 break
         outcome = decision.outcome
         if outcome is Outcome.WORSE and decision.center - self._drift(test) <= tolerance:

@@ -28,9 +28,8 @@ PACKAGES = ("perfsuite", "torch", "numpy", "scipy", "pytest", "pytest-benchmark"
 MAX_FAILURES = 3  # in a row
 
 LONG = {
-    **{("ours", where, "none"): 6 for where in CONDITIONS},
-    **{("ours", "quiet", change): 4 for change in EXACT},  # a session takes up to eight
-    **{("ours", where, change): 0.25 for where in ("bursty", "drift") for change in EXACT},
+    **{("ours", where, "none"): weight for where, weight in zip(CONDITIONS, (8, 4, 3), strict=True)},
+    **{("ours", "quiet", change): weight for change, weight in zip(EXACT, (1, 5, 5, 2), strict=True)},
     **{("ours", "quiet", change): 0.5 for change in REALISTIC},
     **{("truth", "quiet", change): 0.25 for change in REALISTIC},
     **{(arm, where, "none"): 1 for arm in ("pytest-benchmark", "asv") for where in CONDITIONS},

@@ -17,17 +17,14 @@ from power.samples import TYPES, Folder
 
 
 class Record:
-    """The units of a folder, by arm, condition and change; so many of ours ``joined`` into one."""
+    """The units of a folder, by arm, condition and change."""
 
-    def __init__(self, path, joined=1):
+    def __init__(self, path):
         folder = Folder(path)
         self._cells = {}
         for arm in TYPES:
             for unit in folder.units(arm):
                 self._cells.setdefault((arm, *unit.cell), []).append(unit)
-        self._cells = {
-            cell: ours.joined(units, joined) if cell[0] == "ours" else units for cell, units in self._cells.items()
-        }
 
     def units(self, arm, condition, change):
         return self._cells.get((arm, condition, change), [])

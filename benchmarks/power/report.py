@@ -15,7 +15,6 @@ from power.tables import Table
 
 SCALES = (2, 3, 5, 10)  # percent
 GATE_TOLERANCE, UNCLEAR_TOLERANCE = 0.01, 0.05
-JOINED = 2
 DEFAULTS = f"pytest-benchmark, mean:{PERCENT}%"
 NONE = "-"
 
@@ -25,8 +24,8 @@ def report(path, draws):
     described = about(folder)
     if described is None:
         raise ValueError(f"{path} holds no record: make one with `gate_power.py record --out {path}`")
-    found, longer = Findings(Record(path), draws), Findings(Record(path, JOINED), draws)
-    tables = [table for table in (*found.tables(), *longer.ours_alone()) if table.rows]
+    found = Findings(Record(path), draws)
+    tables = [table for table in found.tables() if table.rows]
     show(tables)
     text = [f"# Power of gates\n\n{preface(described, found.record)}", *(table.markdown() for table in tables)]
     if plotted(path, found):
@@ -151,21 +150,12 @@ class Findings:
             if any(row):
                 table.add(gate.name, *(text_of(one) if one else NONE for one in row))
 
-    def ours_alone(self):
-        """Of a record whose blocks were joined: what longer blocks would have done."""
-        yield self.targets(
-            f"If blocks were {JOINED} times as long",
-            f"Not run: the blocks of {JOINED} workers each are taken as one of twice the length. With half as many of "
-            "them, changes have few workers.",
-        )
-
-    def targets(self, title="Gates and aims", *notes):
+    def targets(self):
         """The gates and aims that perfsuite has set itself; a figure that was not recorded is not met."""
         table = Table(
-            title, ("what", "gate", "aim", "measured", "gate is", "aim is"),
+            "Gates and aims", ("what", "gate", "aim", "measured", "gate is", "aim is"),
             notes=(f"False alarms and power at a tolerance of {GATE_TOLERANCE:.0%}; wall time is the mean "
-                   "of the quiet sessions. \"met (figure)\": the figure meets it, but its 95% bound does not yet.",
-                   *notes),
+                   "of the quiet sessions. \"met (figure)\": the figure meets it, but its 95% bound does not yet.",),
         )  # fmt: skip
         for what, gate, aim, at_most, value, text in self.figures():
             shown = (f"{limit:g}x" if "wall" in what else f"{limit:.0%}" for limit in (gate, aim))

@@ -17,12 +17,13 @@ from perfsuite.measure.latency import Plan
 from perfsuite.spec import CANDIDATE, Case
 
 TESTS = "gates/test_speed.py"
+LONGEST = Plan(rounds=2 * Plan.rounds, budget_ns=2 * Plan.budget_ns)  # so that replays can end it as they would
 ROUND_NS = 400_000_000  # at most, where a number of rounds is asked for
 
 
 def record_blocks(pair, items, seed, rounds=None):
-    """[(item, Block, seconds)]; ``rounds`` of chunks, if not as usual."""
-    plan = Plan() if rounds is None else Plan(rounds=rounds, budget_ns=rounds * ROUND_NS)
+    """[(item, Block, seconds)]; ``rounds`` of chunks, if not as many as a block may take at most."""
+    plan = LONGEST if rounds is None else Plan(rounds=rounds, budget_ns=rounds * ROUND_NS)
     with Workers(launch_in(pair.tree)) as workers:
         with suppress(ViewFailedError):  # answered as soon as the process has started, which is not the items' time
             source(workers, pair, "nothing", plan).take(seed)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from perfsuite.gate.automatic import resolved
 from perfsuite.gate.explain import what_changed, where_time_went
 from perfsuite.gate.reference import BaseRevision, Reference
-from perfsuite.gate.timed import STATUS_OF, log_tolerance
+from perfsuite.gate.timed import STATUS_OF, given_up, log_tolerance
 from perfsuite.gate.verdicts import LONGER, accept, verdict
 from perfsuite.spec import BASE, CANDIDATE, Against, Block, Evidence, Limit, Status, Verdict
 from perfsuite.stats.blocks import Effect, block_effect
@@ -90,7 +90,7 @@ def _verdict(
         Status.REGRESSED: f"worse than the tolerated {limit.text}",
         Status.IMPROVED: f"better than {reference.then}",
         Status.INCONCLUSIVE: f"too uncertain to judge {limit.text}; an effect of "
-        f"{format_change(math.exp(sign * decision.detectable))} would have been seen",
+        f"{format_change(math.exp(sign * decision.detectable))} would have been seen{given_up(decision)}",
     }.get(status, f"within {limit.text}")
     number, kind = len(evidence.beside_base), "as twins in" if revision.twins else "in pairs of"
     sentence = (
@@ -105,7 +105,7 @@ def _verdict(
         details=() if plain else (
             *what_changed(stored, evidence.candidate, evidence.context), *where_time_went(evidence.profiles)
         ),
-        remedy=_remedy(status, reference),
+        remedy=_remedy(status, reference), futile=decision.futile,
     )  # fmt: skip
 
 

@@ -122,12 +122,18 @@ def _bound_verdict(limit: Limit, evidence: Evidence, decision: Decision, measure
         f"{format_value(high, unit)}) {where}, which {word} {limit.kind.value} {format_value(limit.value, unit)}"
     )
     if outcome is Outcome.UNCLEAR:
-        sentence += f"; {seen} would have been seen to miss it"
+        sentence += f"; {seen} would have been seen to miss it{given_up(decision)}"
     status = Status.PASS if outcome is Outcome.BETTER else STATUS_OF[outcome]
     remedy = f"{LONGER}, or ask for less" if status is Status.INCONCLUSIVE else ""
     return verdict(
-        limit, evidence, status, sentence, measured=measured, expected=limit.value, low=low, high=high, remedy=remedy
+        limit, evidence, status, sentence,
+        measured=measured, expected=limit.value, low=low, high=high, remedy=remedy, futile=decision.futile,
     )  # fmt: skip
+
+
+def given_up(decision: Decision) -> str:
+    """The end of a sentence on what is inconclusive: why there are no more blocks, if that was chosen."""
+    return ", and more blocks would hardly tell" if decision.futile else ""
 
 
 def _judge_stored(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
@@ -164,7 +170,7 @@ def _stored_verdict(
         Status.REGRESSED: f"worse than the tolerated {limit.text}",
         Status.IMPROVED: "better than accepted",
         Status.INCONCLUSIVE: f"too uncertain to judge {limit.text}; an effect of "
-        f"{format_change(math.exp(sign * decision.detectable))} would have been seen",
+        f"{format_change(math.exp(sign * decision.detectable))} would have been seen{given_up(decision)}",
     }.get(status, f"within {limit.text}")
     relative = "in raw time" if evidence.yardstick == SECOND else "relative to the yardstick"
     processes = f"{len(evidence.blocks)} {'fresh' if evidence.blocks[0].fresh else 'in-place'} block(s)"
@@ -176,7 +182,7 @@ def _stored_verdict(
     details = () if status is Status.PASS else what_changed(stored, evidence.candidate, evidence.context)
     return verdict(
         limit, evidence, status, sentence, measured=expected * ratio, expected=expected,
-        change=ratio, low=low, high=high, details=details, remedy=_remedy(status, reference),
+        change=ratio, low=low, high=high, details=details, remedy=_remedy(status, reference), futile=decision.futile,
     )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ class Plan:
     few_rounds: int = 6  # fewer show hardly any scatter: for so many, two budgets may be spent
     precision: float = 0.0  # a block may end once it knows the log ratios of the first arm with this standard error
     sure_rounds: int = 12  # fewer may agree by chance
+    coarse: float = 3.0  # times the precision: a block that knows less at its end goes on for as long again
 
 
 @dataclass(frozen=True)
@@ -110,25 +111,32 @@ def interleave(
     turns = {name: _turn(warm, plan) for name, warm in warmed.items()}
     chunks: list[Chunk] = []
     start = clock.now_ns()
-    for number, order in enumerate(_orders(names, plan.rounds, seed)):
-        budget_ns = plan.budget_ns * (1 if number >= plan.few_rounds else 2)
-        if number % 2 == 0 and number > 1 and (clock.now_ns() - start > budget_ns or _is_enough(chunks, names, plan)):
+    for number, order in enumerate(_orders(names, 2 * plan.rounds, seed)):
+        if number % 2 == 0 and number > 0 and is_over(chunks, names, plan, clock.now_ns() - start):
             break
         chunks += (sampler.chunk(name, *turns[name]) for name in order)
     seconds = (clock.now_ns() - began) / 1e9
     return Block(tuple(chunks), seed, fresh, threads, all(warm.stable for warm in warmed.values()), seconds)
 
 
-def is_precise(chunks: Sequence[Chunk], names: Sequence[str], precision: float) -> bool:
-    """Whether the log ratios of the first arm to all others are known with so small a standard error."""
+def is_over(chunks: Sequence[Chunk], names: Sequence[str], plan: Plan, spent_ns: float) -> bool:
+    """Whether a block has sampled enough: as its plan says, or less or up to twice as much by how precise it is.
+
+    Ending on small scatter favours neither arm, where the noise of both is alike.
+    """
+    rounds = len(chunks) // len(names) if names else plan.rounds
+    share = max(rounds / plan.rounds, spent_ns / plan.budget_ns)
+    precision = plan.precision if len(names) > 1 else 0.0  # one arm alone has no ratio
+    if share < 1:
+        return precision > 0 and rounds >= plan.sure_rounds and _error(chunks, names) <= precision
+    few = rounds < min(plan.few_rounds, plan.rounds)
+    return share >= 2 or not (few or (precision > 0 and _error(chunks, names) > plan.coarse * precision))
+
+
+def _error(chunks: Sequence[Chunk], names: Sequence[str]) -> float:
+    """The largest standard error of the log ratios of the first arm to the others."""
     block = Block(tuple(chunks), seed=0, fresh=False, threads=1)
-    return len(names) > 1 and all(block_effect(block, names[0], name).se <= precision for name in names[1:])
-
-
-def _is_enough(chunks: Sequence[Chunk], names: Sequence[str], plan: Plan) -> bool:
-    """Ending on small scatter favours neither arm, where the noise of both is alike."""
-    sure = len(chunks) >= plan.sure_rounds * len(names)
-    return plan.precision > 0 and sure and is_precise(chunks, names, plan.precision)
+    return max(block_effect(block, names[0], name).se for name in names[1:])
 
 
 def _turn(warm: Warm, plan: Plan) -> tuple[int, int, bool]:

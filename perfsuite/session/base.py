@@ -31,7 +31,7 @@ from perfsuite.session.revision import BaseCommit, NoCommit, resolve_base, resol
 from perfsuite.session.settings import ACCEPTED, Rerun, Settings
 from perfsuite.session.submodules import submodule_notes
 from perfsuite.session.worktrees import BaseTree, Worktrees
-from perfsuite.spec import BASE, CANDIDATE, Evidence, Kind, Limit, Status
+from perfsuite.spec import BASE, CANDIDATE, Evidence, Kind, Limit, Status, Verdict
 from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import Spread, spread_of
 from perfsuite.stats.moderation import fit_prior
@@ -162,7 +162,7 @@ class BaseRun:
             evidence = seen
             if self._is_settled(seen, reference):
                 break
-        if self._has(Status.REGRESSED, evidence, reference):
+        if any(verdict.status is Status.REGRESSED for verdict in self._verdicts(evidence, reference)):
             evidence = self._with_control(evidence, tree, twins)
             if self.bases.settings.profile:
                 evidence = replace(evidence, profiles=source.profiles(1))
@@ -201,11 +201,11 @@ class BaseRun:
         return (Served if twins else Pairs)(self.workers, f"{kind}-{tree.sha}-{twins}", shown, request, plan)
 
     def _is_settled(self, evidence: Evidence, reference: Reference) -> bool:
-        return not self._has(Status.INCONCLUSIVE, evidence, reference, sampled=True)
+        return not any(verdict.is_open for verdict in self._verdicts(evidence, reference))
 
-    def _has(self, status: Status, evidence: Evidence, reference: Reference, sampled: bool = True) -> bool:
-        limits = [limit for limit in self.limits if limit.metric.kind is Kind.SAMPLED or not sampled]
-        return any(verdict.status is status for verdict in judge_all(limits, evidence, reference))
+    def _verdicts(self, evidence: Evidence, reference: Reference) -> tuple[Verdict, ...]:
+        """On the limits that blocks are for."""
+        return judge_all([limit for limit in self.limits if limit.metric.kind is Kind.SAMPLED], evidence, reference)
 
     def _with(self, revision: BaseRevision, measured: Measured) -> Reference:
         """Exact metrics and scores are judged against what was accepted, if that is the base; else as measured."""

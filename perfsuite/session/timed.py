@@ -76,8 +76,8 @@ class TimedRun:
     def _is_settled(self, evidence: Evidence, screening: bool) -> bool:
         """Whether no limit needs more blocks. A first look in this process can acquit, never convict."""
         verdicts = judge_all(self.limits, evidence, self.reference)
-        open_ones = {Status.INCONCLUSIVE, Status.REGRESSED} if screening else {Status.INCONCLUSIVE}
-        return not any(verdict.status in open_ones for verdict in verdicts)
+        convicted = screening and any(verdict.status is Status.REGRESSED for verdict in verdicts)
+        return not convicted and not any(verdict.is_open for verdict in verdicts)
 
     def _yardstick(self) -> str:
         """The one that the baseline used, so that the two can be compared."""

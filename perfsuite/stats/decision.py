@@ -69,7 +69,8 @@ class Outcome(Enum):
 @dataclass(frozen=True)
 class Decision:
     """``low`` and ``high`` bound the effect, each with an error of its own, so that ``center`` need not
-    be their middle; ``detectable`` is the smallest effect seen with power 0.9.
+    be their middle; ``detectable`` is the smallest effect seen with power 0.9. ``futile``: UNCLEAR, and
+    the looks to come would hardly change that.
     """
 
     outcome: Outcome
@@ -77,6 +78,7 @@ class Decision:
     high: float
     detectable: float
     center: float
+    futile: bool = False
 
 
 def student_t_quantile(p: float, df: float) -> float:
@@ -84,3 +86,10 @@ def student_t_quantile(p: float, df: float) -> float:
     from scipy.special import stdtrit  # 0.3 s to import: only when something is judged
 
     return float(stdtrit(df, p))
+
+
+def student_t(x: float, df: float) -> float:
+    """The probability that Student's t is at most x."""
+    from scipy.special import stdtr
+
+    return float(stdtr(df, x))

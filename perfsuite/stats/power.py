@@ -48,8 +48,8 @@ def _decide(
 ) -> tuple[Outcome, int]:
     """One sequence of blocks to its end: the outcome, and how many blocks it took."""
     blocks: list[Effect] = []
-    outcome = Outcome.UNCLEAR
-    while outcome is Outcome.UNCLEAR and len(blocks) < errors.looks:
+    while True:
         blocks.append(Effect(rng.gauss(effect, math.hypot(noise.between, noise.within)), noise.within))
-        outcome = look(blocks, moderated(prior, blocks), tolerance, errors).outcome
-    return outcome, len(blocks)
+        decision = look(blocks, moderated(prior, blocks), tolerance, errors)
+        if decision.outcome is not Outcome.UNCLEAR or decision.futile or len(blocks) == errors.looks:
+            return decision.outcome, len(blocks)

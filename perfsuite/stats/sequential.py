@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perfsuite.stats.blocks import Effect
-from perfsuite.stats.decision import POWER, Decision, Estimate, Outcome, Spread, student_t_quantile
+from perfsuite.stats.decision import POWER, Decision, Estimate, Outcome, Spread, student_t, student_t_quantile
 from perfsuite.stats.spending import evenly, late, level
 
 KNOWN = Estimate(0.0, 0.0, math.inf)  # a reference without error: the other arm, or a bound
 _CLOCK = 1e-9  # no log ratio of times is known better than that
+_LITTLE_HOPE, _HOPE_FROM = 0.05, 3  # of being told by the last look; two blocks know too little of their own scatter
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def look(
         raise ValueError("a spread on 0 degrees of freedom bounds nothing: pool it with a prior")
     to_acquit = level(errors.beta, number, errors.looks, evenly)
     to_convict = level(errors.alpha, max(number, first), errors.looks, late, first)
-    effect = weigh(effects, spread).minus(reference)
+    known = weigh(effects, spread)
+    effect = known.minus(reference)
     _, high = effect.bounds(to_acquit)
     low, _ = effect.bounds(to_convict)
     _, surely = effect.bounds(level(errors.alpha, number, errors.looks, evenly))
@@ -78,4 +80,21 @@ def look(
     else:
         outcome = Outcome.BETTER if surely < -abs(tolerance) else Outcome.WITHIN
     reach = student_t_quantile(POWER, effect.df) - student_t_quantile(to_convict, effect.df)
-    return Decision(outcome, low, high, tolerance + reach * effect.se, effect.center)
+    futile = outcome is Outcome.UNCLEAR and _HOPE_FROM <= number < errors.looks
+    futile = futile and _hope(known, number, tolerance, errors, reference, first) < _LITTLE_HOPE
+    return Decision(outcome, low, high, tolerance + reach * effect.se, effect.center, futile)
+
+
+def _hope(known: Estimate, number: int, tolerance: float, errors: Errors, reference: Estimate, first: int) -> float:
+    """The probability that the last look will decide, given what ``number`` blocks have shown.
+
+    This is predictive power (Spiegelhalter, Freedman and Blackburn 1986): the blocks to come are drawn around
+    what the mean may be, as noisy as those that were seen. Who gives up for lack of it errs less, not more.
+    """
+    seen = number / errors.looks
+    last = Estimate(known.center, known.se * math.sqrt(seen), known.df + errors.looks - number).minus(reference)
+    worse, _ = last.bounds(level(errors.alpha, errors.looks, errors.looks, late, first))
+    _, within = last.bounds(level(errors.beta, errors.looks, errors.looks, evenly))
+    still_moves = known.se * math.sqrt(1 - seen)
+    above, below = (student_t(margin / still_moves, known.df) for margin in (worse - tolerance, tolerance - within))
+    return above + below

@@ -83,14 +83,20 @@ def test_scaling_effects_is_exactly_scaling_samples():
         assert (scaled.effects[test].value, scaled.effects[test].se) == pytest.approx((longer.value, longer.se))
 
 
-def test_a_block_that_ended_early_is_the_beginning_of_the_recorded_one():
+def test_a_block_as_it_ships_is_the_beginning_of_the_recorded_one():
     (timed, *_) = twins(0, rounds=30, seconds=9.0).tests.values()
-    early, whole = ours.ended_early(timed, 0.5), ours.ended_early(timed, 0.0)
-    assert whole == timed
+    assert ours.as_it_ships(timed, 1e-6) == timed  # not precise enough, ever
+    early = ours.as_it_ships(timed, 10.0)
     assert early.block.chunks == timed.block.chunks[: 2 * Plan.sure_rounds]
     dropped = timed.block.chunks[2 * Plan.sure_rounds :]
-    assert early.seconds == pytest.approx(timed.seconds - sum(map(ours.seconds_of, dropped)))
-    assert ours.seconds_of(Chunk("base", (1e9, 2e9))) == pytest.approx(4.5)
+    assert early.seconds == pytest.approx(timed.seconds - sum(map(ours.nanoseconds, dropped)) / 1e9)
+    assert ours.nanoseconds(Chunk("base", (1e9, 2e9))) == pytest.approx(4.5e9)
+
+
+@pytest.mark.parametrize(("tolerance", "rounds"), [(0.05, 60), (0.001, 100)])
+def test_a_block_that_knows_enough_ends_as_planned_and_else_as_it_was_recorded(tolerance, rounds):
+    (timed, *_) = twins(0, rounds=100, seconds=9.0, within=0.1).tests.values()
+    assert len(ours.as_it_ships(timed, tolerance).block.chunks) == 2 * rounds
 
 
 def test_a_session_of_ours_finds_what_is_there_and_nothing_else():

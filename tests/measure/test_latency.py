@@ -114,24 +114,31 @@ def jittery(clock, duration_ns, share, seed):
 
 
 @pytest.mark.parametrize(
-    ("share", "at_least", "at_most"), [(0.0, 12, 12), (0.01, 12, 20), (0.05, 100, 400), (0.5, 600, 600)]
+    ("share", "at_least", "at_most"),
+    [(0.0, 12, 12), (0.01, 12, 20), (0.03, 30, 100), (0.08, 140, 150), (0.2, 280, 300), (0.5, 250, 300)],
 )
-def test_a_block_ends_once_it_is_precise_enough_and_in_balance(share, at_least, at_most):
-    """A chunk is one call of 10 ms: the median of n ratios has an error of about share * sqrt(2 * pi / 2 / n)."""
+@pytest.mark.parametrize("what_ends", ["rounds", "time"])
+def test_a_block_ends_by_how_precise_it_is_and_in_balance(what_ends, share, at_least, at_most):
+    """A chunk is one call of 10 ms: the median of n ratios has an error of about share * sqrt(2 * pi / 2 / n).
+
+    For 8% that is not 0.006 after 150 rounds, but less than three times as much; for 20% it is more.
+    """
     clock = SimulatedClock()
     arms = {"a": jittery(clock, 10 * MS, share, 1), "b": jittery(clock, 10 * MS, share, 2)}
-    block = sample(clock, arms, rounds=600, budget_ns=10**12, precision=0.006, warmup_ns=0)
+    ends = {"rounds": 150} if what_ends == "rounds" else {"rounds": 10_000, "budget_ns": 150 * 40 * MS}
+    block = sample(clock, arms, precision=0.006, warmup_ns=0, **{"budget_ns": 10**12, **ends})
     counts = Counter(chunk.arm for chunk in block.chunks)
     assert counts["a"] == counts["b"]
     assert counts["a"] % 2 == 0
     assert at_least <= counts["a"] <= at_most
-    assert (block_effect(block, "a", "b").se <= 0.006) is (share < 0.5)
+    assert (block_effect(block, "a", "b").se <= 0.006) is (share < 0.08)
+    assert (block_effect(block, "a", "b").se <= 0.018) is (share < 0.2)
 
 
 def test_every_ratio_to_the_first_arm_has_to_be_precise():
     clock = SimulatedClock()
     arms = {name: jittery(clock, 10 * MS, share, 3) for name, share in (("a", 0.0), ("b", 0.0), ("c", 0.5))}
-    assert len(sample(clock, arms, rounds=30, budget_ns=10**12, precision=0.01).chunks) == 90
+    assert len(sample(clock, arms, rounds=30, budget_ns=10**12, precision=0.01).chunks) == 2 * 90
     del arms["c"]
     assert len(sample(clock, arms, rounds=30, budget_ns=10**12, precision=0.01).chunks) == 24
 
