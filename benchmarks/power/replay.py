@@ -15,6 +15,8 @@ from power.conditions import CONDITIONS
 from power.rates import Rate, clustered, mean_interval
 from power.samples import TYPES, Folder
 
+FEWEST = 2  # units of a change: one process never convicts
+
 
 class Record:
     """The units of a folder, by arm, condition and change."""
@@ -133,7 +135,7 @@ class Ours:
 
     def _caught(self, workers, changed):
         """One test of a session is slower, the others are not. Each block of that test counts once."""
-        if not workers or not changed:
+        if not workers or len(changed) < FEWEST:
             return None
         judged = [
             (test, session.verdict(test))

@@ -1,5 +1,6 @@
 """The tables of a record: false alarms, power, realistic slowdowns, gates and aims, and what was recorded."""
 
+import math
 import statistics
 import sys
 
@@ -140,7 +141,7 @@ class Findings:
         sizes = true_sizes(self.record)
         for test in sorted({test for _, test in sizes}):
             cells = (sizes.get((change, test)) for change in REALISTIC)
-            table.add(f"true size, {test}", *(f"{s[0]:+.1f}% [{s[1]:+.1f}, {s[2]:+.1f}]" if s else NONE for s in cells))
+            table.add(f"true size, {test}", *map(size_of, cells))
         self.fill(table, lambda gate, change: gate.injected(self.record, "quiet", change), REALISTIC)
         return table
 
@@ -204,6 +205,14 @@ class Findings:
         for (arm, where, change), units in sorted(self.record.cells.items()):
             table.add(arm, where, change, len(units), f"{statistics.fmean(unit.wall_s for unit in units):.1f}")
         return table
+
+
+def size_of(size):
+    """One block knows no bounds."""
+    if size is None:
+        return NONE
+    value, low, high = size
+    return f"{value:+.1f}% [{low:+.1f}, {high:+.1f}]" if math.isfinite(high) else f"{value:+.1f}% (one block)"
 
 
 def text_of(caught):

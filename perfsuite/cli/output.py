@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,9 +23,15 @@ Storage = Annotated[str, typer.Option(help="Where the baselines are: a folder or
 
 
 def say(text: object = "") -> None:
-    """One line or table on standard output; what the stream cannot encode becomes plain."""
+    """One line or table on standard output; what the stream cannot encode becomes plain.
+
+    A reader that has seen enough (such as ``head``) ends no command: files are still to be written.
+    """
     encoding = sys.stdout.encoding or "utf-8"
-    typer.echo(str(text).encode(encoding, "replace").decode(encoding))
+    try:
+        typer.echo(str(text).encode(encoding, "replace").decode(encoding))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def width() -> int:

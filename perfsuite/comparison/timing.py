@@ -17,12 +17,11 @@ from perfsuite.measure.clock import Clock, RealClock
 from perfsuite.measure.latency import Arm, Plan, sample_block
 from perfsuite.measure.subject import forward_call
 from perfsuite.models.devices import synchronize
-from perfsuite.optimize.measured import ALPHA, BLOCKS, Speedup
+from perfsuite.optimize.measured import BLOCKS, Speedup, interval
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs
 from perfsuite.spec import Block, known_seed
 from perfsuite.stats.blocks import log_ratio, quantile
-from perfsuite.stats.decision import estimate, spread_of
 
 Energies = Mapping[str, tuple[float, ...]]
 
@@ -111,13 +110,6 @@ def technique_pair(profile: Profile, original: Profile) -> tuple[str, str] | Non
     if profile.reference:
         return profile.reference, profile.variant
     return (original.variant, profile.variant) if profile.engine == original.engine else None
-
-
-def interval(logs: Sequence[float]) -> Speedup:
-    """A ratio from one log ratio for each block; one block alone knows no interval."""
-    found = estimate(logs, spread_of(logs))
-    low, high = found.bounds(ALPHA) if len(logs) > 1 else (-math.inf, math.inf)
-    return Speedup(math.exp(found.center), math.exp(low), math.exp(high))
 
 
 def _gain(blocks: Sequence[Block], pair: tuple[str, str] | None) -> Speedup | None:

@@ -9,7 +9,7 @@ from perfsuite.gate.automatic import resolved
 from perfsuite.gate.explain import what_changed, where_time_went
 from perfsuite.gate.reference import BaseRevision, Reference
 from perfsuite.gate.timed import STATUS_OF, given_up, log_tolerance
-from perfsuite.gate.verdicts import LONGER, accept, verdict
+from perfsuite.gate.verdicts import accept, longer, verdict
 from perfsuite.spec import BASE, CANDIDATE, Against, Block, Evidence, Limit, Status, Verdict
 from perfsuite.stats.blocks import Effect, block_effect
 from perfsuite.stats.decision import Decision, Outcome, Spread
@@ -105,11 +105,11 @@ def _verdict(
         details=() if plain else (
             *what_changed(stored, evidence.candidate, evidence.context), *where_time_went(evidence.profiles)
         ),
-        remedy=_remedy(status, reference), futile=decision.futile,
+        remedy=_remedy(status, reference, decision), futile=decision.futile,
     )  # fmt: skip
 
 
-def _remedy(status: Status, reference: Reference) -> str:
+def _remedy(status: Status, reference: Reference, decision: Decision) -> str:
     if status is Status.INCONCLUSIVE:
-        return f"{LONGER}, tolerate more, or run on a quieter machine"
+        return f"{longer(decision.futile)}, tolerate more, or run on a quieter machine"
     return accept(reference) if status is Status.REGRESSED else ""

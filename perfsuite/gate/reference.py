@@ -46,8 +46,8 @@ class Reference:
     def errors_over(self, blocks: Sequence[Block]) -> Errors:
         """What may be spent, over as many looks as there will be: slow blocks end the budget before the last.
 
-        How many that are follows from how long the first block took, never from what it has shown. There may be
-        more blocks than were planned.
+        How many that are follows from how long the first block took, never from the effect that it has shown.
+        There may be more blocks than were planned.
         """
         planned = self.errors.looks
         if blocks and blocks[0].seconds:

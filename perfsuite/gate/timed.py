@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from perfsuite.gate.automatic import resolved
 from perfsuite.gate.explain import what_changed
 from perfsuite.gate.reference import Reference
-from perfsuite.gate.verdicts import LONGER, accept, no_baseline, verdict
+from perfsuite.gate.verdicts import accept, longer, no_baseline, verdict
 from perfsuite.spec import (
     CANDIDATE,
     ORIGINAL,
@@ -124,7 +124,7 @@ def _bound_verdict(limit: Limit, evidence: Evidence, decision: Decision, measure
     if outcome is Outcome.UNCLEAR:
         sentence += f"; {seen} would have been seen to miss it{given_up(decision)}"
     status = Status.PASS if outcome is Outcome.BETTER else STATUS_OF[outcome]
-    remedy = f"{LONGER}, or ask for less" if status is Status.INCONCLUSIVE else ""
+    remedy = f"{longer(decision.futile)}, or ask for less" if status is Status.INCONCLUSIVE else ""
     return verdict(
         limit, evidence, status, sentence,
         measured=measured, expected=limit.value, low=low, high=high, remedy=remedy, futile=decision.futile,
@@ -182,13 +182,14 @@ def _stored_verdict(
     details = () if status is Status.PASS else what_changed(stored, evidence.candidate, evidence.context)
     return verdict(
         limit, evidence, status, sentence, measured=expected * ratio, expected=expected,
-        change=ratio, low=low, high=high, details=details, remedy=_remedy(status, reference), futile=decision.futile,
+        change=ratio, low=low, high=high, details=details,
+        remedy=_remedy(status, reference, decision), futile=decision.futile,
     )  # fmt: skip
 
 
-def _remedy(status: Status, reference: Reference) -> str:
+def _remedy(status: Status, reference: Reference, decision: Decision) -> str:
     if status is Status.INCONCLUSIVE:
-        return f"{LONGER}, tolerate more, or run on a quieter machine"
+        return f"{longer(decision.futile)}, tolerate more, or run on a quieter machine"
     return "" if status is Status.PASS else accept(reference)
 
 

@@ -8,8 +8,6 @@ from perfsuite.gate.reference import Reference
 from perfsuite.spec import Evidence, Limit, LimitKind, Status, Verdict
 from perfsuite.units import format_value
 
-LONGER = "measure longer (--perf-block-time, --perf-budget)"
-
 
 def verdict(limit: Limit, evidence: Evidence, status: Status, sentence: str, **numbers: Any) -> Verdict:
     return Verdict(
@@ -30,6 +28,11 @@ def accept(reference: Reference) -> str:
     if reference.base:
         return "if this is intended, say so in the change and tolerate it there; accepted baselines are not touched"
     return f"if this is intended, accept it: {reference.update}"
+
+
+def longer(futile: bool) -> str:
+    """The first remedy for what is inconclusive. A budget buys more blocks, which may be known not to help."""
+    return f"measure longer (--perf-block-time{'' if futile else ', --perf-budget'})"
 
 
 def bound_verdict(limit: Limit, evidence: Evidence, measured: float, note: str = "", **numbers: Any) -> Verdict:

@@ -125,12 +125,12 @@ def is_over(chunks: Sequence[Chunk], names: Sequence[str], plan: Plan, spent_ns:
     Ending on small scatter favours neither arm, where the noise of both is alike.
     """
     rounds = len(chunks) // len(names) if names else plan.rounds
-    share = max(rounds / plan.rounds, spent_ns / plan.budget_ns)
+    planned, twice = (rounds >= times * plan.rounds or spent_ns > times * plan.budget_ns for times in (1, 2))
     precision = plan.precision if len(names) > 1 else 0.0  # one arm alone has no ratio
-    if share < 1:
+    if not planned:
         return precision > 0 and rounds >= plan.sure_rounds and _error(chunks, names) <= precision
     few = rounds < min(plan.few_rounds, plan.rounds)
-    return share >= 2 or not (few or (precision > 0 and _error(chunks, names) > plan.coarse * precision))
+    return twice or not (few or (precision > 0 and _error(chunks, names) > plan.coarse * precision))
 
 
 def _error(chunks: Sequence[Chunk], names: Sequence[str]) -> float:

@@ -1,12 +1,18 @@
-"""Which devices are here."""
+"""Which devices are here, and where a model is."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from perfsuite.errors import UnavailableError, UnknownNameError
 
 KINDS = ("cpu", "cuda", "mps")
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's first parameter is; a model without any is on the CPU."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def get_device() -> torch.device:

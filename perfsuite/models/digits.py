@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from perfsuite.errors import UnavailableError
 from perfsuite.models import cache as cached_files
 from perfsuite.models import encoder as encoder_module
+from perfsuite.models.devices import device_of
 from perfsuite.models.encoder import EncoderConfig, TransformerEncoder
 from perfsuite.models.seeding import seeded
 from perfsuite.progress import tell
@@ -84,7 +85,7 @@ class Digits:
 
     def score(self, model: nn.Module) -> Scores:
         data = split()
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        device = device_of(model)
         correct: list[bool] = []
         with torch.no_grad():
             for tokens, labels in zip(data.test_tokens.split(90), data.test_labels.split(90), strict=True):

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perfsuite.errors import UnavailableError
+from perfsuite.models.devices import device_of
 from perfsuite.models.huggingface import minilm_folder
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs
@@ -65,7 +66,7 @@ class Docstrings:
 
 def embed(model: nn.Module, texts: tuple[str, ...]) -> Tensor:
     """(N, D) sentence embeddings of unit length, on the CPU."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     tokens = {name: tensor.to(device) for name, tensor in _tokens(texts).items()}
     with torch.no_grad():
         hidden = model(**tokens).last_hidden_state  # (N, T, D)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from perfsuite.errors import TechniqueError, UsageError
+from perfsuite.models.devices import device_of
 from perfsuite.models.seeding import seeded
 from perfsuite.optimize.measured import Speedup, measure_speedups
 from perfsuite.protocols import Technique
@@ -110,7 +111,7 @@ class MixedPrecisionConverter:
 
     def _speedups(self, converted: dict[PrecisionName, nn.Module]) -> dict[str, Speedup]:
         if self.inputs is None:
-            device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+            device = device_of(self.model)
             return {name: probe(name, device) for name in converted}
         original = Original().apply(self.model)
         with ExitStack() as modes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from perfsuite.measure.clock import Clock
 from perfsuite.measure.latency import Plan, sample_block
 from perfsuite.measure.subject import forward_call
-from perfsuite.models.devices import synchronize
+from perfsuite.models.devices import device_of, synchronize
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs
 from perfsuite.stats.blocks import log_ratio
@@ -51,7 +51,7 @@ def measure_speedups(
     ``inputs``: a tensor, a tuple of arguments or a dict of keywords, on the models' device.
     """
     given = Inputs.of(inputs)
-    device = next((p.device for p in original.parameters()), torch.device("cpu"))
+    device = device_of(original)
     models = {"": original, **candidates}
     arms = {name: _arm(model, given, device) for name, model in models.items()}
     sampled = []
@@ -59,11 +59,11 @@ def measure_speedups(
         threads = torch.get_num_threads()
         sampled.append(sample_block(arms, seed=number, fresh=False, threads=threads, plan=plan, clock=clock))
         tell("measuring the speedup", number + 1, blocks)
-    return {name: _speedup([log_ratio(block, "", name) for block in sampled]) for name in candidates}
+    return {name: interval([log_ratio(block, "", name) for block in sampled]) for name in candidates}
 
 
-def _speedup(logs: list[float]) -> Speedup:
-    """From one log ratio for each block."""
+def interval(logs: Sequence[float]) -> Speedup:
+    """A ratio from one log ratio for each block; one block alone knows no interval."""
     found = estimate(logs, spread_of(logs))
     low, high = found.bounds(ALPHA) if len(logs) > 1 else (-math.inf, math.inf)
     return Speedup(math.exp(found.center), math.exp(low), math.exp(high))

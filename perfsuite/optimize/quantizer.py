@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from perfsuite.errors import UsageError
+from perfsuite.models.devices import device_of
 from perfsuite.optimize.sensitivity import hold_floor
 from perfsuite.protocols import Technique
 from perfsuite.storage import count_stored
@@ -144,11 +145,11 @@ class _Quantizer:
             "quantized_size": format_value(after, Unit.BYTES),
             "technique": self._technique.name,
             "excluded": getattr(self._technique, "exclude", ()),
-            "kernel": kernel_name(_device(self.model)),
+            "kernel": kernel_name(device_of(self.model)),
         }
 
     def _chosen(self) -> Int8Dynamic | Int8Static | WeightOnly | Precision:
-        fast = kernel_name(_device(self.model)) != "blocked"
+        fast = kernel_name(device_of(self.model)) != "blocked"
         if self.config.fallback == "fp16" and self.config.bits == 8 and not fast:
             return Precision("fp16")
         return self.config.technique()
@@ -212,7 +213,3 @@ def quantize_model(
     if quantization_type == "static":
         return StaticQuantizer(model, config, calibration_loader, score=score).optimize()
     return DynamicQuantizer(model, config, data=calibration_loader, score=score).optimize()
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -2,7 +2,7 @@
 
 History of the version:
     1   first: machine, notes, verdicts, information; later, where there are any: samples, operators,
-        better, commit, created. A reader ignores a field that it does not know.
+        better, commit, created; of a verdict futile. A reader ignores a field that it does not know.
 """
 
 from __future__ import annotations

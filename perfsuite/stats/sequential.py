@@ -80,12 +80,14 @@ def look(
     else:
         outcome = Outcome.BETTER if surely < -abs(tolerance) else Outcome.WITHIN
     reach = student_t_quantile(POWER, effect.df) - student_t_quantile(to_convict, effect.df)
-    futile = outcome is Outcome.UNCLEAR and _HOPE_FROM <= number < errors.looks
-    futile = futile and _hope(known, number, tolerance, errors, reference, first) < _LITTLE_HOPE
+    may_give_up = outcome is Outcome.UNCLEAR and _HOPE_FROM <= number < errors.looks
+    futile = may_give_up and hope(known, number, tolerance, errors, reference, first) < _LITTLE_HOPE
     return Decision(outcome, low, high, tolerance + reach * effect.se, effect.center, futile)
 
 
-def _hope(known: Estimate, number: int, tolerance: float, errors: Errors, reference: Estimate, first: int) -> float:
+def hope(
+    known: Estimate, number: int, tolerance: float, errors: Errors, reference: Estimate = KNOWN, first: int = 2
+) -> float:
     """The probability that the last look will decide, given what ``number`` blocks have shown.
 
     This is predictive power (Spiegelhalter, Freedman and Blackburn 1986): the blocks to come are drawn around

@@ -141,6 +141,22 @@ def test_a_place_that_cannot_be_written_is_said(monkeypatch, capsys, tmp_path):
     assert (status, "cannot be written" in said) == (2, True)
 
 
+def test_a_reader_who_has_seen_enough_ends_no_command(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from perfsuite.cli.output import say\n"
+        "sys.stdin.read()\n"  # the reader has gone
+        "for _ in range(100): say('x' * 10_000)\n"
+        f"Path({str(tmp_path / 'report')!r}).write_text('whole')"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as command:
+        command.stdout.close()
+        command.stdin.close()
+        complaint = command.stderr.read()
+    assert (command.returncode, complaint) == (0, "")
+    assert (tmp_path / "report").read_text() == "whole"
+
+
 def test_what_could_not_be_measured_is_3_and_what_was_asked_wrongly_2():
     assert [status_of(kind("x")) for kind in (UnavailableError, TechniqueError, EngineError)] == [3, 3, 3]
     assert [status_of(kind("x")) for kind in (UsageError, BaselineError)] == [2, 2]

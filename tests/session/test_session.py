@@ -14,13 +14,17 @@ from perfsuite.engine.messages import CANDIDATE_VIEW, Boot, Run
 from perfsuite.engine.sources import InPlace, Served
 from perfsuite.engine.workers import Launch, Workers
 from perfsuite.errors import EngineError
+from perfsuite.gate.reference import BaseRevision, Reference
 from perfsuite.session import timed as timed_module
+from perfsuite.session.base import BaseRun
 from perfsuite.session.measurable import CallableCase
 from perfsuite.session.revision import revision
 from perfsuite.session.session import Session
 from perfsuite.session.settings import Rerun, Settings
-from perfsuite.spec import Case, Status
-from tests.gate.evidence import blocks
+from perfsuite.spec import Case, Evidence, Status
+from perfsuite.stats import sequential
+from tests.gate import steady
+from tests.gate.evidence import CONTEXT, blocks, limit
 
 CASE = Case.of_callable("test_x.py::test_x")
 RERUN = Rerun("pytest --perf-update x")
@@ -92,10 +96,28 @@ def test_a_regression_is_confirmed_in_fresh_processes_and_rests_on_them(session,
     assert verdict.change == pytest.approx(1.6, rel=0.1)
 
 
-def test_what_cannot_be_told_takes_all_blocks_and_is_inconclusive(session, monkeypatch):
-    verdict, _, fresh = run(session, monkeypatch, blocks(1, ratio=1.2, fresh=False), blocks(6, ratio=1.2))
-    assert verdict.status is Status.INCONCLUSIVE
+def test_what_more_blocks_would_hardly_tell_is_given_up(session, monkeypatch):
+    at_the_limit = blocks(1, ratio=1.2, fresh=False), blocks(6, ratio=1.2)
+    verdict, _, fresh = run(session, monkeypatch, *at_the_limit)
+    assert (verdict.status, verdict.futile) == (Status.INCONCLUSIVE, True)
+    assert 3 <= fresh < 6
+    assert verdict.sentence.endswith("would have been seen, and more blocks would hardly tell")
+    monkeypatch.setattr(sequential, "_LITTLE_HOPE", 0.0)
+    verdict, _, fresh = run(session, monkeypatch, *at_the_limit)
+    assert (verdict.status, verdict.futile) == (Status.INCONCLUSIVE, False)
     assert fresh == 6
+
+
+def test_beside_a_base_it_is_given_up_as_well():
+    reference = Reference(None, this_machine(2), base=BaseRevision("main"))
+    beside = BaseRun(None, None, (limit("latency", "20%"),), reference, RERUN, None)
+
+    def settled(number):
+        evidence = Evidence(CASE, CONTEXT, {}, beside_base=steady.beside(*[1.2] * number))
+        return beside._is_settled(evidence, reference)
+
+    assert [settled(number) for number in (1, 2)] == [False, False]
+    assert any(settled(number) for number in (3, 4, 5))
 
 
 def test_the_budget_ends_the_confirmation(session, monkeypatch):

@@ -147,7 +147,7 @@ def test_ctrl_c_while_git_checks_out(repo, tmp_path, temporary):
 
 def test_ctrl_c_ends_a_build_politely(repo, tmp_path, nothing_left):
     pid, asked, script = tmp_path / "pid", tmp_path / "asked", tmp_path / "build.sh"
-    script.write_text(f"trap 'touch {asked}; exit' TERM; sleep 60 & echo $! > {pid}; wait")
+    script.write_text(f"trap ': > {asked}; exit' TERM; sleep 60 & echo $! > {pid}; wait")
     with Owner(f"Worktrees(root, 'exec sh {script}').checkout(sha)", repo, repo.first) as owner:
         wait_for(pid, owner)
         assert "KeyboardInterrupt" in owner.end(signal.SIGINT)[2]

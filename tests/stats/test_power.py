@@ -3,6 +3,7 @@ import statistics
 
 import pytest
 
+from perfsuite.stats import sequential
 from perfsuite.stats.decision import Outcome, Spread, student_t_quantile
 from perfsuite.stats.power import Noise, power
 from perfsuite.stats.sequential import Errors
@@ -49,7 +50,16 @@ def test_power_grows_with_the_effect_and_noise_costs_power_and_blocks():
     for noisy in (between, within):
         assert noisy.outcomes[Outcome.WORSE] < quiet.outcomes[Outcome.WORSE] - 0.3
         assert noisy.outcomes[Outcome.UNCLEAR] > quiet.outcomes[Outcome.UNCLEAR] + 0.3
-        assert noisy.blocks > quiet.blocks + 1
+        assert noisy.blocks > quiet.blocks
+
+
+def test_giving_up_costs_little_power_and_saves_many_blocks(monkeypatch):
+    near, found = (simulate(effect, trials=500) for effect in (0.05, 0.09))
+    monkeypatch.setattr(sequential, "_LITTLE_HOPE", 0.0)
+    near_whole, found_whole = (simulate(effect, trials=500) for effect in (0.05, 0.09))
+    assert near.blocks < near_whole.blocks - 2
+    assert found_whole.outcomes[Outcome.WORSE] - found.outcomes[Outcome.WORSE] < 0.02
+    assert near.outcomes[Outcome.WORSE] <= near_whole.outcomes[Outcome.WORSE] + 0.01
 
 
 def test_a_thousand_trials_are_made_unless_told_otherwise():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from perfsuite.stats.blocks import Effect
 from perfsuite.stats.decision import Estimate, Outcome, Spread, estimate, student_t_quantile
 from perfsuite.stats.moderation import moderated
-from perfsuite.stats.sequential import Errors, look, weigh
+from perfsuite.stats.sequential import Errors, hope, look, weigh
 from perfsuite.stats.spending import evenly, late, level
 
 ERRORS = Errors(alpha=0.01, beta=0.05, looks=8)
@@ -178,6 +178,55 @@ def test_the_detectable_effect_is_seen_nine_times_in_ten():
         look(effects(*[rng.gauss(true, 0.01) for _ in range(3)]), known, 0.05, ERRORS).low > 0.05 for _ in range(4000)
     )
     assert seen / 4000 == pytest.approx(0.9, abs=0.02)
+
+
+# giving up
+
+
+def given_up_at(*values, spread=SPREAD):
+    found = [look(effects(*values[:number]), spread, 0.05, ERRORS) for number in range(1, len(values) + 1)]
+    return next((number for number, decision in enumerate(found, 1) if decision.futile), None)
+
+
+def test_what_lies_at_the_tolerance_is_given_up_after_a_few_blocks():
+    at_it = [0.05, 0.051, 0.049, 0.05, 0.051, 0.049, 0.05, 0.05]
+    assert 3 <= given_up_at(*at_it) <= 5
+    assert given_up_at(*at_it, spread=Spread(0.1, 10)) == given_up_at(*at_it)  # however large the spread
+
+
+def test_what_may_still_be_told_is_not_given_up_and_what_is_told_neither():
+    assert given_up_at(*[0.061] * 8) is None  # WORSE at the end
+    assert look(effects(*[0.061] * 8), SPREAD, 0.05, ERRORS).outcome is Outcome.WORSE
+    assert given_up_at(*[0.041] * 8) is None
+    assert given_up_at(*[0.2] * 8) is None
+    assert given_up_at(*[-0.2] * 8) is None
+
+
+def test_neither_two_blocks_nor_the_last_give_up():
+    calm = Errors(alpha=0.01, beta=0.05, looks=3)
+    found = [look(effects(*[0.05] * number), SPREAD, 0.05, calm) for number in (1, 2, 3)]
+    assert [(decision.outcome, decision.futile) for decision in found] == [(Outcome.UNCLEAR, False)] * 3
+
+
+def test_hope_is_the_share_of_sequences_that_the_last_look_decides():
+    """Of true effects that are drawn evenly around the tolerance, beside a reference with an error of its own."""
+    rng, known, reference = random.Random(0), Spread(0.01, 1e6), Estimate(0.02, 0.003, math.inf)
+    found = []
+    for _ in range(4000):
+        true, error = rng.uniform(0.03, 0.11), rng.gauss(0, reference.se)
+        values = effects(*(rng.gauss(true, known.sd) + error for _ in range(ERRORS.looks)))
+        hoped = hope(weigh(values[:3], known), 3, 0.05, ERRORS, reference)
+        found.append((hoped, look(values, known, 0.05, ERRORS, reference).outcome is not Outcome.UNCLEAR))
+    for low, high in ((0.0, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 0.9), (0.9, 1.0)):
+        those = [(hoped, told) for hoped, told in found if low < hoped <= high]
+        expected, seen = (sum(column) / len(those) for column in zip(*those, strict=True))
+        assert seen == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / len(those)) + 0.01)
+
+
+def test_more_scatter_and_fewer_blocks_to_come_leave_less_hope():
+    beyond = Estimate(0.06, 0.004, 10)
+    assert hope(beyond, 3, 0.05, ERRORS) > hope(Estimate(0.06, 0.008, 10), 3, 0.05, ERRORS)
+    assert hope(Estimate(0.05, 0.004, 10), 3, 0.05, ERRORS) > hope(Estimate(0.05, 0.004, 10), 6, 0.05, ERRORS)
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 5])
