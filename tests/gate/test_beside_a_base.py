@@ -52,6 +52,13 @@ def test_what_is_said_of_twins(name, ratios, status, sentence, remedy):
     assert (found.status, found.sentence, found.remedy) == (status, sentence, remedy)
 
 
+def test_what_is_given_up_says_so_and_its_remedy_names_no_budget():
+    found = verdict(*[1.05] * 6)
+    assert (found.status, found.futile) == (Status.INCONCLUSIVE, True)
+    assert found.sentence.endswith("would have been seen, and more blocks would hardly tell")
+    assert found.remedy == "measure longer (--perf-block-time), tolerate more, or run on a quieter machine"
+
+
 def test_the_numbers_of_a_verdict_are_in_the_unit_of_its_metric():
     slower, fewer = verdict(1.1, 1.1), verdict(1.1, 1.1, name="throughput")
     assert (slower.measured, slower.expected, slower.change) == pytest.approx((2.2e-3, 2e-3, 1.1))

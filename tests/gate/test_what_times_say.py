@@ -214,6 +214,17 @@ def test_what_is_said_of_a_speedup(speedup, status, sentence, remedy):
     assert found.low < speedup < found.high
 
 
+def test_what_is_given_up_says_so_and_its_remedy_names_no_budget():
+    at_the_bound = tuple(block(candidate=1.0, original=1.5) for _ in range(6))
+    bound = judge(limit("speedup", ">=1.5"), evidence(blocks=at_the_bound), NOTHING)
+    at_the_limit = evidence(blocks=beside_yardstick(*[1.05] * 6))
+    tolerance = judge(limit("latency", "5%"), at_the_limit, stored(times=(0.0,) * 20))
+    for found, otherwise in ((bound, "or ask for less"), (tolerance, "tolerate more, or run on a quieter machine")):
+        assert (found.status, found.futile, found.is_open) == (Status.INCONCLUSIVE, True, False)
+        assert found.sentence.endswith(", and more blocks would hardly tell")
+        assert found.remedy == f"measure longer (--perf-block-time), {otherwise}"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "status", "sentence"),
     [

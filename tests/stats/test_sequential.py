@@ -208,14 +208,15 @@ def test_neither_two_blocks_nor_the_last_give_up():
     assert [(decision.outcome, decision.futile) for decision in found] == [(Outcome.UNCLEAR, False)] * 3
 
 
-def test_hope_is_the_share_of_sequences_that_the_last_look_decides():
+@pytest.mark.parametrize("number", [2, 4, 6])
+def test_hope_is_the_share_of_sequences_that_the_last_look_decides(number):
     """Of true effects that are drawn evenly around the tolerance, beside a reference with an error of its own."""
     rng, known, reference = random.Random(0), Spread(0.01, 1e6), Estimate(0.02, 0.003, math.inf)
     found = []
     for _ in range(4000):
         true, error = rng.uniform(0.03, 0.11), rng.gauss(0, reference.se)
         values = effects(*(rng.gauss(true, known.sd) + error for _ in range(ERRORS.looks)))
-        hoped = hope(weigh(values[:3], known), 3, 0.05, ERRORS, reference)
+        hoped = hope(weigh(values[:number], known), number, 0.05, ERRORS, reference)
         found.append((hoped, look(values, known, 0.05, ERRORS, reference).outcome is not Outcome.UNCLEAR))
     for low, high in ((0.0, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 0.9), (0.9, 1.0)):
         those = [(hoped, told) for hoped, told in found if low < hoped <= high]
