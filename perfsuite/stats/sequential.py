@@ -81,13 +81,11 @@ def look(
         outcome = Outcome.BETTER if surely < -abs(tolerance) else Outcome.WITHIN
     reach = student_t_quantile(POWER, effect.df) - student_t_quantile(to_convict, effect.df)
     may_give_up = outcome is Outcome.UNCLEAR and _HOPE_FROM <= number < errors.looks
-    futile = may_give_up and hope(known, number, tolerance, errors, reference, first) < _LITTLE_HOPE
+    futile = may_give_up and hope(known, number, tolerance, errors, reference) < _LITTLE_HOPE
     return Decision(outcome, low, high, tolerance + reach * effect.se, effect.center, futile)
 
 
-def hope(
-    known: Estimate, number: int, tolerance: float, errors: Errors, reference: Estimate = KNOWN, first: int = 2
-) -> float:
+def hope(known: Estimate, number: int, tolerance: float, errors: Errors, reference: Estimate = KNOWN) -> float:
     """The probability that the last look will decide, given what ``number`` blocks have shown.
 
     This is predictive power (Spiegelhalter, Freedman and Blackburn 1986): the blocks to come are drawn around
@@ -95,7 +93,7 @@ def hope(
     """
     seen = number / errors.looks
     last = Estimate(known.center, known.se * math.sqrt(seen), known.df + errors.looks - number).minus(reference)
-    worse, _ = last.bounds(level(errors.alpha, errors.looks, errors.looks, late, first))
+    worse, _ = last.bounds(level(errors.alpha, errors.looks, errors.looks, late))
     _, within = last.bounds(level(errors.beta, errors.looks, errors.looks, evenly))
     still_moves = known.se * math.sqrt(1 - seen)
     above, below = (student_t(margin / still_moves, known.df) for margin in (worse - tolerance, tolerance - within))

@@ -4,6 +4,7 @@ import random
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.stats import t
 
 from perfsuite.stats.blocks import Effect
 from perfsuite.stats.decision import Estimate, Outcome, Spread, estimate, student_t_quantile
@@ -206,6 +207,22 @@ def test_neither_two_blocks_nor_the_last_give_up():
     calm = Errors(alpha=0.01, beta=0.05, looks=3)
     found = [look(effects(*[0.05] * number), SPREAD, 0.05, calm) for number in (1, 2, 3)]
     assert [(decision.outcome, decision.futile) for decision in found] == [(Outcome.UNCLEAR, False)] * 3
+
+
+def test_three_blocks_are_enough_to_give_up():
+    strict = Errors(alpha=1e-6, beta=0.05, looks=8)
+    found = [look(effects(*[0.05] * number), Spread(0.01, 1e6), 0.05, strict) for number in (2, 3)]
+    assert [(decision.outcome, decision.futile) for decision in found] == [
+        (Outcome.UNCLEAR, False), (Outcome.UNCLEAR, True),
+    ]  # fmt: skip
+
+
+def test_hope_by_hand():
+    """Three of eight blocks of a spread of 0.01 on 10 degrees of freedom; the last look has five more."""
+    last, moves = 0.01 / math.sqrt(8), 0.01 * math.sqrt(1 / 3 - 1 / 8)
+    convict, acquit = (t.isf(level(total, 8, 8, how), 15) for total, how in ((0.01, late), (0.05, evenly)))
+    expected = t.cdf((0.06 - 0.05 - convict * last) / moves, 10) + t.cdf((0.05 - 0.06 - acquit * last) / moves, 10)
+    assert hope(Estimate(0.06, 0.01 / math.sqrt(3), 10), 3, 0.05, ERRORS) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("number", [2, 4, 6])
