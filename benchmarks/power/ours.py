@@ -103,7 +103,7 @@ class Session:
             effects.append(worker.effects[test])
             errors = Errors(alpha=alpha, looks=MAX_BLOCKS)
             decision = look(effects, moderated(prior, effects), tolerance, errors)
-            if decision.outcome is not Outcome.UNCLEAR or decision.futile:
+            if not decision.is_open:
                 break
         outcome = decision.outcome
         if outcome is Outcome.WORSE and decision.center - self._drift(test) <= tolerance:

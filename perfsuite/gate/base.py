@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from perfsuite.gate.automatic import resolved
 from perfsuite.gate.explain import what_changed, where_time_went
 from perfsuite.gate.reference import BaseRevision, Reference
-from perfsuite.gate.timed import STATUS_OF, given_up, log_tolerance
-from perfsuite.gate.verdicts import accept, longer, verdict
+from perfsuite.gate.timed import STATUS_OF, log_tolerance, sharpen, too_uncertain
+from perfsuite.gate.verdicts import accept, verdict
 from perfsuite.spec import BASE, CANDIDATE, Against, Block, Evidence, Limit, Status, Verdict
 from perfsuite.stats.blocks import Effect, block_effect
 from perfsuite.stats.decision import Decision, Outcome, Spread
@@ -89,8 +89,7 @@ def _verdict(
     judged = {
         Status.REGRESSED: f"worse than the tolerated {limit.text}",
         Status.IMPROVED: f"better than {reference.then}",
-        Status.INCONCLUSIVE: f"too uncertain to judge {limit.text}; an effect of "
-        f"{format_change(math.exp(sign * decision.detectable))} would have been seen{given_up(decision)}",
+        Status.INCONCLUSIVE: too_uncertain(limit, decision),
     }.get(status, f"within {limit.text}")
     number, kind = len(evidence.beside_base), "as twins in" if revision.twins else "in pairs of"
     sentence = (
@@ -111,5 +110,5 @@ def _verdict(
 
 def _remedy(status: Status, reference: Reference, decision: Decision) -> str:
     if status is Status.INCONCLUSIVE:
-        return f"{longer(decision.futile)}, tolerate more, or run on a quieter machine"
+        return sharpen(decision)
     return accept(reference) if status is Status.REGRESSED else ""

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from perfsuite.gate.automatic import resolved
 from perfsuite.gate.explain import what_changed
 from perfsuite.gate.reference import Reference
-from perfsuite.gate.verdicts import accept, longer, no_baseline, verdict
+from perfsuite.gate.verdicts import accept, no_baseline, verdict
 from perfsuite.spec import (
     CANDIDATE,
     ORIGINAL,
@@ -122,18 +122,34 @@ def _bound_verdict(limit: Limit, evidence: Evidence, decision: Decision, measure
         f"{format_value(high, unit)}) {where}, which {word} {limit.kind.value} {format_value(limit.value, unit)}"
     )
     if outcome is Outcome.UNCLEAR:
-        sentence += f"; {seen} would have been seen to miss it{given_up(decision)}"
+        sentence += f"; {seen} would have been seen to miss it{_given_up(decision)}"
     status = Status.PASS if outcome is Outcome.BETTER else STATUS_OF[outcome]
-    remedy = f"{longer(decision.futile)}, or ask for less" if status is Status.INCONCLUSIVE else ""
+    remedy = f"{_longer(decision)}, or ask for less" if status is Status.INCONCLUSIVE else ""
     return verdict(
         limit, evidence, status, sentence,
         measured=measured, expected=limit.value, low=low, high=high, remedy=remedy, futile=decision.futile,
     )  # fmt: skip
 
 
-def given_up(decision: Decision) -> str:
-    """The end of a sentence on what is inconclusive: why there are no more blocks, if that was chosen."""
+def too_uncertain(limit: Limit, decision: Decision) -> str:
+    """What is said of a tolerance that cannot be judged."""
+    seen = format_change(math.exp(limit.metric.better.sign * decision.detectable))
+    return f"too uncertain to judge {limit.text}; an effect of {seen} would have been seen{_given_up(decision)}"
+
+
+def sharpen(decision: Decision) -> str:
+    """The remedy for such a tolerance."""
+    return f"{_longer(decision)}, tolerate more, or run on a quieter machine"
+
+
+def _given_up(decision: Decision) -> str:
+    """Why there are no more blocks, if that was chosen."""
     return ", and more blocks would hardly tell" if decision.futile else ""
+
+
+def _longer(decision: Decision) -> str:
+    """A budget buys more blocks, which may be known not to help."""
+    return f"measure longer (--perf-block-time{'' if decision.futile else ', --perf-budget'})"
 
 
 def _judge_stored(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
@@ -169,8 +185,7 @@ def _stored_verdict(
     judged = {
         Status.REGRESSED: f"worse than the tolerated {limit.text}",
         Status.IMPROVED: "better than accepted",
-        Status.INCONCLUSIVE: f"too uncertain to judge {limit.text}; an effect of "
-        f"{format_change(math.exp(sign * decision.detectable))} would have been seen{given_up(decision)}",
+        Status.INCONCLUSIVE: too_uncertain(limit, decision),
     }.get(status, f"within {limit.text}")
     relative = "in raw time" if evidence.yardstick == SECOND else "relative to the yardstick"
     processes = f"{len(evidence.blocks)} {'fresh' if evidence.blocks[0].fresh else 'in-place'} block(s)"
@@ -189,7 +204,7 @@ def _stored_verdict(
 
 def _remedy(status: Status, reference: Reference, decision: Decision) -> str:
     if status is Status.INCONCLUSIVE:
-        return f"{longer(decision.futile)}, tolerate more, or run on a quieter machine"
+        return sharpen(decision)
     return "" if status is Status.PASS else accept(reference)
 
 

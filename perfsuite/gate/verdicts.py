@@ -30,11 +30,6 @@ def accept(reference: Reference) -> str:
     return f"if this is intended, accept it: {reference.update}"
 
 
-def longer(futile: bool) -> str:
-    """The first remedy for what is inconclusive. A budget buys more blocks, which may be known not to help."""
-    return f"measure longer (--perf-block-time{'' if futile else ', --perf-budget'})"
-
-
 def bound_verdict(limit: Limit, evidence: Evidence, measured: float, note: str = "", **numbers: Any) -> Verdict:
     """An exact value against ">=" or "<="."""
     holds = measured >= limit.value if limit.kind is LimitKind.AT_LEAST else measured <= limit.value

@@ -26,7 +26,7 @@ class Plan:
     """How one block is sampled. Durations are aims: a slow call still gets its minimum of calls.
 
     Many short chunks tell more than a few long ones of the same total time: on a shared machine noise comes in
-    bursts and drifts, and neighbours share it (docs/judging.md has the measurement).
+    bursts and drifts, and neighbours share it.
     """
 
     chunk_ns: int = 10_000_000

@@ -80,6 +80,11 @@ class Decision:
     center: float
     futile: bool = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether more blocks may settle it."""
+        return self.outcome is Outcome.UNCLEAR and not self.futile
+
 
 def student_t_quantile(p: float, df: float) -> float:
     """The p-quantile of Student's t."""

@@ -51,5 +51,5 @@ def _decide(
     while True:
         blocks.append(Effect(rng.gauss(effect, math.hypot(noise.between, noise.within)), noise.within))
         decision = look(blocks, moderated(prior, blocks), tolerance, errors)
-        if decision.outcome is not Outcome.UNCLEAR or decision.futile or len(blocks) == errors.looks:
+        if not decision.is_open or len(blocks) == errors.looks:
             return decision.outcome, len(blocks)

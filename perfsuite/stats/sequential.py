@@ -86,7 +86,7 @@ def look(
 
 
 def hope(known: Estimate, number: int, tolerance: float, errors: Errors, reference: Estimate = KNOWN) -> float:
-    """The probability that the last look will decide, given what ``number`` blocks have shown.
+    """The probability that the last look will decide, given what ``number`` blocks, fewer than all, have shown.
 
     This is predictive power (Spiegelhalter, Freedman and Blackburn 1986): the blocks to come are drawn around
     what the mean may be, as noisy as those that were seen. Who gives up for lack of it errs less, not more.

@@ -53,6 +53,14 @@ def test_power_grows_with_the_effect_and_noise_costs_power_and_blocks():
         assert noisy.blocks > quiet.blocks
 
 
+def test_noise_costs_blocks_where_nothing_is_given_up(monkeypatch):
+    monkeypatch.setattr(sequential, "_LITTLE_HOPE", 0.0)
+    quiet, between, within = (
+        simulate(0.09, noise, trials=300) for noise in (NOISE, Noise(0.05, 0.004), Noise(0.02, 0.05))
+    )
+    assert min(between.blocks, within.blocks) > quiet.blocks + 1
+
+
 def test_giving_up_costs_little_power_and_saves_many_blocks(monkeypatch):
     near, found = (simulate(effect, trials=500) for effect in (0.05, 0.09))
     monkeypatch.setattr(sequential, "_LITTLE_HOPE", 0.0)
