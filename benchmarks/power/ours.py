@@ -132,10 +132,9 @@ class Session:
 
     @property
     def wall_s(self):
-        """Its own process takes as long to start as a worker does."""
+        """Workers start two at a time, and its own process takes as long as they do."""
         used = self.workers[: max(judged.blocks for judged in self.verdicts.values())]
-        started = used + self.controls[: self._controls_used]
-        startups = [worker.startup_s for worker in started]
+        startups = [worker.startup_s for worker in (*used[::2], *self.controls[: self._controls_used : 2])]
         blocks = sum(
             worker.seconds[test]
             for test, judged in self.verdicts.items()

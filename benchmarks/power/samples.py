@@ -30,7 +30,7 @@ class TimedBlock(msgspec.Struct, frozen=True):
 class Twins(Unit, frozen=True, kw_only=True):
     """One fresh process with both revisions: a block of each workload."""
 
-    startup_s: float
+    startup_s: float  # of two processes that start together, the second for nothing
     tests: dict[str, TimedBlock]
 
 

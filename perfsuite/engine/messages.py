@@ -1,6 +1,7 @@
 """What a session and its workers say to each other, as JSON over a pipe that both inherited.
 
 session                       worker
+                        <-    Ready, once it has started
 Run(item, arms, ...)    ->    runs the test up to its measurement
                         <-    Reached(facts) or Failed(view, why)
 TakeBlock | WarmUp | TakeChunk | TakeProfile    (as often as wanted)
@@ -80,6 +81,10 @@ class Release(msgspec.Struct, frozen=True, tag=True):
 Request = Run | TakeBlock | WarmUp | TakeChunk | TakeProfile | Release
 
 
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The worker has started: it is idle until it is asked."""
+
+
 class Measured(msgspec.Struct, frozen=True):
     """What one view found at its measurement."""
 
@@ -127,7 +132,7 @@ class TookChunk(msgspec.Struct, frozen=True, tag=True):
     chunk: Chunk
 
 
-Answer = Reached | Failed | Profile | TookBlock | WarmedUp | TookChunk
+Answer = Ready | Reached | Failed | Profile | TookBlock | WarmedUp | TookChunk
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)

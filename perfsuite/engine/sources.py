@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from perfsuite.baseline.machine import usable_cores
 from perfsuite.engine import messages
 from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Answer, Failed, Measured, Reached, Request, Run
 from perfsuite.engine.threads import run_with_threads
@@ -84,6 +85,7 @@ class Served:
     views: Views
     request: Run  # its seed is the session's; each block adds its number
     plan: Plan = field(default_factory=Plan)
+    most: int = 1  # blocks that may be asked for
 
     def block(self, number: int) -> Block:
         sampled = self.take(number).block
@@ -93,7 +95,7 @@ class Served:
     def take(self, number: int, *, facts: bool = False, timed: bool = True) -> Sampled:
         """Raises WorkerGoneError, ViewFailedError, UnsoundTwinsError, UnusedBaseError."""
         seed = self.request.seed + number
-        worker = self.workers.worker(self.kind, number, self.views)
+        worker = self._started(number, and_next=timed and number < self.most)
         request = msgspec.structs.replace(self.request, seed=seed, facts=facts, examined=number > 1)
         reached = _reach(worker, request)
         try:
@@ -107,9 +109,17 @@ class Served:
         finally:
             worker.release()
 
+    def _started(self, number: int, *, and_next: bool = False) -> Worker:
+        """A start keeps one core busy: where there are two, the next process starts in the same time."""
+        if and_next and usable_cores() > 1 and not self.workers.has(self.kind, number):
+            self.workers.worker(self.kind, number + 1, self.views)
+        worker = self.workers.worker(self.kind, number, self.views)
+        self.workers.settle()
+        return worker
+
     def profiles(self, number: int) -> Mapping[str, Mapping[str, float]]:
         """Own time by operator, of the candidate and of the base."""
-        worker = self.workers.worker(self.kind, number, self.views)
+        worker = self._started(number)
         _reach(worker, msgspec.structs.replace(self.request, facts=False, examined=True))
         try:
             return _profiles({CANDIDATE: worker, BASE: worker}, self.request.case)
@@ -163,10 +173,12 @@ class Pairs:
 
     def _pair(self, number: int) -> dict[str, Worker]:
         """Without address randomization both processes lay their memory out alike, so that it cancels."""
-        return {
+        pair = {
             view: self.workers.worker(f"{self.kind}-{view}", number, {_kind_of(view): tree}, fixed_addresses=True)
             for view, tree in self.views.items()
         }
+        self.workers.settle()
+        return pair
 
     def _sample(self, pair: Mapping[str, Worker], seed: int) -> Block:
         arms = _arms(pair)

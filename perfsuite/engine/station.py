@@ -8,6 +8,7 @@ requests are answered. Then both tests end, the last one first.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import random
 import sys
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import msgspec
 
 from perfsuite.engine import messages
-from perfsuite.engine.messages import BASE_VIEW, Boot, Failed, Measured, Reached, Release, Run
+from perfsuite.engine.messages import BASE_VIEW, Boot, Failed, Measured, Reached, Ready, Release, Run
 from perfsuite.engine.project import Project
 from perfsuite.engine.settings import seed_everything
 from perfsuite.engine.shared import SharedCode, project_code, registers_once
@@ -60,12 +61,17 @@ class Station:
     def loop(self) -> None:
         """Answer until the session closes the pipe."""
         self.served = True
+        gc.freeze()  # what is imported by now stays: collecting before each block need not go through it (0.1 to 0.3 s)
+        messages.send(self._pipe, Ready())
         while isinstance(request := messages.receive_request(self._pipe), Run):
             self._run(request)
 
     def end(self) -> None:
         """Where pytest ended before it could serve, every item fails until the session closes the pipe."""
-        while not self.served and isinstance(messages.receive_request(self._pipe), Run):
+        if self.served:
+            return
+        messages.send(self._pipe, Ready())
+        while isinstance(messages.receive_request(self._pipe), Run):
             messages.send(self._pipe, Failed(self.views.current, ""))
 
     def _run(self, request: Run) -> None:

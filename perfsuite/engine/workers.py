@@ -72,6 +72,8 @@ class Worker:
                 env=environment, pass_fds=[theirs.fileno()], start_new_session=True,
             )  # fmt: skip
         theirs.close()
+        self._began = time.monotonic()
+        self._is_ready = False  # whether it has said so
         self._children: list[psutil.Process] = []  # seen just before it ended
         self._closed = False
 
@@ -84,11 +86,11 @@ class Worker:
     def ask(self, request: Request, case: str) -> Answer:
         """Raises WorkerGoneError, with the end of its output, if the worker dies, hangs or answers out of turn."""
         try:
+            if not self._is_ready:
+                self._receive(case, since=self._began)
+                self._is_ready = True
             messages.send(self._pipe, request)
-            if not self._answers():
-                how = f"did not answer in {self._launch.timeout_s:g} s"
-                raise self._gone(case, how, "ask for more (--perf-timeout)", hung=True)
-            return messages.receive_answer(self._pipe)
+            return self._receive(case, since=time.monotonic())
         except (EOFError, OSError):
             raise self._gone(case, self._ended(), _REMEDY) from None
         except BaseException:  # such as Ctrl-C, or a time limit on the test: what it answers now would be for another
@@ -97,9 +99,21 @@ class Worker:
             self.close()
             raise
 
-    def _answers(self) -> bool:
+    def settle(self) -> None:
+        """Wait until it has started, or cannot any more, of which the next question tells."""
+        if not self._is_ready:
+            with suppress(EOFError, OSError):
+                self._answers(self._began)
+
+    def _receive(self, case: str, since: float) -> Answer:
+        if not self._answers(since):
+            how = f"did not answer in {self._launch.timeout_s:g} s"
+            raise self._gone(case, how, "ask for more (--perf-timeout)", hung=True)
+        return messages.receive_answer(self._pipe)
+
+    def _answers(self, since: float) -> bool:
         """Whether there is an answer in time. Its end alone does not tell of its death: a child may hold it, too."""
-        deadline = time.monotonic() + self._launch.timeout_s
+        deadline = since + self._launch.timeout_s
         while not self._pipe.poll(min(_PATIENCE_S, max(0.0, deadline - time.monotonic()))):
             if not self.is_alive and not self._pipe.poll(0):
                 raise EOFError
@@ -195,6 +209,15 @@ class Workers:
             self._workers.pop(next(iter(self._workers))).close()
         self._workers[key] = Worker(self._launch, views, seed=number, fixed_addresses=fixed_addresses)
         return self._workers[key]
+
+    def has(self, kind: str, number: int) -> bool:
+        key = (kind, number)
+        return key in self._workers and self._workers[key].is_alive
+
+    def settle(self) -> None:
+        """Wait until all have started: none may be busy while another is timed."""
+        for worker in self._workers.values():
+            worker.settle()
 
     def close(self) -> None:
         with ExitStack() as stack:  # closes all, whatever happens in between

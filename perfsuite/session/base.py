@@ -147,7 +147,8 @@ class BaseRun:
         return judged
 
     def _judge_as(self, evidence: Evidence, base: Base, tree: BaseTree, twins: bool) -> tuple[Evidence, Reference]:
-        source = self._source(tree, twins)
+        shown = {CANDIDATE_VIEW: None, BASE_VIEW: str(tree.top)}
+        source = self._source("beside", tree, twins, shown, self.bases.settings.max_blocks)
         revision = BaseRevision(base.name, twins=twins)
         metrics = [limit.metric for limit in self.limits]
         timed, facts = any(metric.kind is Kind.SAMPLED for metric in metrics), self.subject.has_facts(metrics)
@@ -184,11 +185,11 @@ class BaseRun:
         """The base beside itself: before an item fails, the session must have shown that it can tell nothing apart."""
         self._tell("the base beside itself", 0)
         views = {_CONTROL_VIEW: str(tree.top), BASE_VIEW: str(tree.top)}
-        source = self._source(tree, twins, views, "control")
+        source = self._source("control", tree, twins, views, CONTROL_BLOCKS)
         return replace(evidence, control=tuple(source.block(number) for number in range(1, CONTROL_BLOCKS + 1)))
 
     def _source(
-        self, tree: BaseTree, twins: bool, views: Mapping[str, str | None] | None = None, kind: str = "beside"
+        self, kind: str, tree: BaseTree, twins: bool, shown: Mapping[str, str | None], most: int
     ) -> Served | Pairs:
         settings = self.bases.settings
         scored = any(limit.metric.kind is Kind.PAIRED for limit in self.limits)
@@ -196,9 +197,11 @@ class BaseRun:
             self.rerun.item, self.rerun.following, self.subject.case.key, (CANDIDATE,), "",
             settings.seed, settings.threads, scored=scored,
         )  # fmt: skip
-        shown = views or {CANDIDATE_VIEW: None, BASE_VIEW: str(tree.top)}
         plan = settings.plan(Plan() if twins else PAIRS_PLAN, precision_needed(self.limits))
-        return (Served if twins else Pairs)(self.workers, f"{kind}-{tree.sha}-{twins}", shown, request, plan)
+        name = f"{kind}-{tree.sha}-{twins}"
+        if twins:
+            return Served(self.workers, name, shown, request, plan, most)
+        return Pairs(self.workers, name, shown, request, plan)
 
     def _is_settled(self, evidence: Evidence, reference: Reference) -> bool:
         return not any(verdict.is_open for verdict in self._verdicts(evidence, reference))

@@ -49,7 +49,8 @@ class TimedRun:
         screened = evidence.with_blocks((self._screen(),))
         if self._is_settled(screened, screening=True):
             return screened
-        settings, source, start = self.settings, self._fresh(self._sampled(), self._plan()), time.monotonic()
+        settings, start = self.settings, time.monotonic()
+        source = self._fresh(self._sampled(), self._plan(), settings.max_blocks)
         confirmed = evidence
         for number in range(1, settings.max_blocks + 1):
             self._tell("confirming in fresh processes", number, settings.max_blocks)
@@ -64,7 +65,8 @@ class TimedRun:
         offered = self.subject.yardsticks()
         arms = tuple(name for name in self._names() if name != YARDSTICK)
         all_arms = (*arms, *(f"{YARDSTICK}:{name}" for name in offered))
-        source, total = self._fresh(all_arms, self.settings.plan(Plan())), self.settings.record_blocks
+        total = self.settings.record_blocks
+        source = self._fresh(all_arms, self.settings.plan(Plan()), total)
         blocks: tuple[Block, ...] = ()
         for number in range(1, total + 1):
             self._tell("recording in fresh processes", number, total)
@@ -113,7 +115,7 @@ class TimedRun:
         """For a verdict; what is recorded has its full time."""
         return self.settings.plan(Plan(), precision_needed(self.limits))
 
-    def _fresh(self, arms: tuple[str, ...], plan: Plan) -> BlockSource:
+    def _fresh(self, arms: tuple[str, ...], plan: Plan, most: int) -> BlockSource:
         workers = self.workers()
         if workers is None:
             raise EngineError("this session cannot start fresh processes", "run it through pytest")
@@ -121,7 +123,7 @@ class TimedRun:
             self.rerun.item, self.rerun.following, self.subject.case.key, arms, self._yardstick(),
             self.settings.seed, self.settings.threads,
         )  # fmt: skip
-        return Served(workers, "fresh", {CANDIDATE_VIEW: None}, request, plan)
+        return Served(workers, "fresh", {CANDIDATE_VIEW: None}, request, plan, most)
 
     def _tell(self, what: str, done: int, total: int) -> None:
         tell(f"{self.subject.case.key}: {what}", done, total)

@@ -54,7 +54,7 @@ def session(tmp_path):
 def run(session, monkeypatch, in_place, fresh, limits=None):
     sources = Scripted(in_place), Scripted(fresh)
     monkeypatch.setattr(timed_module.TimedRun, "_in_place", lambda self, names: sources[0])
-    monkeypatch.setattr(timed_module.TimedRun, "_fresh", lambda self, arms, plan: sources[1])
+    monkeypatch.setattr(timed_module.TimedRun, "_fresh", lambda self, arms, plan, most: sources[1])
     judged = session.gate(CallableCase(CASE, lambda: None), limits or {"latency": "20%"}, RERUN)
     return judged.verdicts[0], sources[0].asked, sources[1].asked
 
@@ -65,10 +65,11 @@ def test_a_good_first_look_ends_it(session, monkeypatch):
 
 
 def test_blocks_for_a_verdict_may_end_early_and_those_for_a_baseline_not(session, monkeypatch):
-    plans = []
+    plans, wanted = [], []
 
-    def fresh(self, arms, plan):
+    def fresh(self, arms, plan, most):
         plans.append(plan)
+        wanted.append(most)
         return Scripted(block.renamed("yardstick", arms[-1]) for block in blocks(6, ratio=1.0))
 
     monkeypatch.setattr(timed_module.TimedRun, "_in_place", lambda self, names: Scripted(blocks(1, ratio=2.0)))
@@ -79,6 +80,7 @@ def test_blocks_for_a_verdict_may_end_early_and_those_for_a_baseline_not(session
     session.gate(CallableCase(CASE, lambda: None), {"latency": "20%"}, RERUN)
     assert [plan.precision for plan in plans] == [pytest.approx(math.log(1.2) / 6), 0.0]
     assert {plan.budget_ns for plan in plans} == {round(1e9 * session.settings.block_s)}
+    assert wanted == [session.settings.max_blocks, session.settings.record_blocks]
 
 
 def test_a_bad_first_look_never_convicts(session, monkeypatch):
