@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from perfsuite.measure.clock import Clock, RealClock
+from perfsuite.measure.stack import with_room
 from perfsuite.spec import Block, Chunk
 from perfsuite.stats.blocks import block_effect
 
@@ -68,10 +69,12 @@ class LocalSampler:
     clock: Clock = field(default_factory=RealClock)
     enter: Callable[[str], None] | None = None
 
+    @with_room
     def warm_up(self, arm: str) -> Warm:
         self._enter(arm)
         return _warm_up(self.arms[arm], self.plan, self.clock)
 
+    @with_room
     def chunk(self, arm: str, calls: int, repeat: int, drop_first: bool) -> Chunk:
         self._enter(arm)
         call = self.arms[arm]
