@@ -10,6 +10,7 @@ perfsuite does, in turns. Printed is the slowest depth as a ratio to the median 
 import statistics
 import sys
 import time
+from functools import partial
 
 import torch
 from torch import nn
@@ -45,18 +46,22 @@ def below(depth, function):
     return function() if depth == 0 else below(depth - 1, function)
 
 
+def by_depth(call):
+    """The median time of a call at each depth, by timer."""
+    times = {timer: [[] for _ in range(DEPTHS)] for timer in (plainly, as_perfsuite)}
+    with torch.inference_mode():
+        for _ in range(PASSES):
+            for depth in range(DEPTHS):
+                for timer, found in times.items():
+                    found[depth] += below(depth, partial(timer, call))
+    return {timer: [statistics.median(depth) for depth in found] for timer, found in times.items()}
+
+
 def main():
     print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, one thread, {DEPTHS} depths")
     torch.set_num_threads(1)
     for name, call in workloads().items():
-        times = {timer: [[] for _ in range(DEPTHS)] for timer in (plainly, as_perfsuite)}
-        with torch.inference_mode():
-            for _ in range(PASSES):
-                for depth in range(DEPTHS):
-                    for timer, found in times.items():
-                        found[depth] += below(depth, lambda timer=timer: timer(call))
-        for timer, found in times.items():
-            medians = [statistics.median(depth) for depth in found]
+        for timer, medians in by_depth(call).items():
             middle, slowest = statistics.median(medians), max(medians)
             over = sum(one > 1.1 * middle for one in medians)
             print(
