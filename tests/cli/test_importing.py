@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 from typer.testing import CliRunner
@@ -25,7 +26,19 @@ QUICK = ("--benchmark-max-time=0.05", "--benchmark-min-rounds=5")
 
 
 @pytest.fixture
-def project(pytester, monkeypatch, not_under_xdist):
+def all_cores():
+    """pytest-benchmark counts the machine's cores, not those that this process keeps to."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    yield
+    os.sched_setaffinity(0, mine)
+
+
+@pytest.fixture
+def project(pytester, monkeypatch, not_under_xdist, all_cores):
     monkeypatch.chdir(pytester.path)
     pytester.makeini(
         "[pytest]\naddopts = -p no:randomly -p no:cacheprovider -p no:xdist\nperf_blocks = 2\nperf_block_time = 0.5\n"
