@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from perfsuite.measure.clock import Clock, RealClock
+from perfsuite.measure.stack import with_room
 
 if TYPE_CHECKING:
     import torch
@@ -136,6 +137,7 @@ def joules_per_call(
     return {name: tuple(values) for name, values in found.items()} if _all_positive(found) else {}
 
 
+@with_room
 def _segment(arm: Callable[[], object], meter: Meter, clock: Clock) -> float:
     """Joules of one call, over back-to-back calls; the first, on a cold cache, is not counted."""
     arm()
