@@ -211,6 +211,7 @@ class Workers:
         return self._workers[key]
 
     def has(self, kind: str, number: int) -> bool:
+        """Whether that worker is there, and alive."""
         key = (kind, number)
         return key in self._workers and self._workers[key].is_alive
 
