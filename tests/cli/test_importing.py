@@ -33,8 +33,10 @@ def all_cores():
         return
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, range(os.cpu_count()))
+    this_machine.cache_clear()
     yield
     os.sched_setaffinity(0, mine)
+    this_machine.cache_clear()
 
 
 @pytest.fixture
