@@ -7,6 +7,7 @@ spread more. Each file is one process: only several of them tell how far it may 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,12 +124,18 @@ def _machine(info: Mapping[str, Any], here: Machine) -> Machine:
     described = {
         "cpu": name + numbers if name else "unknown",
         "isa": isa_of(flags) if isinstance(flags, list) else here.isa,
-        "cores": known.get("count", here.cores),
+        "cores": _cores(known, here),
         "os": f"{info.get('system', '')} {info.get('machine', '')}",
         "python": ".".join(str(info.get("python_version", "")).split(".")[:2]),
     }
     ours = {name: info[name] for name in here.__struct_fields__ if name != "cpu" and name in info}
     return msgspec.structs.replace(here, **described | ours)
+
+
+def _cores(known: Mapping[str, Any], here: Machine) -> object:
+    """pytest-benchmark counts all that the machine has, also where it may not run on all; we count those it may."""
+    count = known.get("count", here.cores)
+    return here.cores if count == os.cpu_count() else count
 
 
 def _times(runs: Sequence[File]) -> dict[Case, StoredTime]:

@@ -37,6 +37,14 @@ def content(median=0.002, when="2026-01-01", **changes):
     return {**run, **changes}
 
 
+CORES = 16  # that the machine has; HERE may run on eight of them
+
+
+@pytest.fixture(autouse=True)
+def cores(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: CORES)
+
+
 @pytest.fixture
 def write(tmp_path):
     def write(name, written):
@@ -71,6 +79,11 @@ def test_percentiles_are_those_of_the_samples_where_they_were_saved(write):
     benchmarks = [{"fullname": "t.py::f", "stats": stats}]
     (time,) = read([write("a.json", content(benchmarks=benchmarks))], HERE).times.values()
     assert (time.p90_ms, time.p99_ms) == (pytest.approx(10), pytest.approx(10.9))
+
+
+def test_a_count_of_cores_that_may_not_be_used_is_this_machine_s_as_well(write):
+    info = {**MACHINE, "cpu": {**MACHINE["cpu"], "count": CORES}}
+    assert read([write("a.json", content(machine_info=info))], HERE).left_out == {}
 
 
 @pytest.mark.parametrize(

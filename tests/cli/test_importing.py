@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 
 import pytest
 from typer.testing import CliRunner
@@ -26,21 +25,7 @@ QUICK = ("--benchmark-max-time=0.05", "--benchmark-min-rounds=5")
 
 
 @pytest.fixture
-def all_cores():
-    """pytest-benchmark counts the machine's cores, not those that this process keeps to."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    mine = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, range(os.cpu_count()))
-    this_machine.cache_clear()
-    yield
-    os.sched_setaffinity(0, mine)
-    this_machine.cache_clear()
-
-
-@pytest.fixture
-def project(pytester, monkeypatch, not_under_xdist, all_cores):
+def project(pytester, monkeypatch, not_under_xdist):
     monkeypatch.chdir(pytester.path)
     pytester.makeini(
         "[pytest]\naddopts = -p no:randomly -p no:cacheprovider -p no:xdist\nperf_blocks = 2\nperf_block_time = 0.5\n"
