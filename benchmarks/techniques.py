@@ -46,7 +46,7 @@ def worker(engine, model, batch, tokens, output):
     import torch
     from engines import build, main
 
-    from perfsuite.measure.stack import with_room  # for peers, too: where a call stands is nobody's merit
+    from perfsuite.measure.latency import LocalSampler
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what engines print goes to standard error
@@ -58,18 +58,10 @@ def worker(engine, model, batch, tokens, output):
         start = time.perf_counter()
         call()
         answers.write(json.dumps({"size": size, "seconds": time.perf_counter() - start}) + "\n")
+        sampler = LocalSampler({engine: call})  # with room on the stack, for peers, too
         for line in sys.stdin:
-            answers.write(json.dumps(statistics.median(with_room(times_of)(call, int(line)))) + "\n")
-
-
-def times_of(call, number):
-    call()  # finds a cold cache
-    times = []
-    for _ in range(number):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return times
+            times_ns = sampler.chunk(engine, int(line), 1, drop_first=True).calls_ns
+            answers.write(json.dumps(statistics.median(times_ns) / 1e9) + "\n")
 
 
 class Engine:
