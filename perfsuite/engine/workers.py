@@ -200,11 +200,11 @@ class Workers:
     ) -> Worker:
         """The worker of that kind and number; started if there is none, or if it has died."""
         key = (kind, number)
-        if key in self._workers and not self._workers[key].is_alive:
-            self._workers.pop(key).close()
-        if key in self._workers:
+        if self.has(kind, number):
             self._workers[key] = self._workers.pop(key)  # what was used last stands last
             return self._workers[key]
+        if key in self._workers:
+            self._workers.pop(key).close()
         while len(self._workers) >= MOST_ALIVE:
             self._workers.pop(next(iter(self._workers))).close()
         self._workers[key] = Worker(self._launch, views, seed=number, fixed_addresses=fixed_addresses)
