@@ -25,7 +25,8 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
             f"{limit.metric.name} was recorded with torch {stored.torch} and {stored.kernels}, "
             f"here are torch {context.torch} and {context.kernels}"
         )
-        remedy = f"run with torch {stored.torch}, or accept these numbers: {reference.update}"
+        there = f"with torch {stored.torch}" if stored.torch != context.torch else f"where there is {stored.kernels}"
+        remedy = f"run {there}, or accept these numbers: {reference.update}"
         return verdict(limit, evidence, Status.INCOMPARABLE, sentence, measured=measured, remedy=remedy)
     return _against_stored(limit, evidence, reference, measured, stored.metrics[limit.metric.stored_name])
 

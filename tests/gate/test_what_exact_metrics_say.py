@@ -81,7 +81,9 @@ def test_other_dispatch_says_what_was_recorded_and_what_is_here():
 def test_other_kernels_are_incomparable_too():
     exact = StoredExact("abc", "2.13.0", "int8:vnni", dict(EXACT), dict(OPERATORS))
     reference = Reference(Entry(exact, None, {}), HERE)
-    assert judge(limit("flops", "0%"), evidence(), reference).status is Status.INCOMPARABLE
+    found = judge(limit("flops", "0%"), evidence(), reference)
+    assert found.status is Status.INCOMPARABLE
+    assert found.remedy == "run where there is int8:vnni, or accept these numbers: pytest --perf-update"
     assert judge(limit("size", "0%"), evidence(), reference).status is Status.PASS
 
 
