@@ -71,7 +71,7 @@ def the_product_is_that_of_the_dequantized(technique: Technique, sample: Sample)
             x = torch.linspace(-2, 3, 3 * layer.in_features).reshape(3, -1).to(layer.scale.dtype)
             with torch.no_grad():
                 rows = layer.quantize(x)
-                seen = (rows.q.double() - rows.zero.double()) * rows.scale.double()
+                seen = (rows.signed().double() - rows.zero.double()) * rows.scale.double()
                 expected = seen @ _weights(layer).t() + (0 if layer.bias is None else layer.bias.double())
                 got = layer(x).double()
             size = float((seen.abs() @ _weights(layer).abs().t()).max()) + 1e-30

@@ -87,7 +87,7 @@ def test_the_sizes_are_those_of_the_files():
     assert (info["original_bytes"], info["quantized_bytes"]) == (before, after)
     assert info["compression_ratio"] == before / after
     assert info["original_size"] != info["quantized_size"]
-    assert info["kernel"] in ("onednn", "int_mm", "blocked")
+    assert info["kernel"] in ("fused", "onednn", "int_mm", "blocked")
     assert info["excluded"] == ()
 
 

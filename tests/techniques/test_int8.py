@@ -54,6 +54,19 @@ def test_integer_product_is_exact_on_every_path(rows, depth, columns, seed):
     assert torch.equal(blocked_matmul(a, b).long(), expected)
 
 
+def test_the_product_is_exact_under_autocast():
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(-127, 128, (8, 1024), generator=generator, dtype=torch.int8) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(blocked_matmul(a, b).long(), a.long() @ b.long().t())
+
+
+def test_a_layer_without_outputs():
+    layer = Int8Dynamic().apply(nn.Linear(8, 0))
+    with torch.no_grad():
+        assert layer(torch.ones(3, 8)).shape == (3, 0)
+
+
 def test_a_product_without_rows_is_empty():
     a, b = torch.empty(0, 8, dtype=torch.int8), torch.ones(3, 8, dtype=torch.int8)
     assert int8_matmul(a, b).shape == (0, 3)

@@ -231,3 +231,55 @@ def test_gradients_reach_what_comes_before_a_shared_input():
     model = quantized(encoder).train()
     model(IDS).square().sum().backward()
     assert all(layer.attention_norm.weight.grad is not None for layer in model.layers)
+
+
+class Projections(nn.Module):
+    """Calls the first projection without gradients, and the others with them."""
+
+    def __init__(self, widths=(16, 16, 16), outputs=8):
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(width, outputs) for width in widths)
+
+    def forward(self, x, memory=None):
+        with torch.no_grad():
+            query = self.query(x)
+        memory = x if memory is None else memory
+        return query, self.key(memory), self.value(memory)
+
+
+def projections(**kwargs):
+    with seeded(0):
+        return Int8Dynamic().apply(Projections(**kwargs))
+
+
+def test_what_was_made_without_gradients_is_not_for_who_wants_them():
+    outputs = projections()(torch.randn(3, 16))
+    assert [y.requires_grad for y in outputs] == [False, True, True]
+
+
+def test_keys_of_another_width_are_not_shared():
+    """Cross attention to an encoder of another width."""
+    model = projections(widths=(16, 32, 32))
+    with torch.no_grad():
+        query, key, value = model(torch.randn(3, 16), torch.randn(5, 32))
+    assert (query.shape, key.shape, value.shape) == ((3, 8), (5, 8), (5, 8))
+
+
+def test_a_new_bias_at_the_address_of_the_old_one_is_noticed():
+    model, x = projections(outputs=4096), torch.randn(2, 16)
+    with torch.no_grad():
+        model(x)
+        for number in range(20):
+            model.key.bias = None  # its memory is free, and the next tensor of its size gets it
+            model.key.bias = nn.Parameter(torch.full((4096,), float(number)))
+            assert torch.equal(model(x)[1], unshared(model)(x)[1])
+
+
+def test_weights_that_were_loaded_in_inference_mode():
+    model, x = projections(), torch.randn(2, 16)
+    with torch.no_grad():
+        expected = model(x)
+        with torch.inference_mode():
+            model.load_state_dict(model.state_dict())
+        for y, z in zip(model(x), expected, strict=True):
+            torch.testing.assert_close(y, z)

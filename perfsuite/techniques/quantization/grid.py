@@ -14,22 +14,31 @@ from torch import Tensor
 _TINY = {dtype: torch.finfo(dtype).tiny for dtype in (torch.float32, torch.float64)}
 LARGEST = 127  # of a weight; -128 is not used: the grid is symmetric and 0 is exact
 LOWEST, STEPS = -128, 254  # of an activation; one step less than fits, so that no rounding leaves the grid
+SHIFT = 128  # from signed integers to unsigned ones
 
 
 class Rows(NamedTuple):
-    """Activations on the grid: q (N, K) int8; scale and zero (N, 1), or () for all rows."""
+    """Activations on the grid: q (N, K); scale and zero (N, 1), or () for all rows.
+
+    q is int8, as operators make it, or uint8 and 128 more, as compiled loops make it for oneDNN.
+    ``lost`` (N, 1) is NaN for rows that q cannot tell of, and else 0; without it there are none.
+    """
 
     q: Tensor
     scale: Tensor
     zero: Tensor
+    lost: Tensor | None = None
+
+    def signed(self) -> Tensor:
+        return self.q if self.q.dtype == torch.int8 else (self.q ^ SHIFT).view(torch.int8)
+
+    def unsigned(self) -> Tensor:
+        """128 more, which flips the highest bit."""
+        return self.q if self.q.dtype == torch.uint8 else self.q.view(torch.uint8) ^ SHIFT
 
     def part(self, start: int, end: int) -> Rows:
-        one_for_all = self.scale.dim() == 0
-        return Rows(
-            self.q[start:end],
-            self.scale if one_for_all else self.scale[start:end],
-            self.zero if one_for_all else self.zero[start:end],
-        )
+        """Some of the rows, where each has a scale."""
+        return Rows(self.q[start:end], self.scale[start:end], self.zero[start:end])
 
 
 def quantize_rows(x: Tensor, largest: int = LARGEST) -> tuple[Tensor, Tensor]:
@@ -66,6 +75,16 @@ def affine_grid(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     scale = high.clamp(min=0).div_(STEPS).sub_(low / STEPS)  # no overflow on the way
     scale = scale.clamp_(min=_TINY[low.dtype]).sub_(scale, alpha=0)  # infinity becomes NaN
     return scale, LOWEST - low.div_(scale).round_()
+
+
+def fixed_rows(x: Tensor, scale: Tensor, zero: Tensor) -> Rows:
+    """Put (N, K) floats on a grid that is given: scale () and zero ()."""
+    return Rows(to_grid(x, scale, zero), scale, zero, lost(x.detach()))
+
+
+def lost(x: Tensor) -> Tensor:
+    """For (N, K): NaN for each row that holds NaN or infinity, else 0, as (N, 1)."""
+    return x.amax(dim=-1, keepdim=True).mul_(0).add_(x.amin(dim=-1, keepdim=True), alpha=0)
 
 
 def to_grid(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:

@@ -13,11 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perfsuite.techniques.quantization.grid import Rows, affine_rows, to_grid
-from perfsuite.techniques.quantization.kernels import Operands, affine_linear, kernel_name, pack, scaled_matmul
+from perfsuite.techniques.quantization.grid import Rows
+from perfsuite.techniques.quantization.kernels import PREPACKED, kernel_name
+from perfsuite.techniques.quantization.linear import (
+    Operands,
+    affine_linear,
+    affine_rows,
+    fixed_rows,
+    in_graph,
+    prepared,
+)
 
 Quantized = tuple[Tensor, Tensor]
-_CHUNK_BYTES = 2**22  # of results at a time: larger temporaries leave the cache, and cost page faults at each call
 
 
 class Sharing(Protocol):
@@ -55,12 +62,13 @@ class Int8Linear(nn.Module):
         if self.sharing is not None:
             y = self.sharing.output(self, input)
         else:
-            y = self.product(self.rows(input), self.operands())
-        return y.view(*input.shape[:-1], self.out_features).to(input.dtype)
+            y = affine_linear(self.rows(input), self.operands())
+        y = y.view(*input.shape[:-1], self.out_features)
+        return y if y.dtype == input.dtype else y.to(input.dtype)
 
     def rows(self, x: Tensor) -> Rows:
         """(..., I) floats on the grid: (N, I)."""
-        return self.quantize(_wide(x.reshape(-1, self.in_features)))
+        return self.quantize(_wide(x.reshape(-1, self.in_features)).contiguous())
 
     def quantize(self, x: Tensor) -> Rows:
         """(N, I) floats to the grid."""
@@ -70,26 +78,9 @@ class Int8Linear(nn.Module):
         """What the product needs, in the fastest form that there is here and now."""
         return self._prepared.of((self,)) if can_prepare(self) else side_by_side((self,))
 
-    def product(self, rows: Rows, operands: Operands) -> Tensor:
-        """Rows on the grid (N, I) to outputs (N, O), in float32 or wider."""
-        width, number = len(operands.scale), rows.q.shape[0]
-        step = max(64, _CHUNK_BYTES // (4 * width))
-        whole = operands.packed is not None and rows.scale.dim() == 0  # one call, without temporaries
-        if torch.compiler.is_compiling() or torch.is_grad_enabled() or whole or number <= 2 * step:
-            return self.finish(rows, operands, None)
-        out = torch.empty(number, width, dtype=operands.scale.dtype, device=rows.q.device)
-        for start in range(0, number, step):
-            self.finish(rows.part(start, start + step), operands, out[start : start + step])
-        return out
-
-    def finish(self, rows: Rows, operands: Operands, out: Tensor | None) -> Tensor:
-        """One chunk of the product, into ``out`` if it is given."""
-        if rows.scale.dim() == 0:
-            y = affine_linear(rows.q, rows.scale, rows.zero, operands)
-            return y if out is None else out.copy_(y)
-        bias = operands.sums.new_zeros(()) if operands.bias is None else operands.bias
-        y = scaled_matmul(rows.q, operands).addr_(rows.zero.flatten(), operands.sums, alpha=-1)
-        return torch.addcmul(bias, y, rows.scale, out=out)
+    def tensors(self) -> list[Tensor]:
+        """All that it has. (A module's own dictionaries answer faster than its attributes.)"""
+        return [t for owned in (self._buffers, self._parameters) for t in owned.values() if t is not None]
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, per_token={self.per_token}"
@@ -114,8 +105,7 @@ class StaticInt8Linear(Int8Linear):
         self.register_buffer("input_zero", grid[1])
 
     def quantize(self, x: Tensor) -> Rows:
-        scale, zero = _wide(self.input_scale), _wide(self.input_zero)
-        return Rows(to_grid(x, scale, zero), scale, zero)
+        return fixed_rows(x, _wide(self.input_scale), _wide(self.input_zero))
 
 
 class Int8Embedding(nn.Module):
@@ -150,13 +140,19 @@ class Prepared:
     """
 
     def __init__(self) -> None:
-        self._made: tuple[tuple[tuple[int, int], ...], Operands] | None = None
+        self._key: list[tuple[int, int]] = []
+        self._made: Operands | None = None
+        self._from: list[Tensor] = []  # held, so that no other tensor comes to stand where they are
 
     def of(self, layers: Sequence[Int8Linear]) -> Operands:
-        key = tuple([(t.data_ptr(), t._version) for layer in layers for t in _tensors(layer)])
-        if self._made is None or self._made[0] != key:
-            self._made = (key, pack(side_by_side(layers)))
-        return self._made[1]
+        tensors = [t for layer in layers for t in layer.tensors()]
+        try:
+            key = [(t.data_ptr(), t._version) for t in tensors]
+        except RuntimeError:  # of inference mode, or of torch.func: there is nothing to tell a change by
+            return side_by_side(layers)
+        if self._made is None or self._key != key:
+            self._made, self._key, self._from = prepared(side_by_side(layers)), key, [t.detach() for t in tensors]
+        return self._made
 
     def __deepcopy__(self, memo: Any) -> Prepared:
         return Prepared()
@@ -166,36 +162,32 @@ class Prepared:
 
 
 def can_prepare(layer: Int8Linear) -> bool:
-    """Whether operands may be kept from call to call, packed for oneDNN.
+    """Whether operands may be kept from call to call.
 
-    Not while a graph is traced (they are no part of it) or gradients are taken (a bias may want some),
-    and not of tensors without a version to watch.
+    Not while a graph is traced (they are no part of it) or gradients are taken (a bias may want some).
     """
-    return (
-        not torch.compiler.is_compiling()
-        and not torch.is_grad_enabled()
-        and layer.scale.dtype == torch.float32
-        and kernel_name(layer.weight.device) == "onednn"
-        and not layer.weight.is_inference()
-    )
+    if in_graph():
+        return False
+    weight, scale = layer._buffers["weight"], layer._buffers["scale"]  # faster than attributes
+    assert weight is not None
+    assert scale is not None
+    return scale.dtype == torch.float32 and kernel_name(weight.device) in PREPACKED
 
 
 def side_by_side(layers: Sequence[Int8Linear]) -> Operands:
     """The operands of layers that read the same rows, as if they were one layer."""
     scale = _joined([_wide(layer.scale) for layer in layers])
-    biases = [layer.bias for layer in layers if layer.bias is not None]
-    bias = _joined([b.to(scale.dtype) for b in biases]) if biases else None
     sums = _joined([layer.sums for layer in layers]) * scale
+    bias = _joined([_bias(layer, scale) for layer in layers])
     return Operands(_joined([layer.weight for layer in layers]), scale, sums, bias)
+
+
+def _bias(layer: Int8Linear, scale: Tensor) -> Tensor:
+    return scale.new_zeros(layer.out_features) if layer.bias is None else layer.bias.to(scale.dtype)
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tuple(tensors))
-
-
-def _tensors(layer: Int8Linear) -> tuple[Tensor, ...]:
-    own = (layer.weight, layer.scale, layer.sums)
-    return own if layer.bias is None else (*own, layer.bias)
 
 
 def _wide(x: Tensor) -> Tensor:

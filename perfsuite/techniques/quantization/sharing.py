@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from perfsuite.techniques.quantization.grid import Rows
 from perfsuite.techniques.quantization.layers import Int8Linear, Prepared, StaticInt8Linear, can_prepare
+from perfsuite.techniques.quantization.linear import affine_linear
 
 PROJECTIONS = (
     ("query", "key", "value"),  # ours, BERT
@@ -26,11 +27,16 @@ class Call:
 
     x: Tensor | None = None
     version: int = 0
+    gradients: bool = False  # whether they were taken when it came
     rows: Rows | None = None
     parts: dict[int, Tensor] = field(default_factory=dict)  # outputs that wait for their layer, by its id
 
     def is_about(self, x: Tensor) -> bool:
-        return self.x is x and self.version == x._version
+        return self.x is x and self.version == x._version and self.gradients == torch.is_grad_enabled()
+
+    def begin(self, x: Tensor) -> None:
+        self.x, self.version, self.gradients = x, x._version, torch.is_grad_enabled()
+        self.rows, self.parts = None, {}
 
 
 class SharedInput:
@@ -43,28 +49,28 @@ class SharedInput:
         self.layers = tuple(layers)
         self.calls: dict[int, Call] = {}  # by thread
         self._prepared = Prepared()
-        # static grids are each layer's own; and biases are joined, or there are none
-        biased = {layer.bias is not None for layer in layers}
-        self._joint = len(biased) == 1 and not any(isinstance(layer, StaticInt8Linear) for layer in layers)
+        self._joint = not any(isinstance(layer, StaticInt8Linear) for layer in layers)  # their grids are their own
 
     def output(self, layer: Int8Linear, x: Tensor) -> Tensor:
         """The layer's output (N, O) for its input."""
         call = None if torch.compiler.is_compiling() else self.calls.get(threading.get_ident())
         if call is None or x.is_inference():
-            return layer.product(layer.rows(x), layer.operands())
+            return affine_linear(layer.rows(x), layer.operands())
+        if call.is_about(x) and id(layer) in call.parts:
+            return call.parts.pop(id(layer))
         if self._joint and can_prepare(layer):
             return self._part(call, layer, x)
         if call.rows is None or not call.is_about(x):
-            call.x, call.version, call.rows = x, x._version, layer.rows(x)
-        return layer.product(call.rows, layer.operands())
+            call.begin(x)
+            call.rows = layer.rows(x)
+        return affine_linear(call.rows, layer.operands())
 
     def _part(self, call: Call, layer: Int8Linear, x: Tensor) -> Tensor:
         """All layers at once for the first that asks; the others find theirs."""
-        if not call.is_about(x) or id(layer) not in call.parts:
-            joint = layer.product(layer.rows(x), self._prepared.of(self.layers))  # (N, sum of O)
-            split = joint.split([each.out_features for each in self.layers], dim=1)
-            call.x, call.version = x, x._version
-            call.parts = {id(each): part for each, part in zip(self.layers, split, strict=True)}
+        joint = affine_linear(layer.rows(x), self._prepared.of(self.layers))  # (N, sum of O)
+        split = joint.split([each.out_features for each in self.layers], dim=1)
+        call.begin(x)
+        call.parts = {id(each): part for each, part in zip(self.layers, split, strict=True)}
         return call.parts.pop(id(layer))
 
     def open(self, module: nn.Module, args: Any) -> None:
@@ -84,9 +90,14 @@ def share_inputs(model: nn.Module, kind: type[Int8Linear]) -> None:
     for module in model.modules():
         for names in PROJECTIONS:
             layers: list[Any] = [getattr(module, name, None) for name in names]
-            if all(type(layer) is kind for layer in layers):
+            if all(type(layer) is kind for layer in layers) and len({_reads(layer) for layer in layers}) == 1:
                 shared = SharedInput(layers)
                 for layer in layers:
                     layer.sharing = shared
                 module.register_forward_pre_hook(shared.open)
                 module.register_forward_hook(shared.close, always_call=True)
+
+
+def _reads(layer: Int8Linear) -> tuple[int, bool]:
+    """How a layer takes its input: of what width, and on what grid."""
+    return layer.in_features, layer.per_token

@@ -1,0 +1,142 @@
+"""The loops of fused.c, compiled when they are first needed, where there is a C compiler.
+
+They compute what several operators do, in one pass over memory: the same integers, and floats that differ by rounding.
+Each process compiles them for its own CPU, in a temporary folder, so that nothing is kept that could be stale,
+or another's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perfsuite.techniques.quantization import grid
+from perfsuite.techniques.quantization.grid import Rows, lost
+
+_SOURCE = Path(__file__).with_name("fused.c")
+_FLAGS = (
+    "-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only",
+    "-fno-signed-zeros", "-ffp-contract=off",
+)  # fmt: skip
+_TIMEOUT_S = 60
+_POINTER, _COUNT = ctypes.c_void_p, ctypes.c_int64
+
+
+@functools.cache
+def compiled() -> Fused | None:
+    """The compiled loops; None where there is no compiler for them. ``CC`` names the compiler; empty means none."""
+    named = os.environ.get("CC", "cc")
+    if not named or not sys.platform.startswith("linux"):  # elsewhere torch brings another OpenMP
+        return None
+    try:
+        compiler = shlex.split(named)
+        with tempfile.TemporaryDirectory(prefix="perfsuite-", ignore_cleanup_errors=True) as folder:
+            objects, library = f"{folder}/fused.o", f"{folder}/fused.so"
+            _run(*compiler, *_FLAGS, "-x", "c", "-c", str(_SOURCE), "-o", objects)
+            # Linked with no OpenMP of its own, so that it shares the threads of torch's, or does not load.
+            _run(*compiler, "-shared", "-Wl,-z,now", objects, "-o", library)
+            return Fused(ctypes.CDLL(library))
+    except (OSError, ValueError, AttributeError, subprocess.SubprocessError):  # the third: without our functions
+        return None
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL)
+
+
+class Fused:
+    """The functions of a compiled fused.c. Tensors: see ``takes``."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        matrix: list[Any] = [_POINTER, _COUNT, _COUNT]
+        floats, number = _POINTER, ctypes.c_int
+        self._rows = library.affine_rows  # x; q, scale, zero; threads
+        self._rows.argtypes = [*matrix, _POINTER, floats, floats, number]
+        self._rows.restype = None
+        self._tensor = library.affine_tensor  # x; q, scale, zero; fixed, threads
+        self._tensor.argtypes = [*matrix, _POINTER, floats, floats, number, number]
+        self._tensor.restype = number
+        self._finish = library.finish_rows  # y; scale, zero, sums, bias; threads
+        self._finish.argtypes = [*matrix, floats, floats, floats, floats, number]
+        self._finish.restype = None
+
+    def affine_rows(self, x: Tensor, *, per_token: bool) -> Rows:
+        """As ``grid.affine_rows``, with unsigned integers."""
+        if not per_token:
+            return self._one_grid(x, x.new_empty(()), x.new_empty(()), fixed=False)[0]
+        number, width = x.shape
+        q, scale, zero = x.new_empty(x.shape, dtype=torch.uint8), x.new_empty(number, 1), x.new_empty(number, 1)
+        self._rows(
+            x.data_ptr(), number, width, q.data_ptr(), scale.data_ptr(), zero.data_ptr(), torch.get_num_threads()
+        )
+        return Rows(q, scale, zero)
+
+    def fixed_rows(self, x: Tensor, scale: Tensor, zero: Tensor) -> Rows:
+        """As ``grid.fixed_rows``, with unsigned integers."""
+        rows, is_lost = self._one_grid(x, scale.to(x), zero.to(x), fixed=True)
+        return rows._replace(lost=lost(x)) if is_lost else rows
+
+    def finish(self, y: Tensor, rows: Rows, sums: Tensor, bias: Tensor) -> Tensor:
+        """In place, (y - zero * sums) * scale + bias, for y (N, O), sums and bias (O,), and rows with a scale each."""
+        self._finish(
+            y.data_ptr(), *y.shape, rows.scale.data_ptr(), rows.zero.data_ptr(), sums.data_ptr(), bias.data_ptr(),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return y
+
+    def _one_grid(self, x: Tensor, scale: Tensor, zero: Tensor, *, fixed: bool) -> tuple[Rows, bool]:
+        """With the answer to whether there is NaN or infinity in x."""
+        q = x.new_empty(x.shape, dtype=torch.uint8)
+        is_lost = self._tensor(
+            x.data_ptr(), *x.shape, q.data_ptr(), scale.data_ptr(), zero.data_ptr(), fixed, torch.get_num_threads()
+        )
+        return Rows(q, scale, zero), bool(is_lost)
+
+
+def takes(x: Tensor) -> bool:
+    """Whether a tensor can be given to ``Fused``: plain float32 in the CPU's memory, without gaps, and not empty."""
+    if type(x) is not Tensor or x.dtype != torch.float32 or not x.is_cpu or not x.is_contiguous() or x.is_neg():
+        return False
+    try:
+        return x.data_ptr() != 0
+    except RuntimeError:  # inside of torch.func's transforms tensors have no memory of their own
+        return False
+
+
+def are_right(loops: Fused) -> bool:
+    """Whether they compute what operators do, and find what is not finite; tried on more than one thread, and less."""
+    x = torch.linspace(-3, 5, 24 * 791, device="cpu", dtype=torch.float32).view(24, 791) ** 3
+    x[5, 790] = torch.nan
+    good = torch.arange(24, device="cpu") != 5
+    scale, zero = x.new_tensor(0.125), x.new_tensor(-3.0)
+    pairs = [
+        (loops.affine_rows(x, per_token=True), grid.affine_rows(x)),
+        (loops.affine_rows(x[good], per_token=False), grid.affine_rows(x[good], per_token=False)),
+        (loops.fixed_rows(x, scale, zero), grid.fixed_rows(x, scale, zero)),
+    ]
+    for ours, theirs in pairs:
+        rows = good if len(ours.q) == len(good) else slice(None)
+        if not torch.equal(ours.signed()[rows], theirs.q[rows]) or not _same(ours[1:], theirs[1:]):
+            return False
+    ours, ones = pairs[0][0], x.new_ones(791)
+    finished = loops.finish(x.clone(), ours, ones, ones)
+    return torch.allclose(finished, (x - ours.zero) * ours.scale + 1, equal_nan=True)
+
+
+def _same(ours: Sequence[Tensor | None], theirs: Sequence[Tensor | None]) -> bool:
+    """To the bit, with NaN in the same places."""
+    return all(
+        one is other or (one is not None and other is not None and torch.allclose(one, other, 0, 0, equal_nan=True))
+        for one, other in zip(ours, theirs, strict=True)
+    )
