@@ -1,9 +1,10 @@
 """Where an int8-dynamic forward pass spends its time, and what no arrangement of these operators can go below.
 
 The DistilBERT shape with random weights. Arms of one process take turns: the whole pass in fp32 and in int8, with
-a scale per token and with one per call; torch.ao's quantize_dynamic; and parts of the int8 pass by themselves: its
-integer products (oneDNN, prepacked), its quantization of activations, and all that is not a linear layer. The floor
-is products + what is not linear: quantizing and scaling would have to cost nothing.
+a scale per token and with one per call, and without the compiled loops, which need a C compiler; torch.ao's
+quantize_dynamic; and parts of the int8 pass by themselves: its integer products, its quantization of activations, and
+all that is not a linear layer. The floor is products + what is not linear: quantizing and scaling would have to cost
+nothing.
 
     .venv/bin/python benchmarks/int8_floor.py            # about a minute
     .venv/bin/python benchmarks/int8_floor.py --batch 8
@@ -23,7 +24,7 @@ from perfsuite.measure.latency import Plan, sample_block
 from perfsuite.models.zoo import model_spec
 from perfsuite.protocols import Inputs
 from perfsuite.stats.blocks import block_effect
-from perfsuite.techniques.quantization import layers
+from perfsuite.techniques.quantization import kernels, layers, linear
 from perfsuite.techniques.quantization.layers import Int8Linear
 from perfsuite.techniques.values import parse_technique
 
@@ -53,20 +54,38 @@ def without_linear_layers(model):
     return model
 
 
-def recorded(name, call):
-    """The arguments that each use of a function of ``layers`` had in one call."""
-    original, seen = getattr(layers, name), []
+def without_compiled_loops(call):
+    """The same call on operators alone."""
+
+    def on_operators():
+        chosen = kernels._chosen["cpu"]
+        kernels._chosen["cpu"] = "onednn"
+        try:
+            return call()
+        finally:
+            kernels._chosen["cpu"] = chosen
+
+    return on_operators
+
+
+def recorded(module, name, call):
+    """Each use of a function that was made in one call, again; results are given back at once, as in the call."""
+    original, seen = getattr(module, name), []
 
     def recording(*args, **kwargs):
         seen.append((args, kwargs))
         return original(*args, **kwargs)
 
-    setattr(layers, name, recording)
+    def again():
+        for args, kwargs in seen:
+            original(*args, **kwargs)
+
+    setattr(module, name, recording)
     try:
         call()
     finally:
-        setattr(layers, name, original)
-    return lambda: [original(*args, **kwargs) for args, kwargs in seen]
+        setattr(module, name, original)
+    return again
 
 
 def arms_of(model, inputs):
@@ -74,12 +93,14 @@ def arms_of(model, inputs):
         return lambda: of(*inputs.args, **inputs.kwargs)
 
     int8 = parse_technique("int8-dynamic").apply(model)
+    kernel = kernels.kernel_name(torch.device("cpu"))
     arms = {
         "fp32": forward(model),
-        "int8-dynamic": forward(int8),
+        f"int8-dynamic ({kernel})": forward(int8),
+        **({"int8-dynamic (onednn)": without_compiled_loops(forward(int8))} if kernel == "fused" else {}),
         "int8-dynamic-tensor": forward(parse_technique("int8-dynamic-tensor").apply(model)),
-        "  its integer products": recorded("scaled_matmul", forward(int8)),
-        "  its quantization of activations": recorded("affine_rows", forward(int8)),
+        "  its integer products": recorded(linear, "_scaled_matmul", forward(int8)),
+        "  its quantization of activations": recorded(layers, "affine_rows", forward(int8)),
         "  all that is not linear": forward(without_linear_layers(int8)),
     }
     for engine in ("x86", "onednn"):
