@@ -74,6 +74,10 @@ class Int8Linear(nn.Module):
         """(N, I) floats to the grid."""
         return affine_rows(x, per_token=self.per_token)
 
+    def grids_as(self, other: Int8Linear) -> bool:
+        """Whether one input is put on the same grid by both."""
+        return (self.in_features, self.per_token) == (other.in_features, other.per_token)
+
     def operands(self) -> Operands:
         """What the product needs, in the fastest form that there is here and now."""
         return self._prepared.of((self,)) if can_prepare(self) else side_by_side((self,))
@@ -106,6 +110,14 @@ class StaticInt8Linear(Int8Linear):
 
     def quantize(self, x: Tensor) -> Rows:
         return fixed_rows(x, _wide(self.input_scale), _wide(self.input_zero))
+
+    def grids_as(self, other: Int8Linear) -> bool:
+        return (
+            isinstance(other, StaticInt8Linear)
+            and super().grids_as(other)
+            and torch.equal(self.input_scale, other.input_scale)
+            and torch.equal(self.input_zero, other.input_zero)
+        )
 
 
 class Int8Embedding(nn.Module):
@@ -179,7 +191,12 @@ def side_by_side(layers: Sequence[Int8Linear]) -> Operands:
     scale = _joined([_wide(layer.scale) for layer in layers])
     sums = _joined([layer.sums for layer in layers]) * scale
     bias = _joined([_bias(layer, scale) for layer in layers])
-    return Operands(_joined([layer.weight for layer in layers]), scale, sums, bias)
+    return Operands(_joined([layer.weight for layer in layers]), scale, sums, bias, one_grid=on_one_grid(layers))
+
+
+def on_one_grid(layers: Sequence[Int8Linear]) -> bool:
+    """Whether rows that the first has quantized are those of all."""
+    return all(layer.grids_as(layers[0]) for layer in layers[1:])
 
 
 def _bias(layer: Int8Linear, scale: Tensor) -> Tensor:

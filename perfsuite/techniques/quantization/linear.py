@@ -30,6 +30,7 @@ class Operands(NamedTuple):
     sums: Tensor  # (O,): the dequantized weights added up over K
     bias: Tensor  # (O,)
     packed: onednn.Packed | None = None
+    one_grid: bool = True  # whether all of the layers put their input on the same one
 
 
 def prepared(operands: Operands) -> Operands:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.techniques.quantization.grid import Rows
-from perfsuite.techniques.quantization.layers import Int8Linear, Prepared, StaticInt8Linear, can_prepare
-from perfsuite.techniques.quantization.linear import affine_linear
+from perfsuite.techniques.quantization.layers import Int8Linear, Prepared, StaticInt8Linear, can_prepare, on_one_grid
+from perfsuite.techniques.quantization.linear import Operands, affine_linear
 
 PROJECTIONS = (
     ("query", "key", "value"),  # ours, BERT
@@ -49,7 +49,7 @@ class SharedInput:
         self.layers = tuple(layers)
         self.calls: dict[int, Call] = {}  # by thread
         self._prepared = Prepared()
-        self._joint = not any(isinstance(layer, StaticInt8Linear) for layer in layers)  # their grids are their own
+        self._joint = True  # until it is known to be in vain
 
     def output(self, layer: Int8Linear, x: Tensor) -> Tensor:
         """The layer's output (N, O) for its input."""
@@ -59,19 +59,28 @@ class SharedInput:
         if call.is_about(x) and id(layer) in call.parts:
             return call.parts.pop(id(layer))
         if self._joint and can_prepare(layer):
-            return self._part(call, layer, x)
+            joint = self._prepared.of(self.layers)
+            if joint.one_grid:
+                return self._part(call, layer, x, joint)
+            self._separate()
+        if isinstance(layer, StaticInt8Linear):  # its grid is its own
+            return affine_linear(layer.rows(x), layer.operands())
         if call.rows is None or not call.is_about(x):
             call.begin(x)
             call.rows = layer.rows(x)
         return affine_linear(call.rows, layer.operands())
 
-    def _part(self, call: Call, layer: Int8Linear, x: Tensor) -> Tensor:
+    def _part(self, call: Call, layer: Int8Linear, x: Tensor, joint: Operands) -> Tensor:
         """All layers at once for the first that asks; the others find theirs."""
-        joint = affine_linear(layer.rows(x), self._prepared.of(self.layers))  # (N, sum of O)
-        split = joint.split([each.out_features for each in self.layers], dim=1)
+        y = affine_linear(layer.rows(x), joint)  # (N, sum of O)
+        split = y.split([each.out_features for each in self.layers], dim=1)
         call.begin(x)
         call.parts = {id(each): part for each, part in zip(self.layers, split, strict=True)}
         return call.parts.pop(id(layer))
+
+    def _separate(self) -> None:
+        """From now on each layer multiplies by itself."""
+        self._joint, self._prepared = False, Prepared()
 
     def open(self, module: nn.Module, args: Any) -> None:
         """The attention's forward pre-hook."""
@@ -82,7 +91,7 @@ class SharedInput:
         """The attention's forward hook."""
         call = None if torch.compiler.is_compiling() else self.calls.pop(threading.get_ident(), None)
         if call is not None and call.parts and output is not None:
-            self._joint = False  # keys come from another input here: half of the work was for nothing
+            self._separate()  # keys come from another input here: half of the work was for nothing
 
 
 def share_inputs(model: nn.Module, kind: type[Int8Linear]) -> None:
@@ -90,14 +99,9 @@ def share_inputs(model: nn.Module, kind: type[Int8Linear]) -> None:
     for module in model.modules():
         for names in PROJECTIONS:
             layers: list[Any] = [getattr(module, name, None) for name in names]
-            if all(type(layer) is kind for layer in layers) and len({_reads(layer) for layer in layers}) == 1:
+            if all(type(layer) is kind for layer in layers) and on_one_grid(layers):
                 shared = SharedInput(layers)
                 for layer in layers:
                     layer.sharing = shared
                 module.register_forward_pre_hook(shared.open)
                 module.register_forward_hook(shared.close, always_call=True)
-
-
-def _reads(layer: Int8Linear) -> tuple[int, bool]:
-    """How a layer takes its input: of what width, and on what grid."""
-    return layer.in_features, layer.per_token
