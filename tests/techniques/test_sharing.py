@@ -302,10 +302,12 @@ def test_grids_that_change_after_the_first_call_are_noticed(gradients):
     assert len(shared_of(model)) == 1
     with torch.set_grad_enabled(gradients):
         model(x)
-        for factor in (8, 0.25):
-            other_grid(model, factor)
+        for change in (torch.Tensor.add_, torch.Tensor.sub_):
+            for layer in (model.key, model.value):
+                change(layer.input_zero, 90)
             for y, z in zip(model(x), unshared(model)(x), strict=True):
                 assert torch.equal(y, z)
+            other_grid(model, 8)
 
 
 def test_grids_of_a_file_are_its_own(tmp_path):
