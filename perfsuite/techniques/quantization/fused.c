@@ -7,6 +7,10 @@
  * Integers are unsigned, 128 more than elsewhere: what oneDNN is fast for.
  */
 
+#ifdef __AVX512F__ /* unasked, GCC takes half of the width */
+#pragma GCC target("prefer-vector-width=512")
+#endif
+
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
@@ -52,14 +56,15 @@ static Grid grid_of(Range range) {
   if (range.bits >= INFINITE) return (Grid){NAN, NAN};
   float scale = range.high / STEPS - range.low / STEPS; /* no overflow on the way */
   scale = scale > FLT_MIN ? scale : FLT_MIN;
-  return (Grid){scale, LOWEST - nearbyintf(range.low / scale)};
+  return (Grid){scale, LOWEST - nearbyintf(range.low * (1 / scale))};
 }
 
 /* The nearest integers; beyond the ends, the end. What NaN becomes is of no importance. */
 static void to_grid(const float *row, int64_t k, Grid grid, int highest, uint8_t *q) {
+  float times = 1 / grid.scale;
 #pragma omp simd
   for (int64_t j = 0; j < k; j++) {
-    float step = nearbyintf(row[j] / grid.scale + grid.zero);
+    float step = nearbyintf(row[j] * times + grid.zero);
     step = step > LOWEST ? step : LOWEST;
     step = step < highest ? step : highest;
     q[j] = (uint8_t)((int32_t)step + SHIFT);

@@ -66,15 +66,18 @@ def affine_rows(x: Tensor, *, per_token: bool = True) -> Rows:
     else:
         low, high = torch.aminmax(x) if x.numel() else (x.new_zeros(()), x.new_zeros(()))
     scale, zero = affine_grid(low, high)
-    return Rows(x.div(scale).add_(zero).round_().to(torch.int8), scale, zero)
+    return Rows(x.mul(scale.reciprocal()).add_(zero).round_().to(torch.int8), scale, zero)
 
 
 def affine_grid(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and zero of the int8 grid that holds 0 and everything from ``low`` to ``high``."""
+    """Scale and zero of the int8 grid that holds 0 and everything from ``low`` to ``high``.
+
+    Values are multiplied by the reciprocal of the scale, and so is ``low`` here: an end rounds as its zero did.
+    """
     low = low.clamp(max=0)
     scale = high.clamp(min=0).div_(STEPS).sub_(low / STEPS)  # no overflow on the way
     scale = scale.clamp_(min=_TINY[low.dtype]).sub_(scale, alpha=0)  # infinity becomes NaN
-    return scale, LOWEST - low.div_(scale).round_()
+    return scale, LOWEST - low.mul_(scale.reciprocal()).round_()
 
 
 def fixed_rows(x: Tensor, scale: Tensor, zero: Tensor) -> Rows:
@@ -89,4 +92,4 @@ def lost(x: Tensor) -> Tensor:
 
 def to_grid(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
     """The nearest int8 grid points; beyond the ends of the grid, the end."""
-    return x.div(scale).add_(zero).round_().clamp_(LOWEST, LOWEST + STEPS).to(torch.int8)
+    return x.mul(scale.reciprocal()).add_(zero).round_().clamp_(LOWEST, LOWEST + STEPS).to(torch.int8)
