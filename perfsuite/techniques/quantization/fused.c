@@ -82,9 +82,8 @@ void affine_rows(const float *x, int64_t n, int64_t k, uint8_t *q, float *scale,
   }
 }
 
-/* x (n, k) to q (n, k) with one scale and zero (1 each): those that are fixed, or else those of x, which are stored.
- * Returns whether there is NaN or infinity in x. */
-int affine_tensor(const float *x, int64_t n, int64_t k, uint8_t *q, float *scale, float *zero, int fixed, int threads) {
+/* x (n, k) to q (n, k) with one scale and zero (1 each) for all rows. */
+void affine_tensor(const float *x, int64_t n, int64_t k, uint8_t *q, float *scale, float *zero, int threads) {
   float low = 0, high = 0;
   int32_t bits = 0;
   OVER_ROWS_AND(reduction(min : low) reduction(max : high, bits))
@@ -94,13 +93,22 @@ int affine_tensor(const float *x, int64_t n, int64_t k, uint8_t *q, float *scale
     high = range.high > high ? range.high : high;
     bits = range.bits > bits ? range.bits : bits;
   }
-  int highest = fixed ? LOWEST + STEPS : INT8_MAX;
-  Grid grid = fixed ? (Grid){*scale, *zero} : grid_of((Range){low, high, bits});
+  Grid grid = grid_of((Range){low, high, bits});
   OVER_ROWS
-  for (int64_t i = 0; i < n; i++) to_grid(x + i * k, k, grid, highest, q + i * k);
-  if (!fixed) {
-    *scale = grid.scale;
-    *zero = grid.zero;
+  for (int64_t i = 0; i < n; i++) to_grid(x + i * k, k, grid, INT8_MAX, q + i * k);
+  *scale = grid.scale;
+  *zero = grid.zero;
+}
+
+/* x (n, k) to q (n, k) on a grid that is given, scale and zero (1 each). Returns whether there is NaN or infinity in x. */
+int fixed_rows(const float *x, int64_t n, int64_t k, uint8_t *q, const float *scale, const float *zero, int threads) {
+  Grid grid = {*scale, *zero};
+  int32_t bits = 0;
+  OVER_ROWS_AND(reduction(max : bits))
+  for (int64_t i = 0; i < n; i++) {
+    int32_t largest = range_of(x + i * k, k).bits;
+    bits = largest > bits ? largest : bits;
+    to_grid(x + i * k, k, grid, LOWEST + STEPS, q + i * k);
   }
   return bits >= INFINITE;
 }

@@ -61,31 +61,34 @@ class Fused:
     def __init__(self, library: ctypes.CDLL) -> None:
         matrix: list[Any] = [_POINTER, _COUNT, _COUNT]
         floats, number = _POINTER, ctypes.c_int
-        self._rows = library.affine_rows  # x; q, scale, zero; threads
-        self._rows.argtypes = [*matrix, _POINTER, floats, floats, number]
+        grids = [*matrix, _POINTER, floats, floats, number]  # x; q, scale, zero; threads
+        self._rows = library.affine_rows
+        self._rows.argtypes = grids
         self._rows.restype = None
-        self._tensor = library.affine_tensor  # x; q, scale, zero; fixed, threads
-        self._tensor.argtypes = [*matrix, _POINTER, floats, floats, number, number]
-        self._tensor.restype = number
+        self._tensor = library.affine_tensor
+        self._tensor.argtypes = grids
+        self._tensor.restype = None
+        self._fixed = library.fixed_rows
+        self._fixed.argtypes = grids
+        self._fixed.restype = number
         self._finish = library.finish_rows  # y; scale, zero, sums, bias; threads
         self._finish.argtypes = [*matrix, floats, floats, floats, floats, number]
         self._finish.restype = None
 
     def affine_rows(self, x: Tensor, *, per_token: bool) -> Rows:
         """As ``grid.affine_rows``, with unsigned integers."""
-        if not per_token:
-            return self._one_grid(x, x.new_empty(()), x.new_empty(()), fixed=False)[0]
-        number, width = x.shape
-        q, scale, zero = x.new_empty(x.shape, dtype=torch.uint8), x.new_empty(number, 1), x.new_empty(number, 1)
-        self._rows(
-            x.data_ptr(), number, width, q.data_ptr(), scale.data_ptr(), zero.data_ptr(), torch.get_num_threads()
-        )
+        shape, quantize = ((x.shape[0], 1), self._rows) if per_token else ((), self._tensor)
+        q, scale, zero = x.new_empty(x.shape, dtype=torch.uint8), x.new_empty(shape), x.new_empty(shape)
+        quantize(x.data_ptr(), *x.shape, q.data_ptr(), scale.data_ptr(), zero.data_ptr(), torch.get_num_threads())
         return Rows(q, scale, zero)
 
     def fixed_rows(self, x: Tensor, scale: Tensor, zero: Tensor) -> Rows:
         """As ``grid.fixed_rows``, with unsigned integers."""
-        rows, is_lost = self._one_grid(x, scale.to(x), zero.to(x), fixed=True)
-        return rows._replace(lost=lost(x)) if is_lost else rows
+        tensors = x.new_empty(x.shape, dtype=torch.uint8), scale.to(x), zero.to(x)
+        is_lost = self._fixed(
+            x.data_ptr(), *x.shape, *(tensor.data_ptr() for tensor in tensors), torch.get_num_threads()
+        )
+        return Rows(*tensors, lost(x) if is_lost else None)
 
     def finish(self, y: Tensor, rows: Rows, sums: Tensor, bias: Tensor) -> Tensor:
         """In place, (y - zero * sums) * scale + bias, for y (N, O), sums and bias (O,), and rows with a scale each."""
@@ -94,14 +97,6 @@ class Fused:
             torch.get_num_threads(),
         )  # fmt: skip
         return y
-
-    def _one_grid(self, x: Tensor, scale: Tensor, zero: Tensor, *, fixed: bool) -> tuple[Rows, bool]:
-        """With the answer to whether there is NaN or infinity in x."""
-        q = x.new_empty(x.shape, dtype=torch.uint8)
-        is_lost = self._tensor(
-            x.data_ptr(), *x.shape, q.data_ptr(), scale.data_ptr(), zero.data_ptr(), fixed, torch.get_num_threads()
-        )
-        return Rows(q, scale, zero), bool(is_lost)
 
 
 def takes(x: Tensor) -> bool:
