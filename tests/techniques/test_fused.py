@@ -62,6 +62,13 @@ def test_rows_get_the_grids_and_the_integers_that_operators_give(x, per_token):
     assert_same(fused.compiled().affine_rows(x, per_token=per_token), grid.affine_rows(x, per_token=per_token))
 
 
+def test_the_lowest_value_rounds_as_its_zero_did(loops):
+    """As operators do it, in a million rows; where the two differ, an integer leaves the grid."""
+    x = torch.rand(1_000_000, 2, generator=torch.Generator().manual_seed(0))
+    x[:, 0] *= -1
+    assert_same(loops.affine_rows(x, per_token=True), grid.affine_rows(x))
+
+
 @pytest.mark.parametrize("per_token", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 70_000), (333, 65), (70_000, 1), (129, 768)], ids=str)
 def test_many_values_are_shared_out_among_threads(threads, loops, shape, per_token):
