@@ -159,7 +159,7 @@ def test_the_theme_follows_the_system_until_it_is_chosen(show):
     page.locator("#theme").click()
     assert page.evaluate(GROUND) == light
     assert page.locator("#theme").inner_text().endswith("Dark")
-    # Handed on by us: on a busy machine Chromium ends a reloaded page's process with what it had yet to store.
+    # Handed on by us: on a busy machine Chromium may lose what was stored just before a reload.
     kept = page.evaluate("Object.entries(localStorage)")
     assert len(kept) == 1
     page.add_init_script(f"for (const [key, value] of {json.dumps(kept)}) localStorage.setItem(key, value)")

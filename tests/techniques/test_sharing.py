@@ -257,10 +257,10 @@ def projections(**kwargs):
         return Int8Dynamic().apply(Projections(**kwargs))
 
 
-def other_grid(model, factor):
-    """The model with keys and values on a coarser or finer grid."""
+def moved(model, buffer):
+    """The model with keys and values on another grid."""
     for layer in (model.key, model.value):
-        layer.input_scale.mul_(factor)
+        getattr(layer, buffer).add_(90)
     return model
 
 
@@ -296,22 +296,24 @@ def test_each_layer_keeps_the_grid_that_it_was_calibrated_on():
     assert not torch.allclose(query, key)
 
 
+def assert_as_unshared(model, x):
+    for y, z in zip(model(x), unshared(model)(x), strict=True):
+        assert torch.equal(y, z)
+
+
 @pytest.mark.parametrize("gradients", [False, True])
-def test_grids_that_change_after_the_first_call_are_noticed(gradients):
+@pytest.mark.parametrize("buffer", ["input_scale", "input_zero"])
+def test_grids_that_change_after_the_first_call_are_noticed(buffer, gradients):
     model, x = static_projections(), torch.randn(3, 16)
     assert len(shared_of(model)) == 1
     with torch.set_grad_enabled(gradients):
-        model(x)
-        for change in (torch.Tensor.add_, torch.Tensor.sub_):
-            for layer in (model.key, model.value):
-                change(layer.input_zero, 90)
-            for y, z in zip(model(x), unshared(model)(x), strict=True):
-                assert torch.equal(y, z)
-            other_grid(model, 8)
+        assert_as_unshared(model, x)
+        assert_as_unshared(moved(model, buffer), x)
 
 
-def test_grids_of_a_file_are_its_own(tmp_path):
-    model, x = other_grid(static_projections(), 8), torch.randn(3, 16)
+@pytest.mark.parametrize("buffer", ["input_scale", "input_zero"])
+def test_grids_of_a_file_are_its_own(tmp_path, buffer):
+    model, x = moved(static_projections(), buffer), torch.randn(3, 16)
     again = storage.load(storage.save(model, tmp_path / "saved"), Projections().eval())
     assert len(shared_of(again)) == 1
     with torch.no_grad():

@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,44 +59,40 @@ class Fused:
     """The functions of a compiled fused.c. Tensors: see ``takes``."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        matrix: list[Any] = [_POINTER, _COUNT, _COUNT]
-        floats, number = _POINTER, ctypes.c_int
-        grids = [*matrix, _POINTER, floats, floats, number]  # x; q, scale, zero; threads
-        self._rows = library.affine_rows
-        self._rows.argtypes = grids
-        self._rows.restype = None
-        self._tensor = library.affine_tensor
-        self._tensor.argtypes = grids
-        self._tensor.restype = None
-        self._fixed = library.fixed_rows
-        self._fixed.argtypes = grids
-        self._fixed.restype = number
-        self._finish = library.finish_rows  # y; scale, zero, sums, bias; threads
-        self._finish.argtypes = [*matrix, floats, floats, floats, floats, number]
-        self._finish.restype = None
+        self._rows = _on_tensors(library.affine_rows, 3)  # x; q, scale, zero
+        self._tensor = _on_tensors(library.affine_tensor, 3)
+        self._fixed = _on_tensors(library.fixed_rows, 3, ctypes.c_int)
+        self._finish = _on_tensors(library.finish_rows, 4)  # y; scale, zero, sums, bias
 
     def affine_rows(self, x: Tensor, *, per_token: bool) -> Rows:
         """As ``grid.affine_rows``, with unsigned integers."""
         shape, quantize = ((x.shape[0], 1), self._rows) if per_token else ((), self._tensor)
-        q, scale, zero = x.new_empty(x.shape, dtype=torch.uint8), x.new_empty(shape), x.new_empty(shape)
-        quantize(x.data_ptr(), *x.shape, q.data_ptr(), scale.data_ptr(), zero.data_ptr(), torch.get_num_threads())
-        return Rows(q, scale, zero)
+        rows = Rows(x.new_empty(x.shape, dtype=torch.uint8), x.new_empty(shape), x.new_empty(shape))
+        quantize(x, rows.q, rows.scale, rows.zero)
+        return rows
 
     def fixed_rows(self, x: Tensor, scale: Tensor, zero: Tensor) -> Rows:
         """As ``grid.fixed_rows``, with unsigned integers."""
-        tensors = x.new_empty(x.shape, dtype=torch.uint8), scale.to(x), zero.to(x)
-        is_lost = self._fixed(
-            x.data_ptr(), *x.shape, *(tensor.data_ptr() for tensor in tensors), torch.get_num_threads()
-        )
-        return Rows(*tensors, lost(x) if is_lost else None)
+        rows = Rows(x.new_empty(x.shape, dtype=torch.uint8), scale.to(x), zero.to(x))
+        is_lost = self._fixed(x, rows.q, rows.scale, rows.zero)
+        return rows._replace(lost=lost(x)) if is_lost else rows
 
     def finish(self, y: Tensor, rows: Rows, sums: Tensor, bias: Tensor) -> Tensor:
         """In place, (y - zero * sums) * scale + bias, for y (N, O), sums and bias (O,), and rows with a scale each."""
-        self._finish(
-            y.data_ptr(), *y.shape, rows.scale.data_ptr(), rows.zero.data_ptr(), sums.data_ptr(), bias.data_ptr(),
-            torch.get_num_threads(),
-        )  # fmt: skip
+        self._finish(y, rows.scale, rows.zero, sums, bias)
         return y
+
+
+def _on_tensors(function: Any, arrays: int, returns: Any = None) -> Callable[..., Any]:
+    """A function of a matrix, its shape, so many more arrays, and the number of threads, to be given tensors."""
+    function.argtypes = [_POINTER, _COUNT, _COUNT, *[_POINTER] * arrays, ctypes.c_int]
+    function.restype = returns
+
+    def call(matrix: Tensor, *others: Tensor) -> Any:
+        pointers = [other.data_ptr() for other in others]
+        return function(matrix.data_ptr(), *matrix.shape, *pointers, torch.get_num_threads())
+
+    return call
 
 
 def takes(x: Tensor) -> bool:
