@@ -19,7 +19,7 @@ SOURCES = {
 import torch
 import torch.nn.functional as F
 
-WORK = {"here": 40, "base": 1}["{side}"]
+WORK = {"here": 400, "base": 1}["{side}"]
 _gelu = F.gelu
 
 def gelu(x, approximate="none"):
@@ -32,7 +32,7 @@ F.gelu = gelu
     "operator_of_its_own.py": """
 import torch
 
-WORK = {"here": 40, "base": 1}["{side}"]
+WORK = {"here": 400, "base": 1}["{side}"]
 
 @torch.library.custom_op("perfsuite_tests::work", mutates_args=())
 def work(x: torch.Tensor) -> torch.Tensor:
