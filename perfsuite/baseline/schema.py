@@ -1,7 +1,8 @@
 """What a baseline file holds. One file is one JSON object; its version stands first.
 
 History of the version:
-    1   first: portable exact metrics and operators, scores per task, time per machine class.
+    1   first: portable exact metrics and operators, scores per task, time per machine class; later, where
+        there are any: of a case, digests of its parameters.
 
 Every struct is frozen and strict: a field that this version does not know is an error, not ignored.
 """
@@ -61,11 +62,12 @@ class StoredTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that is stored of one case; ``time`` by machine id."""
+    """All that is stored of one case; ``time`` by machine id; ``of`` says what the case is, beyond its key."""
 
     exact: StoredExact | None = None
     scores: StoredScores | None = None
     time: dict[Name, StoredTime] = {}
+    of: dict[Name, Name] = {}
 
 
 class BaselineFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

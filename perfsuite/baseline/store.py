@@ -22,6 +22,7 @@ import msgspec
 import platformdirs
 from filelock import FileLock, Timeout
 
+from perfsuite.baseline.identity import differing
 from perfsuite.baseline.machine import Machine
 from perfsuite.baseline.remote import Location, Remote
 from perfsuite.baseline.schema import VERSION, BaselineFile, Entry
@@ -78,6 +79,13 @@ class Store:
             return old
 
         self._rewrite(self.path_of(group), merged)
+
+    def preview(self, group: str, key: str, entry: Entry, machine: Machine | None = None) -> Entry:
+        """What ``accept`` would leave of a case. Raises BaselineError for what could not be stored; writes nothing."""
+        path = self.path_of(group)
+        content = _merged(self.read(path), key, entry, machine)
+        _encode(path, content)
+        return content.cases[key]
 
     def _rewrite(self, path: Location, change: Callable[[BaselineFile], BaselineFile]) -> None:
         try:
@@ -140,10 +148,17 @@ def _remedy(path: Location) -> str:
     return f"{restore}, or delete it and record it with 'pytest --perf-update'"
 
 
+def merged_entry(old: Entry | None, new: Entry) -> Entry:
+    """The new entry with those parts of the old one that it does not have; of another case, none are kept."""
+    if old is None or differing(old.of, new.of):
+        return new
+    return Entry(
+        new.exact or old.exact, new.scores or old.scores, {**old.time, **new.time}, {**old.of, **new.of}
+    )  # fmt: skip
+
+
 def _merged(old: BaselineFile, key: str, new: Entry, machine: Machine | None) -> BaselineFile:
-    before = old.cases.get(key, Entry())
-    entry = Entry(new.exact or before.exact, new.scores or before.scores, {**before.time, **new.time})
-    cases = {**old.cases, key: entry}
+    cases = {**old.cases, key: merged_entry(old.cases.get(key), new)}
     machines = {**old.machines, **({machine.id: machine} if machine else {})}
     used = {machine_id for stored in cases.values() for machine_id in stored.time}
     return BaselineFile(VERSION, {k: v for k, v in machines.items() if k in used}, cases)
@@ -164,6 +179,9 @@ def _encode(path: Location, content: BaselineFile) -> bytes:
     """
     try:
         plain: Any = msgspec.to_builtins(content, order="sorted")
+        for entry in plain["cases"].values():
+            if not entry["of"]:  # most cases are told by their key alone
+                del entry["of"]
         ordered = {"version": plain.pop("version"), **plain}
         data = json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         msgspec.json.decode(data, type=BaselineFile)

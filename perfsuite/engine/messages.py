@@ -51,6 +51,7 @@ class Run(msgspec.Struct, frozen=True, tag=True):
     facts: bool = False
     scored: bool = False
     examined: bool = False  # whether these views have been found to be sound, and used, for this item already
+    parameters: dict[str, str] = {}  # digests: they tell an item whose name is another one in each process
 
 
 class TakeBlock(msgspec.Struct, frozen=True, tag=True):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from perfsuite.gate import base, exact, paired, timed
 from perfsuite.gate.reference import BaseRevision, Reference
+from perfsuite.gate.verdicts import another_case
 from perfsuite.spec import Evidence, Kind, Limit, Verdict
 
 
@@ -18,6 +19,8 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
         return base.missing(limit, evidence, reference.base)
     if reference.base and limit.metric.kind is Kind.SAMPLED and base.concerns(limit):
         return base.judge(limit, evidence, reference, reference.base)
+    if reference.another and base.concerns(limit):
+        return another_case(limit, evidence, reference)
     match limit.metric.kind:
         case Kind.SAMPLED:
             return timed.judge(limit, evidence, reference)

@@ -31,7 +31,8 @@ class Reference:
     """``update`` is the command that records a baseline for the case; ``machines`` are those of its file.
 
     With a ``base``, the entry holds what was measured of the base, unless it was accepted before.
-    ``spread`` is what is known of the spread between blocks beside the base, before this case.
+    ``spread`` is what is known of the spread between blocks beside the base, before this case. ``another``
+    names what tells that the entry was recorded of another case of the same name (perfsuite.baseline.identity).
     """
 
     entry: Entry | None
@@ -42,6 +43,7 @@ class Reference:
     errors: Errors = field(default_factory=Errors)
     budget_s: float = math.inf  # for all blocks of a case
     spread: Spread | None = None
+    another: tuple[str, ...] = ()
 
     def errors_over(self, blocks: Sequence[Block]) -> Errors:
         """What may be spent, over as many looks as there will be: slow blocks end the budget before the last.

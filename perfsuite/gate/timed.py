@@ -65,7 +65,8 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
 
 def can_be_judged(limit: Limit, reference: Reference) -> bool:
     """Whether blocks can lead to a verdict: a tolerance needs a stored time of this machine class."""
-    return limit.is_bound or (reference.entry is not None and reference.here.id in reference.entry.time)
+    entry = None if reference.another else reference.entry
+    return limit.is_bound or (entry is not None and reference.here.id in entry.time)
 
 
 def arms_needed(limit: Limit) -> tuple[str, ...]:

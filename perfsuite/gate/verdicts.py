@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from perfsuite.baseline.identity import CALL
+from perfsuite.baseline.schema import Entry
 from perfsuite.gate.reference import Reference
 from perfsuite.spec import Evidence, Limit, LimitKind, Status, Verdict
 from perfsuite.units import format_value
@@ -21,6 +23,20 @@ def no_baseline(limit: Limit, evidence: Evidence, reference: Reference, **number
         limit, evidence, Status.NO_BASELINE, "no baseline is stored for it",
         remedy=f"record it: {reference.update}", **numbers,
     )  # fmt: skip
+
+
+def another_case(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
+    """The entry of that name was recorded of something else: what is measured has no baseline to be judged by."""
+    stored, now = (reference.entry or Entry()).of, evidence.case.of
+    if CALL in reference.another:
+        sentence = f"the baseline was recorded of {stored[CALL]}, and this call measures {now[CALL]}"
+        remedy = "if a call of perf was added or moved, name the calls: perf(..., name='...')"
+    else:
+        sentence = f"the baseline was recorded with another value of {', '.join(reference.another)}"
+        remedy = "if parameters were added or moved, give them ids: pytest.param(..., id='...')"
+    return verdict(
+        limit, evidence, Status.INCOMPARABLE, sentence, remedy=f"{remedy}; then record it: {reference.update}"
+    )
 
 
 def accept(reference: Reference) -> str:

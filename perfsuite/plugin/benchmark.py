@@ -13,17 +13,16 @@ from typing import Any, cast
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from perfsuite.plugin.fixtures import gate_item
+from perfsuite.plugin.fixtures import callable_case, gate_item
 from perfsuite.plugin.matrix import marked_limits
 from perfsuite.plugin.state import is_worker, session_of
 from perfsuite.session.measurable import CallableCase
-from perfsuite.spec import Case
 
 
 class GatedBenchmark(BenchmarkFixture):
     """The fixture of one test, which hands on what it is called with and what it has timed."""
 
-    gate: Callable[[Callable[[], object], Sequence[float]], None]
+    gate: Callable[[partial[Any], Sequence[float]], None]
 
     def __call__(self, function_to_benchmark: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         call = partial(function_to_benchmark, *args, **kwargs)
@@ -52,7 +51,7 @@ class GatedBenchmark(BenchmarkFixture):
         how = {"rounds": rounds, "warmup_rounds": warmup_rounds, "iterations": iterations}
         return self._gated(call, partial(super().pedantic, target, args, kwargs, **how))
 
-    def _gated(self, call: Callable[[], Any], time: Callable[[], Any]) -> Any:
+    def _gated(self, call: partial[Any], time: Callable[[], Any]) -> Any:
         if is_worker():  # the session that started it asks for samples, not for pytest-benchmark's
             self.gate(call, ())
             return call()
@@ -75,6 +74,6 @@ def watch(item: pytest.Item) -> None:
     cast(GatedBenchmark, fixture).gate = partial(_gate, item)
 
 
-def _gate(item: pytest.Item, call: Callable[[], object], timed_ns: Sequence[float]) -> None:
-    subject = CallableCase(Case.of_callable(item.nodeid), call, timed_ns)
+def _gate(item: pytest.Item, call: partial[Any], timed_ns: Sequence[float]) -> None:
+    subject = CallableCase(callable_case(item, call.func, call.args, 1), call, timed_ns)
     gate_item(item, session_of(item.config), subject, marked_limits(item))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from perfsuite.baseline.identity import CALL, call_sketch
 from perfsuite.errors import PerfsuiteError, UnavailableError
 from perfsuite.plugin.commands import update_command
 from perfsuite.plugin.matrix import CaseParameters, marked_limits
+from perfsuite.plugin.parameters import case_digests, check_key, digests, variant
 from perfsuite.plugin.progress import TerminalProgress
 from perfsuite.plugin.records import add, failure_text
-from perfsuite.plugin.state import following_of, options_of
+from perfsuite.plugin.state import following_of, is_worker, node_id, options_of
 from perfsuite.progress import watched
 from perfsuite.protocols import Inputs, ModelSpec, Technique
 from perfsuite.session.measurable import CallableCase, Measurable, ModelCase
@@ -38,8 +41,9 @@ class PerfCase:
     def of(cls, request: pytest.FixtureRequest, session: Session) -> PerfCase:
         parameters: CaseParameters = request.param
         subject = ModelCase(
-            parameters.spec, parameters.technique, parameters.device, parameters.batch_size, session.settings.seed
-        )
+            parameters.spec, parameters.technique, parameters.device, parameters.batch_size, session.settings.seed,
+            variant(request.node, parameters), case_digests(request.node),
+        )  # fmt: skip
         _require_device(subject, options_of(request.config).strict)
         return cls(request.node, session, subject)
 
@@ -95,27 +99,56 @@ class Perf:
         self._item = item
         self._session = session
         self._calls = 0
+        self._names: set[str] = set()
 
-    def __call__(self, function: Callable[..., R], /, *args: Any, **limits: str) -> R:
-        """Call ``function(*args)`` many times; keywords are limits. Returns the result of one call.
+    def __call__(self, function: Callable[..., R], /, *args: Any, name: str = "", **limits: str) -> R:
+        """Call ``function(*args)`` many times; other keywords are limits. Returns the result of one call.
 
+        Baselines of a test's second and later calls are stored by their number, or by a ``name`` of their own.
         For keyword arguments of the function, wrap it in ``functools.partial`` or a lambda.
         """
         self._calls += 1
+        case = callable_case(self._item, function, args, self._checked(name) or self._calls)
         result = function(*args)
-        subject = CallableCase(Case.of_callable(self._item.nodeid, self._calls), lambda: function(*args))
+        subject = CallableCase(case, lambda: function(*args))
         gate_item(self._item, self._session, subject, limits or marked_limits(self._item))
         return result
+
+    def _checked(self, name: str) -> str:
+        """Raises as pytest does for a failure: a name stands for one call of a test."""
+        if name in self._names or name.isdigit() or len(name) > _LONGEST_NAME or not name.isprintable():
+            why = "is taken by an earlier call of this test" if name in self._names else "is no name for a call"
+            pytest.fail(
+                f"{self._item.nodeid}: perf(name={name!r}) {why}\n  remedy: name each call differently, in at most "
+                f"{_LONGEST_NAME} printable characters that are not all digits",
+                pytrace=False,
+            )
+        self._names |= {name} - {""}
+        return name
+
+
+_LONGEST_NAME = 100
+
+
+def callable_case(item: pytest.Item, function: Callable[..., object], args: Sequence[object], call: int | str) -> Case:
+    """The case of one call of ``perf`` or ``benchmark``, with what tells it from others of the same name."""
+    of = {CALL: call_sketch(function, args)[:_LONGEST_SKETCH], **case_digests(item)}
+    return replace(Case.of_callable(node_id(item), call), of=of)
+
+
+_LONGEST_SKETCH = 200
 
 
 def gate_item(
     item: pytest.Item, session: Session, subject: Measurable, limits: Mapping[str, object]
 ) -> tuple[Verdict, ...]:
     """The session decides; this turns its answer into an outcome of the item."""
-    rerun = Rerun(update_command(item), item.nodeid, following_of(item))
+    rerun = Rerun(update_command(item), item.nodeid, following_of(item), digests(item))
     progress = TerminalProgress(item.config)
     judged, failure = None, ""
     try:
+        if not session.settings.base and not is_worker() and not all(map(_is_bound, limits.values())):
+            check_key(item, subject.case.key)
         with watched(progress):
             judged = session.gate(subject, limits, rerun)
     except WorkerDone:
@@ -132,6 +165,11 @@ def gate_item(
     if failed:
         pytest.fail(failure_text(failed), pytrace=False)
     return judged.verdicts
+
+
+def _is_bound(limit: object) -> bool:
+    """Bounds are judged without a baseline."""
+    return isinstance(limit, str) and limit.strip().startswith((">=", "<="))
 
 
 def _require_device(subject: ModelCase, strict: bool) -> None:

@@ -157,7 +157,9 @@ def _literals_in_source(function: Callable[..., object]) -> tuple[dict[str, obje
     found: list[dict[str, object]] = [
         {k.arg: k.value.value for k in call.keywords if k.arg and isinstance(k.value, ast.Constant)} for call in calls
     ]
+    found = [{name: value for name, value in limits.items() if name not in _NO_LIMITS} for limits in found]
     return tuple(limits for limits in found if limits)
 
 
+_NO_LIMITS = ("name",)  # of perf: what it takes beside limits
 _GATES = ("perf_case.gate", "perf")

@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from perfsuite.errors import PerfsuiteError
 from perfsuite.plugin.matrix import marked_limits
-from perfsuite.plugin.state import is_worker
+from perfsuite.plugin.state import is_worker, session_of
 from perfsuite.report.junit import properties
 from perfsuite.report.rows import remarks
+from perfsuite.session.record import not_recorded
 from perfsuite.session.settings import Judged
 from perfsuite.spec import Verdict
 
@@ -41,15 +43,28 @@ def attach(report: pytest.TestReport, item: pytest.Item) -> None:
         item.stash[_JUDGED], item.stash[_GATED] = [], False
     if report.when != "call":
         return
-    encoded = [_encode(judged) for judged in item.stash.get(_JUDGED, []) if judged.verdicts]
-    item.stash[_JUDGED] = []
-    report.perfsuite = encoded  # type: ignore[attr-defined]  # reports carry extra attributes, also over xdist
     if report.passed and not item.stash.get(_GATED, False) and marked_limits(item) and not is_worker():
         report.outcome = "failed"
         report.longrepr = (
             f"{item.nodeid}: its marker has limits, but the test judged nothing\n"
             "  remedy: call perf_case.gate(), perf(...) or benchmark(...)"
         )
+    found = _stored(report, item)
+    item.stash[_JUDGED] = []
+    encoded = [_encode(judged) for judged in found if judged.verdicts]
+    report.perfsuite = encoded  # type: ignore[attr-defined]  # reports carry extra attributes, also over xdist
+
+
+def _stored(report: pytest.TestReport, item: pytest.Item) -> list[Judged]:
+    """What the item's gates found, once what they accepted is stored; of a test that has not passed, nothing is."""
+    found = item.stash.get(_JUDGED, [])
+    try:
+        for acceptance in [judged.acceptance for judged in found if judged.acceptance and report.passed]:
+            session_of(item.config).record(acceptance)
+    except PerfsuiteError as error:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: {error}"
+    return found if report.passed else [not_recorded(judged) for judged in found]
 
 
 def records(reports: Sequence[Any]) -> list[Record]:

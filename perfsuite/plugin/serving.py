@@ -18,6 +18,8 @@ from perfsuite.engine.messages import NOT_COLLECTED, Boot
 from perfsuite.engine.station import open_station, station_of_process
 from perfsuite.engine.views import Views
 from perfsuite.engine.workers import BOOT_VARIABLE
+from perfsuite.plugin.parameters import digests
+from perfsuite.plugin.state import rename
 
 
 def open_if_ordered() -> None:
@@ -65,16 +67,28 @@ class ItemRunner:
 
     def __call__(self, name: str, following: str) -> str:
         """Run an item; returns why it did not reach its measurement, if it did not."""
-        item = self._items.get(name)
+        item = self._items.get(name) or self._of_same_parameters(name)
         failures = _failures()
         if item is None:
             return failures.get(name.partition("::")[0], f"{name} {NOT_COLLECTED}")
-        failures.pop(name, None)
+        failures.pop(item.nodeid, None)
         self._seed(item.config)
         # What an earlier item left because another than this one was expected next.
         cast(Any, self._session)._setupstate.teardown_exact(item)  # pytest has no public name for it
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=self._items.get(following))
-        return failures.get(name, "it ended without measuring")
+        return failures.get(item.nodeid, "it ended without measuring")
+
+    def _of_same_parameters(self, name: str) -> pytest.Item | None:
+        """The item of the same function and parameters, whose name holds what differs from process to process."""
+        station = station_of_process()
+        wanted = station.request.parameters if station and station.request else {}
+        function = name.partition("[")[0]
+        mine = [item for item in self._items.values() if item.nodeid.partition("[")[0] == function]
+        found = [item for item in mine if wanted and digests(item) == wanted]
+        if len(found) != 1:
+            return None
+        rename(found[0], name)
+        return self._items.setdefault(name, found[0])
 
     @staticmethod
     def _seed(config: pytest.Config) -> None:

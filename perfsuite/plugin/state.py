@@ -26,6 +26,7 @@ _SESSION = pytest.StashKey["Session"]()
 _NARROWED = pytest.StashKey[bool]()
 _COLLECTED = pytest.StashKey[int]()
 _FOLLOWING = pytest.StashKey[str]()
+_NAME = pytest.StashKey[str]()
 _FILES = pytest.StashKey[Sequence[Path]]()
 WORKER_VARIABLE = "PERFSUITE_WORKER"  # see perfsuite.engine.workers, which is not imported here
 _STATION = "_perfsuite_station"  # see perfsuite.engine.station, likewise
@@ -214,6 +215,16 @@ def check_base(config: pytest.Config) -> None:
             resolve_base(config.rootpath, base)
     except PerfsuiteError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def node_id(item: pytest.Item) -> str:
+    """The name that cases of an item go by: its own, or in a worker the one that the session knows."""
+    return item.stash.get(_NAME, item.nodeid)
+
+
+def rename(item: pytest.Item, name: str) -> None:
+    """From now on the item's cases go by that name."""
+    item.stash[_NAME] = name
 
 
 def following_of(item: pytest.Item) -> str:

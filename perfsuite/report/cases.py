@@ -1,11 +1,13 @@
-"""What a case's key says: model, technique, device and batch size; and how sparse a technique's name is."""
+"""What a case's key says: model, technique, device, batch size, variant; and how sparse a technique's name is."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-_KEY = re.compile(r"(?P<model>.+)/(?P<technique>[^/]+)/(?P<device>[^/]+)/b(?P<batch_size>\d{1,9})")
+_KEY = re.compile(
+    r"(?P<model>.+?)/(?P<technique>[^/\[\]]+)/(?P<device>[^/\[\]]+)/b(?P<batch_size>\d{1,9})(\[(?P<variant>.+)\])?"
+)
 _PRUNED = re.compile(r"(magnitude|structured)-(\d+(?:\.\d+)?)(?=$|[-+])")
 ORIGINAL = "fp32"
 
@@ -16,12 +18,15 @@ class Parts:
     technique: str
     device: str
     batch_size: int
+    variant: str = ""  # ids of further parameters
 
 
 def parts(key: str) -> Parts | None:
     """The inverse of ``Case.of_model``; None for a callable, whose key is its test's node id."""
     match = None if "::" in key else _KEY.fullmatch(key)
-    return Parts(match["model"], match["technique"], match["device"], int(match["batch_size"])) if match else None
+    if match is None:
+        return None
+    return Parts(match["model"], match["technique"], match["device"], int(match["batch_size"]), match["variant"] or "")
 
 
 def sparsity_of(technique: str) -> tuple[str, float] | None:

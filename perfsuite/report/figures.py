@@ -68,7 +68,8 @@ def groups(found: Iterable[Row]) -> list[Group]:
     for row in found:
         known = parts(row.case)
         if known is not None:
-            by_title.setdefault(f"{known.model} on {known.device}", []).append((known, row))
+            variant = f" [{known.variant}]" if known.variant else ""
+            by_title.setdefault(f"{known.model}{variant} on {known.device}", []).append((known, row))
     drawn = [Group(title, _figures(pairs)) for title, pairs in by_title.items()]
     return [group for group in drawn if group.figures]
 

@@ -42,7 +42,7 @@ def _benchmark(run: Run, row: Row, samples_ms: Sequence[float]) -> dict[str, Any
         "group": f"{known.model} {known.device} b{known.batch_size}" if known else None,
         "name": row.case if known else _name(row.case),
         "fullname": row.case,
-        "params": asdict(known) if known else None,
+        "params": {name: value for name, value in asdict(known).items() if value != ""} if known else None,
         "param": row.case if known else None,
         "extra_info": {
             "verdicts": {verdict.metric: verdict.status.value for verdict in row.verdicts},

@@ -195,7 +195,7 @@ class BaseRun:
         scored = any(limit.metric.kind is Kind.PAIRED for limit in self.limits)
         request = Run(
             self.rerun.item, self.rerun.following, self.subject.case.key, (CANDIDATE,), "",
-            settings.seed, settings.threads, scored=scored,
+            settings.seed, settings.threads, scored=scored, parameters=dict(self.rerun.parameters),
         )  # fmt: skip
         plan = settings.plan(Plan() if twins else PAIRS_PLAN, precision_needed(self.limits))
         name = f"{kind}-{tree.sha}-{twins}"
@@ -212,15 +212,10 @@ class BaseRun:
 
     def _with(self, revision: BaseRevision, measured: Measured) -> Reference:
         """Exact metrics and scores are judged against what was accepted, if that is the base; else as measured."""
-        entry = self.reference.entry
-        if self.bases.settings.base != ACCEPTED:
-            entry = entry_of_facts(measured.facts, measured.context, revision.name)
-        return replace(
-            self.reference,
-            entry=entry,
-            base=revision,
-            spread=self.bases.spread(revision.twins),
-        )
+        reference = replace(self.reference, base=revision, spread=self.bases.spread(revision.twins))
+        if self.bases.settings.base == ACCEPTED:
+            return reference
+        return replace(reference, entry=entry_of_facts(measured.facts, measured.context, revision.name), another=())
 
     def _without(self, base: Base, why: str) -> Reference:
         accepted = self.bases.settings.base == ACCEPTED and self.reference.entry is not None

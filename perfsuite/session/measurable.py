@@ -62,18 +62,24 @@ class ModelCase:
 
     has_original = True
 
-    def __init__(self, spec: ModelSpec, technique: Technique, device: str, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, spec: ModelSpec, technique: Technique, device: str, batch_size: int, seed: int,
+        variant: str = "", of: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """``variant`` and ``of`` tell cases apart whose test has further parameters (perfsuite.spec.Case)."""
         self.spec = spec
         self.technique = technique
         self.device_name = device
         self.batch_size = batch_size
         self.seed = seed
+        self._variant, self._of = variant, of or {}
 
     @cached_property
     def case(self) -> Case:
         """The key says so where the weights are not what the model's name promises."""
         name = self.spec.name + self._built.suffix
-        return Case.of_model(name, self.technique.name, self.device_name, self.batch_size)
+        case = Case.of_model(name, self.technique.name, self.device_name, self.batch_size, self._variant)
+        return replace(case, of=self._of)
 
     @property
     def weights(self) -> str:

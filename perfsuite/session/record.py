@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 
 from perfsuite.baseline.schema import Entry, StoredExact, StoredScores, StoredTime, pack_bits
 from perfsuite.session.settings import Judged
-from perfsuite.spec import CANDIDATE, YARDSTICK, Block, Context, Evidence, Facts, Scores, Verdict
+from perfsuite.spec import CANDIDATE, YARDSTICK, Block, Context, Evidence, Facts, Scores, Status, Verdict
 from perfsuite.stats.blocks import log_ratio, quantile
 
 _DIGITS = 6  # log ratios are stored to a millionth: their noise is ten thousand times that
@@ -18,7 +19,7 @@ _DIGITS = 6  # log ratios are stored to a millionth: their noise is ten thousand
 
 def entry_of(evidence: Evidence, commit: str, machine_id: str) -> Entry:
     """The entry that accepts this evidence. ``machine_id`` is empty where no time is to be stored."""
-    entry = entry_of_facts(evidence.candidate, evidence.context, commit)
+    entry = replace(entry_of_facts(evidence.candidate, evidence.context, commit), of=dict(evidence.case.of))
     return replace(entry, time={machine_id: _stored_time(evidence, commit)}) if machine_id else entry
 
 
@@ -57,6 +58,23 @@ def judged_of(verdicts: Sequence[Verdict], evidence: Evidence, entry: Entry | No
     changed = {name: (before.get(name, 0), after.get(name, 0)) for name in sorted({*before, *after})}
     differing = {name: pair for name, pair in changed.items() if pair[0] != pair[1]} if before and after else {}
     return Judged(tuple(verdicts), information_of(evidence), samples, differing)
+
+
+def not_recorded(judged: Judged) -> Judged:
+    """Of a test that failed after its gate: what it accepted is not stored."""
+    verdicts = tuple(
+        _unstored(verdict) if verdict.status is Status.RECORDED else verdict for verdict in judged.verdicts
+    )
+    return dataclasses.replace(judged, verdicts=verdicts)
+
+
+def _unstored(verdict: Verdict) -> Verdict:
+    return dataclasses.replace(
+        verdict,
+        status=Status.NOT_MEASURED,
+        sentence=f"{verdict.metric} was not recorded, because its test did not pass",
+        remedy="mend the test, then record it again",
+    )
 
 
 def _stored_scores(scores: Scores, commit: str) -> StoredScores:

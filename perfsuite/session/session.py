@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import msgspec
 
+from perfsuite.baseline.identity import differing
 from perfsuite.baseline.machine import Machine, this_machine
 from perfsuite.baseline.schema import Entry
 from perfsuite.baseline.store import Store
@@ -24,7 +25,7 @@ from perfsuite.session.base import BaseRun, Bases
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.record import entry_of, judged_of
 from perfsuite.session.revision import revision
-from perfsuite.session.settings import Judged, Rerun, Settings, WorkerDone
+from perfsuite.session.settings import Acceptance, Judged, Rerun, Settings, WorkerDone
 from perfsuite.session.timed import TimedRun
 from perfsuite.spec import CANDIDATE, ORIGINAL, Against, Evidence, Facts, Kind, Limit, Status, Verdict
 from perfsuite.stats.sequential import Errors
@@ -71,9 +72,14 @@ class Session:
         evidence = self._timed_evidence(subject, parsed, evidence, reference, rerun)
         verdicts = judge_all(parsed, evidence, reference)
         self._learn(parsed, verdicts, evidence, reference)
-        if self.settings.update:
-            verdicts = self._accept(parsed, evidence, reference, verdicts)
-        return judged_of(verdicts, evidence, reference.entry)
+        acceptance = self._acceptance(parsed, evidence, reference) if self.settings.update else None
+        if acceptance is not None:
+            verdicts = self._recorded(acceptance, parsed, evidence, reference, verdicts)
+        return replace(judged_of(verdicts, evidence, reference.entry), acceptance=acceptance)
+
+    def record(self, acceptance: Acceptance) -> None:
+        """Store what a gate has accepted: called once its test has passed. Raises BaselineError."""
+        self.store.accept(acceptance.group, acceptance.key, acceptance.entry, acceptance.machine)
 
     def notes(self) -> tuple[str, ...]:
         return tuple(self._bases.notes()) if self._bases else ()
@@ -101,8 +107,9 @@ class Session:
         errors = Errors(alpha=self._allowance.alpha, looks=self.settings.max_blocks)
         entry, here = stored.cases.get(subject.case.key), self._machine(subject)
         return Reference(
-            entry, here, stored.machines, rerun.update_command, errors=errors, budget_s=self.settings.budget_s
-        )
+            entry, here, stored.machines, rerun.update_command, errors=errors, budget_s=self.settings.budget_s,
+            another=differing(entry.of, subject.case.of) if entry else (),
+        )  # fmt: skip
 
     def _machine(self, subject: Measurable) -> Machine:
         return this_machine(self.settings.threads, subject.accelerator())
@@ -183,17 +190,28 @@ class Session:
         recording = self.settings.update and not all(limit.is_bound for limit in timed)
         return run.record(evidence) if recording else run.judge(evidence)
 
-    def _accept(
-        self, limits: Sequence[Limit], evidence: Evidence, reference: Reference, verdicts: Sequence[Verdict]
-    ) -> tuple[Verdict, ...]:
-        """Store the evidence; limits against the baseline become RECORDED, bounds stay judged."""
-        case = evidence.case
-        times = any(limit.metric.kind is Kind.SAMPLED and not limit.is_bound for limit in limits) and evidence.blocks
+    def _acceptance(
+        self, limits: Sequence[Limit], evidence: Evidence, reference: Reference
+    ) -> Acceptance | None:  # fmt: skip
+        """What the baseline will hold; None where nothing was measured that a baseline holds."""
         if not evidence.blocks and not evidence.facts:
-            return tuple(verdicts)  # nothing was measured that a baseline holds
-        entry = entry_of(evidence, revision(self.settings.root), reference.here.id if times else "")
-        self.store.accept(case.group, case.key, entry, reference.here if times else None)
-        stored = replace(reference, entry=self.store.entry(case.group, case.key))
+            return None
+        times = any(_is_time(limit) and not limit.is_bound for limit in limits) and evidence.blocks
+        machine = reference.here if times else None
+        entry = entry_of(evidence, revision(self.settings.root), machine.id if machine else "")
+        return Acceptance(evidence.case.group, evidence.case.key, entry, machine)
+
+    def _recorded(
+        self,
+        acceptance: Acceptance,
+        limits: Sequence[Limit],
+        evidence: Evidence,
+        reference: Reference,
+        verdicts: Sequence[Verdict],
+    ) -> tuple[Verdict, ...]:
+        """Limits against the baseline become RECORDED, bounds stay judged."""
+        entry = self.store.preview(acceptance.group, acceptance.key, acceptance.entry, acceptance.machine)
+        stored = replace(reference, entry=entry, another=())
         return tuple(
             verdict if limit.is_bound or not _is_stored(limit, evidence) else _recorded(judge(limit, evidence, stored))
             for limit, verdict in zip(limits, verdicts, strict=True)

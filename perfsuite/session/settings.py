@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from perfsuite.baseline.machine import Machine
 from perfsuite.baseline.remote import Location
+from perfsuite.baseline.schema import Entry
 from perfsuite.engine.workers import Launch
 from perfsuite.measure.latency import Plan
 from perfsuite.spec import Verdict
@@ -50,12 +52,24 @@ class Settings:
 class Rerun:
     """How one test is run again: what a person types to record its baseline, and its name for workers.
 
-    ``following`` is the item that will probably be measured next.
+    ``following`` is the item that will probably be measured next; ``parameters`` are digests that tell the item
+    where its name is another one in each process.
     """
 
     update_command: str
     item: str = ""
     following: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What is to be stored of a case once its test has passed. ``machine``: where its times are from, if any."""
+
+    group: str
+    key: str
+    entry: Entry
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,7 @@ class Judged:
     information: Mapping[str, object] = field(default_factory=dict)
     samples_ms: tuple[tuple[float, ...], ...] = ()  # the candidate's calls, by block
     operators: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # (accepted, now), where they differ
+    acceptance: Acceptance | None = None  # with --perf-update
 
 
 class WorkerDone(Exception):  # noqa: N818  # it is no error: a worker has answered and its test may end

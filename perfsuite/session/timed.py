@@ -121,7 +121,7 @@ class TimedRun:
             raise EngineError("this session cannot start fresh processes", "run it through pytest")
         request = Run(
             self.rerun.item, self.rerun.following, self.subject.case.key, arms, self._yardstick(),
-            self.settings.seed, self.settings.threads,
+            self.settings.seed, self.settings.threads, parameters=dict(self.rerun.parameters),
         )  # fmt: skip
         return Served(workers, "fresh", {CANDIDATE_VIEW: None}, request, plan, most)
 
