@@ -16,12 +16,14 @@ from perfsuite.stats.sequential import Errors
 @dataclass(frozen=True)
 class BaseRevision:
     """A base that candidates are sampled beside. ``missing``: why there is nothing to compare with, or empty.
+    ``remedy``: what to do about that.
 
     ``stored_stands``: what was accepted and has no noise is known all the same, from the baseline.
     """
 
     name: str  # such as "main (abc123def456)"
     missing: str = ""
+    remedy: str = ""
     stored_stands: bool = False
     twins: bool = True  # both revisions in one process, not in one each
 

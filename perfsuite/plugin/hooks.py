@@ -13,6 +13,7 @@ from perfsuite.plugin.state import (
     check_base,
     check_reports,
     close,
+    has_failed,
     is_worker,
     note_collected,
     note_deselected,
@@ -94,6 +95,12 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
         from perfsuite.plugin.serving import note
 
         note(report)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.exitstatus == pytest.ExitCode.OK and has_failed(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

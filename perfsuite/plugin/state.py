@@ -103,6 +103,11 @@ def notes_of(config: pytest.Config) -> tuple[str, ...]:
     return config.stash[_SESSION].notes() if _SESSION in config.stash else ()
 
 
+def has_failed(config: pytest.Config) -> bool:
+    """Whether the session as a whole has failed, whatever its verdicts are."""
+    return _SESSION in config.stash and bool(config.stash[_SESSION].failure)
+
+
 def settings_of(config: pytest.Config) -> Settings:
     from perfsuite.baseline.machine import usable_cores
     from perfsuite.session.settings import Settings

@@ -38,6 +38,7 @@ from perfsuite.stats.moderation import fit_prior
 
 CONTROL_BLOCKS = 2
 _ENOUGH = 2
+_SHOWN = 3  # files that git ignores
 _CONTROL_VIEW = "control"
 
 
@@ -59,6 +60,9 @@ class Bases:
     worktrees: Worktrees
     _spreads: dict[bool, list[Spread]] = field(default_factory=lambda: {True: [], False: []})
     unsound: list[str] = field(default_factory=list)  # why cases were not measured as twins
+    broken: list[str] = field(default_factory=list)  # why cases that the base has could not be measured there
+    compared: int = 0  # cases that were measured on both sides
+    _trees: dict[str, BaseTree] = field(default_factory=dict)
 
     @staticmethod
     def of(settings: Settings) -> Bases:
@@ -76,7 +80,8 @@ class Bases:
             return Base(ACCEPTED, missing=f"{found.why}; {found.remedy}")
         name = f"{found.asked} ({found.sha[:12]})"
         try:
-            return Base(name, self.worktrees.checkout(found.sha))
+            self._trees[found.sha] = self.worktrees.checkout(found.sha)
+            return Base(name, self._trees[found.sha])
         except UsageError as error:  # it has no such folder yet: everything in it is new
             return Base(name, missing=error.what)
 
@@ -96,6 +101,20 @@ class Bases:
         yield from submodule_notes(self.settings.root)
         for why in dict.fromkeys(self.unsound):
             yield f"measured in pairs of processes, because {why}"
+        ignored = list(dict.fromkeys(name for tree in self._trees.values() for name in tree.ignored))
+        if ignored:
+            more = f" and {len(ignored) - _SHOWN} more" if len(ignored) > _SHOWN else ""
+            yield (
+                "files that git ignores are the working tree's on both sides, whatever the base would have: "
+                f"{', '.join(ignored[:_SHOWN])}{more}"
+            )
+        if self.failure:
+            yield f"{self.failure}; nothing was compared, so this run fails"
+
+    @property
+    def failure(self) -> str:
+        """Why no case could be compared although the base has some; empty where one was, or all are new."""
+        return "" if self.compared or not self.broken else f"no test could be measured on the base: {self.broken[0]}"
 
     @property
     def trusts_twins(self) -> bool:
@@ -123,15 +142,22 @@ class BaseRun:
         if base.tree is None:
             return evidence, self._without(base, base.missing)
         try:
-            if not self.bases.trusts_twins:
-                return self._judge_as(evidence, base, base.tree, twins=False)
-            return self._as_twins(evidence, base, base.tree)
+            compared = self._compared(evidence, base, base.tree)
+            self.bases.compared += 1
+            return compared
         except ViewFailedError as error:
             if error.view == CANDIDATE_VIEW:
                 raise
-            return evidence, self._without(base, _why_not_there(error.reason, self.rerun.item, base, base.tree))
+            if not _fails_there(error.reason, self.rerun.item, base.tree):
+                return evidence, self._without(base, f"it is new since {base.name} ({error.reason})")
+            return evidence, self._broken(base, f"it fails on {base.name} ({error.reason})", _BUILD_IT)
         except UnusedBaseError as error:
-            return evidence, self._without(base, f"{error.what}; {error.remedy}")
+            return evidence, self._broken(base, error.what, error.remedy)
+
+    def _compared(self, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
+        if not self.bases.trusts_twins:
+            return self._judge_as(evidence, base, tree, twins=False)
+        return self._as_twins(evidence, base, tree)
 
     def _as_twins(self, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
         """Some code cannot be loaded twice in one process, so what fails there is tried in a process each."""
@@ -217,9 +243,15 @@ class BaseRun:
             return reference
         return replace(reference, entry=entry_of_facts(measured.facts, measured.context, revision.name), another=())
 
-    def _without(self, base: Base, why: str) -> Reference:
+    def _broken(self, base: Base, why: str, remedy: str) -> Reference:
+        """What the base has and cannot run; a session of nothing else has compared nothing, and must say so."""
+        self.bases.broken.append(why)
+        return self._without(base, why, remedy)
+
+    def _without(self, base: Base, why: str, remedy: str = "") -> Reference:
         accepted = self.bases.settings.base == ACCEPTED and self.reference.entry is not None
-        return replace(self.reference, base=BaseRevision(base.name, missing=why, stored_stands=accepted))
+        missing = BaseRevision(base.name, missing=why, remedy=remedy, stored_stands=accepted)
+        return replace(self.reference, base=missing)
 
     def _tell(self, what: str, done: int) -> None:
         tell(f"{self.subject.case.key}: {what}", done, self.bases.settings.max_blocks)
@@ -231,11 +263,16 @@ def _measured_beside(evidence: Evidence, measured: Measured) -> Evidence:
     return replace(evidence, facts={**evidence.facts, CANDIDATE: facts}, context=measured.context)
 
 
-def _why_not_there(reason: str, item: str, base: Base, tree: BaseTree) -> str:
-    """New since the base, or failing on it: told apart by whether the base's own tests have it."""
+_BUILD_IT = (
+    "if the base has to be built first, say how (--perf-base-build); stored baselines judge it, "
+    "too: pytest without --perf-base"
+)
+
+
+def _fails_there(reason: str, item: str, tree: BaseTree) -> bool:
+    """Whether a test that did not run on the base is there, and not new since: the base's own tests tell."""
     path, _, name = item.partition("::")
     file = tree.root / Path(path)
     function = name.partition("[")[0].rpartition("::")[2]
     known = file.is_file() and f"def {function}(" in file.read_text(encoding="utf-8", errors="replace")
-    fails = known and not reason.endswith(NOT_COLLECTED)  # a parameter may be new
-    return f"it {'fails on' if fails else 'is new since'} {base.name} ({reason})"
+    return known and not reason.endswith(NOT_COLLECTED)  # a parameter may be new

@@ -84,6 +84,11 @@ class Session:
     def notes(self) -> tuple[str, ...]:
         return tuple(self._bases.notes()) if self._bases else ()
 
+    @property
+    def failure(self) -> str:
+        """Why the session has failed as a whole, whatever its verdicts are; empty if it has not."""
+        return self._bases.failure if self._bases else ""
+
     def close(self) -> None:
         """End the fresh processes and remove the worktrees. Safe to call again."""
         if self._workers is not None:

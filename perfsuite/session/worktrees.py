@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -25,6 +25,7 @@ import psutil
 from perfsuite.errors import EngineError, PerfsuiteError, UsageError
 from perfsuite.progress import tell
 from perfsuite.session.git import environment, git, is_hash, repository, run
+from perfsuite.session.ignored import add_ignored
 from perfsuite.session.submodules import clone_submodule, has_commit, submodules
 
 _PREFIX = "perfsuite-base"
@@ -38,11 +39,15 @@ _BUSY = re.compile(r"\.lock'|/worktrees[/']|File exists")  # locks, and what it 
 
 @dataclass(frozen=True)
 class BaseTree:
-    """A commit, checked out: ``root`` is there what the session's root is here, ``top`` the repository's top."""
+    """A commit, checked out: ``root`` is there what the session's root is here, ``top`` the repository's top.
+
+    ``ignored`` are the files that git ignores and that were added from the working tree; paths from the top.
+    """
 
     root: Path
     top: Path
     sha: str
+    ignored: tuple[str, ...] = ()
 
 
 class Worktrees:
@@ -138,6 +143,7 @@ class Worktrees:
         if self._build_command:
             tell(f"building the base {sha[:12]}", 1, 2)
             _build(self._build_command, tree, folder / "build.log")
+        tree = replace(tree, ignored=add_ignored(self._here.top, top))  # a build may have made some of them
         tell(f"the base {sha[:12]} is ready", 2, 2)
         return tree
 

@@ -73,7 +73,7 @@ def test_a_base_that_cannot_be_imported(tmp_path):
         "tests/test_two.py": item(MEASURE, name="test_two"),
     })  # fmt: skip
     run = made.run("-p", "no:randomly")
-    assert (run.status, run.of("test_it"), run.of("test_two")) == (0, "NOT_MEASURED", "NOT_MEASURED")
+    assert (run.status, run.of("test_it"), run.of("test_two")) == (1, "NOT_MEASURED", "NOT_MEASURED")
     why = "(ModuleNotFoundError: the base revision has no module 'mypkg.new')"
     assert run.said("test_it").endswith(why)
     assert "it fails on main" in run.said("test_it")
