@@ -2,26 +2,65 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from perfsuite.plugin.options import given_options
+from perfsuite.plugin.options import added_words, given_options
+from perfsuite.plugin.state import node_id
 
 
 def update_command(item: pytest.Item) -> str:
-    """What a person types to record this test's baseline: with the perf options of this run, without xdist."""
-    words = [
-        "pytest",
-        "--perf-update",
-        *given_options(item.config, but=("update", "strict", "report", "base", "base-build", "arms", "profile")),
-    ]
-    if item.config.pluginmanager.hasplugin("xdist") and "-n" in " ".join(item.config.getini("addopts")):
-        words.append("-n0")  # times are not measured under xdist
-    return shlex.join([*words, item.nodeid])
+    """What a person types to record this test's baseline: with the options of this run, without xdist."""
+    config = item.config
+    given = given_options(config, but=("update", "strict", "report", "base", "base-build", "arms", "profile"))
+    return shlex.join(["pytest", "--perf-update", *given, *_where(config), *_alone(config), _named(item)])
+
+
+def alone_command(config: pytest.Config) -> str:
+    """What a person types to run the performance tests of this run by themselves."""
+    given = given_options(config, but=("only",))
+    paths = config.option.file_or_dir or ()
+    return shlex.join(["pytest", "--perf-only", *given, *_where(config), *_alone(config), *paths])
+
+
+def _named(item: pytest.Item) -> str:
+    """The item as pytest finds it from the folder that it was started in."""
+    _, colons, name = node_id(item).partition("::")
+    return os.path.relpath(item.path, item.config.invocation_params.dir) + colons + name
+
+
+def _where(config: pytest.Config) -> Iterator[str]:
+    """What was typed of pytest's own options that say where tests are, and with which plugins and settings they run."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for flags in _WHERE:
+        parser.add_argument(*flags, action="append", default=[], dest=flags[0])
+    typed, _ = parser.parse_known_args([str(argument) for argument in config.invocation_params.args])
+    for flag, *_ in _WHERE:
+        for value in getattr(typed, flag):
+            yield from (f"{flag}={value}",) if flag.startswith("--") else (flag, value)
+
+
+_WHERE = (
+    ("-c", "--config-file"), ("--rootdir",), ("--confcutdir",), ("--import-mode",), ("-p",), ("-o", "--override-ini"),
+)  # fmt: skip
+
+
+def _alone(config: pytest.Config) -> Iterator[str]:
+    """Times are not measured under xdist: turned off where it is added to each command line."""
+    added = (word for words in added_words(config) for word in words)
+    if config.pluginmanager.hasplugin("xdist") and any(map(_starts_xdist, added)):
+        yield from ("-n", "0")
+
+
+def _starts_xdist(word: str) -> bool:
+    return re.fullmatch("-n[^-]*|-d|--(numprocesses|dist|tx)(=.*)?", word) is not None
 
 
 def worker_command(config: pytest.Config, files: Sequence[Path], folder: Path) -> Sequence[str]:

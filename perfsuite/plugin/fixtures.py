@@ -119,7 +119,7 @@ class Perf:
         if name in self._names or name.isdigit() or len(name) > _LONGEST_NAME or not name.isprintable():
             why = "is taken by an earlier call of this test" if name in self._names else "is no name for a call"
             pytest.fail(
-                f"{self._item.nodeid}: perf(name={name!r}) {why}\n  remedy: name each call differently, in at most "
+                f"{node_id(self._item)}: perf(name={name!r}) {why}\n  remedy: name each call differently, in at most "
                 f"{_LONGEST_NAME} printable characters that are not all digits",
                 pytrace=False,
             )
@@ -143,7 +143,7 @@ def gate_item(
     item: pytest.Item, session: Session, subject: Measurable, limits: Mapping[str, object]
 ) -> tuple[Verdict, ...]:
     """The session decides; this turns its answer into an outcome of the item."""
-    rerun = Rerun(update_command(item), item.nodeid, following_of(item), digests(item))
+    rerun = Rerun(update_command(item), node_id(item), following_of(item), digests(item))
     progress = TerminalProgress(item.config)
     judged, failure = None, ""
     try:
@@ -158,7 +158,7 @@ def gate_item(
     finally:
         progress.clear()
     if judged is None:  # outside of the except block, whose exception would be printed, too
-        pytest.fail(f"{item.nodeid}: {failure}", pytrace=False)
+        pytest.fail(f"{node_id(item)}: {failure}", pytrace=False)
     add(item, judged)
     strict = options_of(item.config).strict
     failed = [verdict for verdict in judged.verdicts if verdict.status.fails(strict)]

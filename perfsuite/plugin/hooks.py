@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from perfsuite.plugin import options
+from perfsuite.plugin import declaring
+from perfsuite.plugin.ours import attach_left_alone, claim, is_ours, said_of_left_alone, select, shadows
 from perfsuite.plugin.state import (
-    PerfTests,
     check_base,
     check_reports,
     close,
@@ -20,6 +20,7 @@ from perfsuite.plugin.state import (
     open_if_worker,
     options_of,
     registries_of,
+    said_of_reports,
     session_of,
     start,
 )
@@ -30,7 +31,17 @@ if TYPE_CHECKING:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     open_if_worker()
-    options.add_options(parser)
+    declaring.add_ini_keys(parser)
+    declaring.add_options(parser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> Generator[None, None, None]:
+    declaring.withdraw_options(early_config, parser)
+    try:
+        yield
+    finally:
+        declaring.add_options(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -52,14 +63,14 @@ MARKER = (
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if PerfTests.is_one(metafunc.definition):
+    if is_ours(metafunc.definition):
         from perfsuite.plugin.matrix import check_and_parametrize
 
         check_and_parametrize(metafunc, options_of(metafunc.config), registries_of(metafunc.config))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    PerfTests.select(config, items)
+    select(config, items)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -68,7 +79,7 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    note_collected(session.config, session.items)
+    note_collected(session.config, [item for item in session.items if is_ours(item)])
     check_reports(session.config)
     check_base(session.config)
 
@@ -110,6 +121,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture
 def perf_case(request: pytest.FixtureRequest) -> PerfCase:
     """One case of the matrix: ``model``, ``original``, ``inputs``, and ``gate(**limits)``."""
+    if shadows(request.node, "perf_case"):
+        return cast("PerfCase", request.getfixturevalue("perf_case"))
     from perfsuite.plugin.fixtures import PerfCase
 
     return PerfCase.of(request, session_of(request.config))
@@ -118,6 +131,8 @@ def perf_case(request: pytest.FixtureRequest) -> PerfCase:
 @pytest.fixture
 def perf(request: pytest.FixtureRequest) -> Perf:
     """``perf(fn, *args, **limits)`` measures and gates any callable, and returns its result."""
+    if shadows(request.node, "perf"):
+        return cast("Perf", request.getfixturevalue("perf"))
     from perfsuite.plugin.fixtures import Perf
 
     return Perf(request.node, session_of(request.config))
@@ -125,7 +140,7 @@ def perf(request: pytest.FixtureRequest) -> Perf:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    if PerfTests.is_benchmarked(item):
+    if claim(item).is_benchmarked:
         from perfsuite.plugin.benchmark import watch
 
         watch(item)
@@ -134,10 +149,12 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if PerfTests.is_one(item):
+    found = claim(item)
+    if found.is_ours:
         from perfsuite.plugin.records import attach
 
         attach(report, item)
+    attach_left_alone(report, found.left_alone)
     return report
 
 
@@ -149,9 +166,19 @@ def pytest_report_teststatus(report: Any, config: pytest.Config) -> tuple[str, s
     return None
 
 
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return list(declaring.taken_names(config))
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    judged = (getattr(report, "perfsuite", None) for reports in terminalreporter.stats.values() for report in reports)
-    if any(judged) or (options_of(config).report and not is_worker()):
+    if is_worker():
+        return
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    ran = [report for report in reports if hasattr(report, "perfsuite")]
+    if any(report.perfsuite for report in ran) or (ran and options_of(config).report):
         from perfsuite.plugin.summary import summarize
 
         summarize(terminalreporter, config)
+        return
+    for line in (*said_of_left_alone(reports), *(() if ran else said_of_reports(config))):
+        terminalreporter.write_line(line)

@@ -7,7 +7,7 @@ import inspect
 import itertools
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from perfsuite.errors import PerfsuiteError, UsageError
 from perfsuite.gate.limits import parse_limits
 from perfsuite.models.zoo import model_spec
 from perfsuite.plugin.options import Options
-from perfsuite.plugin.state import PerfTests
+from perfsuite.plugin.ours import AXES, FIXTURES, claim, is_our_fixture, our_markers
 from perfsuite.protocols import ModelSpec, Technique
 from perfsuite.registry import Registries
 from perfsuite.techniques.values import parse_technique
@@ -50,18 +50,19 @@ class CaseParameters:
 def check_and_parametrize(metafunc: pytest.Metafunc, options: Options, registries: Registries) -> None:
     """Give ``perf_case`` its cases. A wrong name, unit or limit stops the collection of the file."""
     try:
-        if PerfTests.FIXTURES.isdisjoint(metafunc.fixturenames) and "benchmark" not in metafunc.fixturenames:
+        used = [name for name in FIXTURES if is_our_fixture(metafunc.definition, name)]
+        if not used and "benchmark" not in metafunc.fixturenames:
             raise UsageError(
                 "the test has the marker perf, but uses neither perf_case nor perf nor benchmark: "
                 "nothing would be judged",
                 "take perf_case as an argument and call perf_case.gate(...)",
             )
         marked = marked_limits(metafunc.definition)
-        if PerfTests.is_benchmarked(metafunc.definition) and not marked:
+        if claim(metafunc.definition).is_benchmarked and not marked:
             raise UsageError("the marker perf has no limits for what benchmark times", "add perf(latency='10%')")
-        for limits in filter(None, (marked, *_literal_limits(metafunc.function))):
+        for limits in filter(None, (marked, *_literal_limits(metafunc.function, used))):
             parse_limits(limits, registries.metrics)
-        if "perf_case" in metafunc.fixturenames:
+        if "perf_case" in used:
             cases = list(_cases(metafunc, options, registries))
             metafunc.parametrize("perf_case", cases, ids=[case.id for case in cases], indirect=True)
     except PerfsuiteError as error:
@@ -72,12 +73,9 @@ def check_and_parametrize(metafunc: pytest.Metafunc, options: Options, registrie
 def marked_limits(node: pytest.Item | Any) -> dict[str, object]:
     """The limits that the test's markers carry; a nearer marker wins."""
     limits: dict[str, object] = {}
-    for marker in reversed(list(node.iter_markers("perf"))):
-        limits.update({name: value for name, value in marker.kwargs.items() if name not in _AXES})
+    for marker in reversed(our_markers(node)):
+        limits.update({name: value for name, value in marker.kwargs.items() if name not in AXES})
     return limits
-
-
-_AXES = tuple(field.name for field in fields(Matrix))
 
 
 def _cases(metafunc: pytest.Metafunc, options: Options, registries: Registries) -> Iterator[CaseParameters]:
@@ -94,8 +92,8 @@ def _matrix(definition: Any, options: Options) -> Matrix:
     for marker in reversed(list(definition.iter_markers("perf"))):
         if marker.args:
             raise UsageError("the marker perf takes keywords only", "write @pytest.mark.perf(models=[...])")
-        values.update({name: _listed(name, marker.kwargs[name]) for name in _AXES if name in marker.kwargs})
-    values.update({name: getattr(options, name) for name in _AXES if getattr(options, name)})
+        values.update({name: _listed(name, marker.kwargs[name]) for name in AXES if name in marker.kwargs})
+    values.update({name: getattr(options, name) for name in AXES if getattr(options, name)})
     matrix = Matrix(**values)
     if not matrix.models:
         raise UsageError(
@@ -138,22 +136,23 @@ def _devices(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _literal_limits(function: Callable[..., object]) -> Iterator[dict[str, object]]:
+def _literal_limits(function: Callable[..., object], fixtures: Iterable[str]) -> Iterator[dict[str, object]]:
     """The limits that calls of ``perf_case.gate`` and ``perf`` in the test name literally.
 
     A typo in one is found while collecting, not after minutes of measuring. What is computed, or
     whose source cannot be read, is checked when it runs.
     """
-    return iter(_literals_in_source(inspect.unwrap(function)))
+    gates = tuple(_GATES[name] for name in fixtures)
+    return iter(_literals_in_source(inspect.unwrap(function), gates))
 
 
 @cache
-def _literals_in_source(function: Callable[..., object]) -> tuple[dict[str, object], ...]:
+def _literals_in_source(function: Callable[..., object], gates: tuple[str, ...]) -> tuple[dict[str, object], ...]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
         return ()
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in _GATES]
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in gates]
     found: list[dict[str, object]] = [
         {k.arg: k.value.value for k in call.keywords if k.arg and isinstance(k.value, ast.Constant)} for call in calls
     ]
@@ -162,4 +161,4 @@ def _literals_in_source(function: Callable[..., object]) -> tuple[dict[str, obje
 
 
 _NO_LIMITS = ("name",)  # of perf: what it takes beside limits
-_GATES = ("perf_case.gate", "perf")
+_GATES = {"perf_case": "perf_case.gate", "perf": "perf"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shlex
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +55,21 @@ class _Option:
     metavar: str = ""
 
     @property
+    def flag(self) -> str:
+        return f"--perf-{self.name}"
+
+    @property
     def ini(self) -> str:
-        return f"perf_{self.name.replace('-', '_')}"
+        return f"perf_{self.attribute}"
+
+    @property
+    def dest(self) -> str:
+        """Where pytest keeps what was given: under a name that no suite has for an option of its own."""
+        return f"perfsuite_{self.attribute}"
+
+    @property
+    def attribute(self) -> str:
+        return self.name.replace("-", "_")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -95,7 +110,7 @@ def _probability(text: str) -> float:
 
 
 _NUMBER = _at_least(0, int)
-_OPTIONS = (
+OPTIONS = (
     _Option("update", "accept what is measured as the new baseline, for the cases that run", False),
     _Option("strict", "fail what cannot be judged (INCONCLUSIVE, INCOMPARABLE, NOT_MEASURED)", False),
     _Option("only", "run performance tests only", False),
@@ -142,19 +157,10 @@ _OPTIONS = (
 )
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """Declare each option, with its ini key. Defaults are None, so that the ini file can be told apart."""
-    group = parser.getgroup("perfsuite", "performance regressions of models (perfsuite)")
-    for option in _OPTIONS:
-        flag = f"--perf-{option.name}"
-        if option.convert is None:
-            group.addoption(flag, action="store_true", default=None, dest=option.ini, help=option.help)
-        else:
-            group.addoption(flag, default=None, dest=option.ini, metavar=option.metavar, help=option.help)
-        if option.convert is None:
-            parser.addini(option.ini, option.help, type="bool", default=None)
-        else:
-            parser.addini(option.ini, option.help, type="string", default=None)
+_EXCLUSIVE = (
+    ("only", "skip", "--perf-only and --perf-skip together leave nothing to run"),
+    ("base", "update", "--perf-base judges and --perf-update accepts: choose one"),
+)
 
 
 def resolve(config: pytest.Config) -> Options:
@@ -164,18 +170,15 @@ def resolve(config: pytest.Config) -> Options:
 
     values: dict[str, Any] = {}
     mistakes = []
-    for option in _OPTIONS:
+    for option in OPTIONS:
         raw, source = _raw(config, option)
         try:
-            values[option.name.replace("-", "_")] = option.convert(raw) if option.convert else bool(raw)
+            values[option.attribute] = option.convert(raw) if option.convert else bool(raw)
         except ValueError as error:
             mistakes.append(f"{source} is {raw!r}: {error}")
-    if values.get("only") and values.get("skip"):
-        mistakes.append("--perf-only and --perf-skip together leave nothing to run")
-    if config.getoption("perf_base") == "":  # an empty variable of a CI system
+    mistakes += _settle(config, values)
+    if _given(config, _named("base")) == "":  # an empty variable of a CI system
         mistakes.append("--perf-base is empty: give a branch, a tag or a commit")
-    if values.get("base") and values.get("update"):
-        mistakes.append("--perf-base judges and --perf-update accepts: choose one")
     if mistakes:
         raise UsageError("\n".join(mistakes), "see 'pytest --help'")
     values["storage"] = location(values["storage"], config.rootpath)
@@ -184,24 +187,71 @@ def resolve(config: pytest.Config) -> Options:
     return Options(**values)
 
 
-def given_options(config: pytest.Config, but: tuple[str, ...]) -> list[str]:
+def given_options(config: pytest.Config, but: tuple[str, ...] = ()) -> list[str]:
     """The perf options of the command line, as it would give them again."""
     from perfsuite.baseline.remote import masked
 
-    given = [(option, config.getoption(option.ini)) for option in _OPTIONS if option.name not in but]
+    given = [(option, _given(config, option)) for option in OPTIONS if option.name not in but]
     return [
-        f"--perf-{option.name}" if option.convert is None else f"--perf-{option.name}={masked(str(value))}"
+        option.flag if option.convert is None else f"{option.flag}={masked(str(value))}"
         for option, value in given
         if value is not None
     ]
 
 
+def is_given(config: pytest.Config, name: str) -> bool:
+    """Whether the option stands on the command line, or in what is added to it."""
+    return _given(config, _named(name)) is not None
+
+
+def added_words(config: pytest.Config) -> tuple[list[str], list[str]]:
+    """What the ini file and the environment add to each command line."""
+    return list(config.getini("addopts")), shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+
+
+def _named(name: str) -> _Option:
+    return next(option for option in OPTIONS if option.name == name)
+
+
+def _given(config: pytest.Config, option: _Option) -> Any:
+    return config.getoption(option.dest, None)  # there is none where the suite has an option of that name
+
+
+def _settle(config: pytest.Config, values: dict[str, Any]) -> Iterator[str]:
+    """Of two options that exclude each other the one that is nearer to the person counts: what was typed before what
+    is added to each command line, and that before the ini file. Two from one place are a mistake.
+    """
+    for one, other, mistake in _EXCLUSIVE:
+        if values.get(one) and values.get(other):
+            further, nearer = sorted((_named(one), _named(other)), key=lambda option: _nearness(config, option))
+            if _nearness(config, further) == _nearness(config, nearer):
+                yield mistake
+            else:
+                values[further.name] = further.default
+                setattr(config.option, further.dest, None)  # so that no command that is printed repeats it
+
+
+def _nearness(config: pytest.Config, option: _Option) -> int:
+    """0 for the ini file, then what it adds to the command line, what the environment adds, what was typed."""
+    if _given(config, option) is None:
+        return 0
+    places = (*added_words(config), [str(argument) for argument in config.invocation_params.args])
+    found = [place for place, words in enumerate(places, 1) if any(w.partition("=")[0] == option.flag for w in words)]
+    return max(found, default=1)
+
+
 def _raw(config: pytest.Config, option: _Option) -> tuple[Any, str]:
     """The unconverted value, and where it came from."""
-    given = config.getoption(option.ini)
+    given = _given(config, option)
     if given is not None:
-        return given, f"--perf-{option.name}"
-    written = config.getini(option.ini)  # None where no ini file and no -o sets it
+        return given, option.flag
+    written = config.getini(option.ini) if has_ini(config, option) else None  # None, too, where nobody sets it
     if written is not None:
         return written, f"ini key {option.ini}"
-    return option.default, f"the default of --perf-{option.name}"
+    return option.default, f"the default of {option.flag}"
+
+
+def has_ini(config: pytest.Config, option: _Option) -> bool:
+    """Whether the ini key is ours: a suite that has one of that name declares it after us, or before."""
+    declared: dict[str, Any] = config._parser._inidict  # pytest has no public name for it
+    return option.ini in declared and declared[option.ini][0] == option.help

@@ -1,4 +1,4 @@
-"""What is kept on pytest's config, under one typed key each, and which items are performance tests."""
+"""What is kept on pytest's config, under one typed key each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfsuite.plugin.options import Options, resolve
+from perfsuite.plugin.options import Options, is_given, resolve
 
 if TYPE_CHECKING:
     from perfsuite.engine.workers import Launch
@@ -31,10 +31,7 @@ _FILES = pytest.StashKey[Sequence[Path]]()
 WORKER_VARIABLE = "PERFSUITE_WORKER"  # see perfsuite.engine.workers, which is not imported here
 _STATION = "_perfsuite_station"  # see perfsuite.engine.station, likewise
 
-XDIST = (
-    "under pytest-xdist other tests run at the same time",
-    "run the performance tests by themselves, without -n: pytest --perf-only",
-)
+_XDIST = "under pytest-xdist other tests run at the same time"
 
 
 def start(config: pytest.Config) -> None:
@@ -122,7 +119,7 @@ def settings_of(config: pytest.Config) -> Settings:
         budget_s=options.budget,
         block_s=options.block_time,
         record_blocks=options.blocks,
-        no_timing=XDIST if is_xdist(config) else ("", ""),
+        no_timing=_no_timing(config),
         launch=_launch(config, options),
         base="" if is_worker() else options.base,
         base_build=options.base_build,
@@ -131,6 +128,15 @@ def settings_of(config: pytest.Config) -> Settings:
         alpha=options.alpha,
         tests=max(1, config.stash.get(_COLLECTED, 1)),
     )
+
+
+def _no_timing(config: pytest.Config) -> tuple[str, str]:
+    """Why times cannot be measured at all, and the remedy; nothing where they can."""
+    if not is_xdist(config):
+        return "", ""
+    from perfsuite.plugin.commands import alone_command
+
+    return _XDIST, f"run the performance tests by themselves, without -n: {alone_command(config)}"
 
 
 def _cores_for(threads: int) -> tuple[int, ...]:
@@ -180,12 +186,12 @@ def is_whole_run(config: pytest.Config, judged_items: int) -> bool:
     return not narrowed and not under_xdist and config.stash.get(_COLLECTED, -1) == judged_items
 
 
-def note_collected(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    tests = [item for item in items if PerfTests.is_one(item)]
+def note_collected(config: pytest.Config, tests: Sequence[pytest.Item]) -> None:
+    """Keep how many performance tests there are, where they are, and which follows which."""
     config.stash[_COLLECTED] = len(tests)
     config.stash[_FILES] = tuple(dict.fromkeys(item.path for item in tests))
     for item, following in zip(tests, [*tests[1:], None], strict=False):  # of no tests, none follows
-        item.stash[_FOLLOWING] = following.nodeid if following else ""
+        item.stash[_FOLLOWING] = node_id(following) if following else ""
 
 
 def check_reports(config: pytest.Config) -> None:
@@ -201,6 +207,13 @@ def check_reports(config: pytest.Config) -> None:
             reporter_of(path.name, registries_of(config).reporters)
     except UsageError as error:
         raise pytest.UsageError(f"--perf-report={path}: {error}") from None
+
+
+def said_of_reports(config: pytest.Config) -> Iterator[str]:
+    """Where no performance test ran, reports stay as they are; whoever asked for them in this run is told."""
+    if is_given(config, "report"):
+        names = ", ".join(str(path) for path in options_of(config).report)
+        yield f"perfsuite: no performance test ran, so {names} was not written"
 
 
 def check_base(config: pytest.Config) -> None:
@@ -223,8 +236,12 @@ def check_base(config: pytest.Config) -> None:
 
 
 def node_id(item: pytest.Item) -> str:
-    """The name that cases of an item go by: its own, or in a worker the one that the session knows."""
-    return item.stash.get(_NAME, item.nodeid)
+    """The name that cases of an item go by: its own, or in a worker the one that the session knows.
+
+    With --dist=loadgroup xdist appends the group to it, by which nobody else finds the test.
+    """
+    plain = f"{item.parent.nodeid}::{item.name}" if item.parent else item.nodeid
+    return item.stash.get(_NAME, plain if item.nodeid.startswith(f"{plain}@") else item.nodeid)
 
 
 def rename(item: pytest.Item, name: str) -> None:
@@ -235,32 +252,6 @@ def rename(item: pytest.Item, name: str) -> None:
 def following_of(item: pytest.Item) -> str:
     """The performance test that comes after this one, or nothing."""
     return item.stash.get(_FOLLOWING, "")
-
-
-class PerfTests:
-    """Which items are performance tests: those with the marker or one of the fixtures."""
-
-    FIXTURES = frozenset({"perf_case", "perf"})
-
-    @classmethod
-    def is_one(cls, item: pytest.Item) -> bool:
-        used = getattr(item, "fixturenames", ())
-        return item.get_closest_marker("perf") is not None or not cls.FIXTURES.isdisjoint(used)
-
-    @classmethod
-    def is_benchmarked(cls, item: pytest.Item) -> bool:
-        """Whether what pytest-benchmark's fixture times is to be gated: nothing else in the test is."""
-        used = getattr(item, "fixturenames", ())
-        own = cls.FIXTURES.isdisjoint(used)
-        return own and "benchmark" in used and item.get_closest_marker("perf") is not None
-
-    @classmethod
-    def select(cls, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Keep what --perf-only and --perf-skip leave; the rest is reported as deselected."""
-        options = options_of(config)
-        if options.only or options.skip:
-            config.hook.pytest_deselected(items=[item for item in items if cls.is_one(item) != options.only])
-            items[:] = [item for item in items if cls.is_one(item) == options.only]
 
 
 def note_deselected(config: pytest.Config) -> None:

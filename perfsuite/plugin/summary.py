@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.store import Store
 from perfsuite.errors import BaselineError, PerfsuiteError
+from perfsuite.plugin.ours import said_of_left_alone
 from perfsuite.plugin.records import records
 from perfsuite.plugin.state import is_whole_run, is_worker, notes_of, options_of, registries_of, settings_of
 from perfsuite.protocols import Run
@@ -55,11 +56,10 @@ def run_of(reporter: Any, config: pytest.Config) -> Run:
         samples[case] = samples.get(case, ()) + record.samples_ms
         operators.setdefault(case, {}).update(record.operators)
     metrics = registries_of(config).metrics
-    judged_items = len({report.nodeid for report in reports if getattr(report, "perfsuite", None)})
     return Run(
         verdicts=verdicts,
         machine=msgspec.to_builtins(this_machine(settings_of(config).threads)),
-        notes=tuple(_notes(verdicts, config, judged_items)),
+        notes=tuple(_notes(verdicts, config, reports)),
         information=information,
         samples={case: blocks for case, blocks in samples.items() if blocks},
         operators={case: changed for case, changed in operators.items() if changed},
@@ -69,15 +69,18 @@ def run_of(reporter: Any, config: pytest.Config) -> Run:
     )
 
 
-def _notes(verdicts: tuple[Verdict, ...], config: pytest.Config, judged_items: int) -> Iterator[str]:
+def _notes(verdicts: tuple[Verdict, ...], config: pytest.Config, reports: Sequence[Any]) -> Iterator[str]:
     settings = settings_of(config)
+    judged_items = len({report.nodeid for report in reports if getattr(report, "perfsuite", None)})
     yield f"machine class: {this_machine(settings.threads).id}"
     yield from notes_of(config)
     recorded = {verdict.case for verdict in verdicts if verdict.status is Status.RECORDED}
     if recorded:
         review = ": review the diff and commit it" if isinstance(settings.storage, Path) else ""
         yield f"{len(recorded)} cases recorded in {settings.storage}{review}"
-    if is_whole_run(config, judged_items):
+    left_alone = tuple(said_of_left_alone(reports))
+    yield from left_alone
+    if is_whole_run(config, judged_items) and not left_alone:
         yield from _unused({verdict.case for verdict in verdicts}, Store(settings.storage))
 
 

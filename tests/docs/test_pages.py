@@ -79,11 +79,11 @@ def test_make_targets_and_links_exist(page):
 
 
 def test_every_option_in_the_readme_exists_and_every_metric_is_named():
-    from perfsuite.plugin.options import _OPTIONS
+    from perfsuite.plugin.options import OPTIONS
     from perfsuite.registry import METRICS
     from perfsuite.spec import Status
 
     text = (ROOT / "README.md").read_text()
-    assert set(re.findall(r"--perf-([a-z-]+)", text)) == {option.name for option in _OPTIONS}
+    assert set(re.findall(r"--perf-([a-z-]+)", text)) == {option.name for option in OPTIONS}
     assert all(f"`{name}`" in text for name in METRICS.names())
     assert all(f"`{status.value}`" in text for status in Status)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from perfsuite.plugin.options import _OPTIONS, resolve
+from perfsuite.plugin.options import OPTIONS, resolve
 
 VALUES = {
     "models": ("net,minilm", ("net", "minilm")),
@@ -36,7 +36,7 @@ def attribute(name):
 
 
 def test_this_file_covers_every_option():
-    assert {option.name for option in _OPTIONS} == {*VALUES, *FLAGS, *PATHS}
+    assert {option.name for option in OPTIONS} == {*VALUES, *FLAGS, *PATHS}
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -99,7 +99,7 @@ def test_help_names_every_option_ini_key_and_marker_without_importing_torch():
     )
     alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # other plugins import numpy
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", env=alone, check=True)
-    for option in _OPTIONS:
+    for option in OPTIONS:
         assert f"--perf-{option.name}" in done.stdout
         assert f"{option.ini} (" in done.stdout
     assert "@pytest.mark.perf(models=[...]" in done.stdout
