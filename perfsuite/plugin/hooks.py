@@ -139,6 +139,14 @@ def perf(request: pytest.FixtureRequest) -> Perf:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if is_ours(item):
+        from perfsuite.plugin.matrix import check_test_case
+
+        check_test_case(item)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
     if claim(item).is_benchmarked:
         from perfsuite.plugin.benchmark import watch

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from unittest import TestCase
 
 import pytest
 
@@ -18,6 +19,7 @@ from perfsuite.gate.limits import parse_limits
 from perfsuite.models.zoo import model_spec
 from perfsuite.plugin.options import Options
 from perfsuite.plugin.ours import AXES, FIXTURES, claim, is_our_fixture, our_markers
+from perfsuite.plugin.state import node_id
 from perfsuite.protocols import ModelSpec, Technique
 from perfsuite.registry import Registries
 from perfsuite.techniques.values import parse_technique
@@ -68,6 +70,24 @@ def check_and_parametrize(metafunc: pytest.Metafunc, options: Options, registrie
     except PerfsuiteError as error:
         name = metafunc.definition.nodeid
         raise pytest.Collector.CollectError(f"{name}: {error}") from None
+
+
+def check_test_case(item: pytest.Item | Any) -> None:
+    """A method of a unittest.TestCase is not parametrized, and nothing is handed to it: fail what it cannot do."""
+    if not (item.cls and issubclass(item.cls, TestCase)):
+        return
+    names_cases = any(name in marker.kwargs for marker in our_markers(item) for name in AXES)
+    has_callable = is_our_fixture(item, "perf") or claim(item).is_benchmarked
+    if names_cases or not has_callable:
+        pytest.fail(f"{node_id(item)}: {_TEST_CASE}", pytrace=False)
+
+
+_TEST_CASE = """a unittest.TestCase is not run once for each model, and its methods get no fixtures as arguments
+  remedy: move the test to a function or a plain class, and let it take perf_case
+  or gate a callable: a fixture of the TestCase keeps perf, and the test calls self.perf(function, latency='5%')
+    @pytest.fixture(autouse=True)
+    def keep_perf(self, perf):
+        self.perf = perf"""
 
 
 def marked_limits(node: pytest.Item | Any) -> dict[str, object]:
