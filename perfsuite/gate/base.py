@@ -30,7 +30,7 @@ def concerns(limit: Limit) -> bool:
 def missing(limit: Limit, evidence: Evidence, revision: BaseRevision) -> Verdict:
     return verdict(
         limit, evidence, Status.NOT_MEASURED, f"{limit.metric.name} has nothing to compare with: {revision.missing}",
-        remedy=revision.remedy or "stored baselines judge it: pytest without --perf-base",
+        remedy=revision.remedy or "without --perf-base stored baselines judge it",
     )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def _against_stored(
     if limit.metric.name == "operators" and stored is not None:
         added, removed = added_and_removed(stored.operators, evidence.candidate.operators)
         worse, better = float(sum(added.values())), float(sum(removed.values()))
-        what = f"operators has {worse:g} calls added and {better:g} gone, of {expected:g} {reference.then}"
+        what = f"operators has {worse:g} calls added and {better:g} gone, of {expected:g} {_there(reference)}"
     else:
         worse = limit.metric.better.sign * (measured - expected)
         better = -worse
@@ -71,6 +71,10 @@ def _against_stored(
         details=() if plain else what_changed(stored, evidence.candidate, evidence.context),
         remedy="" if plain else accept(reference),
     )  # fmt: skip
+
+
+def _there(reference: Reference) -> str:
+    return f"in {reference.then}" if reference.base else reference.then
 
 
 def _what(metric: Metric, measured: float, expected: float, reference: Reference) -> str:

@@ -40,7 +40,7 @@ class PerfCase:
     @classmethod
     def of(cls, request: pytest.FixtureRequest, session: Session) -> PerfCase:
         if not hasattr(request, "param"):
-            pytest.fail(f"{node_id(request.node)}: perf_case has no cases, since the test does not take it as an argument")
+            pytest.fail(f"{node_id(request.node)}: perf_case has no cases: no argument asks for it", pytrace=False)
         parameters: CaseParameters = request.param
         subject = ModelCase(
             parameters.spec, parameters.technique, parameters.device, parameters.batch_size, session.settings.seed,

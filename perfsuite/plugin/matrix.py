@@ -72,7 +72,7 @@ def check_and_parametrize(metafunc: pytest.Metafunc, options: Options, registrie
         raise pytest.Collector.CollectError(f"{name}: {error}") from None
 
 
-def check_test_case(item: pytest.Item | Any) -> None:
+def check_test_case(item: Any) -> None:
     """A method of a unittest.TestCase is not parametrized, and nothing is handed to it: fail what it cannot do."""
     if not (item.cls and issubclass(item.cls, TestCase)):
         return

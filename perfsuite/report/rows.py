@@ -63,7 +63,7 @@ class Remark:
         yield f"  {self.sentence}"
         yield from (f"    {detail}" for detail in self.details)
         if self.remedies:
-            yield f"  remedy: {self.remedies[0]}{self.others}"
+            yield f"  remedy{self.others}: {self.remedies[0]}"  # which may end in a command, to be copied
 
     @property
     def others(self) -> str:

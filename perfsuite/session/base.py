@@ -264,8 +264,7 @@ def _measured_beside(evidence: Evidence, measured: Measured) -> Evidence:
 
 
 _BUILD_IT = (
-    "if the base has to be built first, say how (--perf-base-build); stored baselines judge it, "
-    "too: pytest without --perf-base"
+    "if the base has to be built first, say how (--perf-base-build); without --perf-base stored baselines judge it, too"
 )
 
 

@@ -162,7 +162,7 @@ def test_without_a_base_to_compare_with_tolerances_are_not_measured_and_bounds_a
         found = verdict(name=name, text=text, base=new, found=evidence(beside_base=beside(1.0, 1.0)))
         assert found.status is Status.NOT_MEASURED
         assert found.sentence == f"{name} has nothing to compare with: it is new since main"
-        assert found.remedy == ("stored baselines judge it: pytest without --perf-base")
+        assert found.remedy == "without --perf-base stored baselines judge it"
     assert verdict(name="size", text="<=2 kB", base=new, found=evidence()).status is Status.PASS
 
 
