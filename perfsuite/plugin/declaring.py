@@ -19,8 +19,12 @@ def add_ini_keys(parser: pytest.Parser) -> None:
             parser.addini(option.ini, option.help, type=kind, default=None)  # type: ignore[arg-type]
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """Each option, unless another has one of that name. Defaults are None, so that the ini file can be told apart."""
+def add_options(parser: pytest.Parser, *, early: bool = False) -> None:
+    """Each option, unless another has one of that name. Defaults are None, so that the ini file can be told apart.
+
+    As long as it is ``early``, none must have a value: it may turn out to be a flag of the suite's own.
+    """
+    needed: dict[str, Any] = {"nargs": "?"} if early else {}
     group = parser.getgroup("perfsuite", "performance regressions of models (perfsuite)")
     groups = (*parser._groups, parser._anonymous)
     taken = {name for other in groups for option in other.options for name in option.names()}
@@ -30,7 +34,8 @@ def add_options(parser: pytest.Parser) -> None:
         if option.convert is None:
             group.addoption(option.flag, action="store_true", default=None, dest=option.dest, help=option.help)
         else:
-            group.addoption(option.flag, default=None, dest=option.dest, metavar=option.metavar, help=option.help)
+            shown = {"metavar": option.metavar, "help": option.help}
+            group.addoption(option.flag, default=None, dest=option.dest, **shown, **needed)
 
 
 def withdraw_options(config: pytest.Config, parser: pytest.Parser) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     open_if_worker()
     declaring.add_ini_keys(parser)
-    declaring.add_options(parser)
+    declaring.add_options(parser, early=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -77,11 +77,25 @@ def test_what_pytest_benchmark_reports_and_saves_is_as_ever(project, write):
     assert len(list((project.path / ".benchmarks").rglob("*.json"))) == 1
 
 
-def test_a_disabled_benchmark_is_measured_all_the_same(project, write):
-    write(limit="<=1 s")
+def test_a_disabled_benchmark_is_left_alone_and_its_baseline_not_called_unused(project, write):
+    write(WORK + "\n\ndef test_other(perf):\n    perf(work, 10, latency='<=1 s')\n", limit="400%")
+    project.runpytest_subprocess("--perf-update", *QUICK).assert_outcomes(passed=2)
     result = project.runpytest_subprocess("--benchmark-disable")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        ["perfsuite left test_w.py::test_work alone: benchmarks are disabled (--benchmark-disable)"]
+    )
+    result.stdout.no_fnmatch_line("*not used*")
+
+
+def test_codspeeds_fixture_is_left_alone_and_ours_again_without_it(project, write):
+    pytest.importorskip("pytest_codspeed")
+    write(limit="<=1 s")
+    result = project.runpytest_subprocess("--codspeed", "--codspeed-max-time=0.05")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["PASS*"])
+    result.stdout.fnmatch_lines(["perfsuite left test_w.py::test_work alone: its fixture benchmark is not pytest-*"])
+    result = project.runpytest_subprocess(*QUICK)
+    result.stdout.fnmatch_lines(["1 PASS (limits over 1 cases)"])
 
 
 def test_pedantic_is_gated_and_its_result_returned(project, write):
@@ -117,7 +131,7 @@ def test_a_test_without_the_marker_is_left_alone(project, write):
     ("marker", "says"),
     [
         ('perf(latency="{limit}")', "*'fast' is not a quantity"),
-        ("perf", "*the marker perf has no limits for what benchmark times*"),
+        ("perf(models=['net'])", "*the marker perf has no limits for what benchmark times*"),
     ],
 )
 def test_a_mistake_in_the_marker_is_found_while_collecting(project, write, marker, says):
@@ -127,12 +141,30 @@ def test_a_mistake_in_the_marker_is_found_while_collecting(project, write, marke
     result.stdout.fnmatch_lines([says])
 
 
-def test_a_fixture_of_that_name_from_elsewhere_is_refused_with_the_remedy(project, write):
-    project.makeconftest("import pytest\n@pytest.fixture\ndef benchmark():\n    return lambda f, *a: f(*a)\n")
+@pytest.mark.parametrize("without", [("-p", "no:benchmark"), ()])
+def test_a_fixture_of_that_name_from_elsewhere_is_left_alone(project, write, without):
+    """One that is taken for pytest-benchmark's by isinstance is not it, either."""
+    project.makeconftest(
+        """
+        import pytest
+        from pytest_benchmark.fixture import BenchmarkFixture
+
+        class Other:
+            stats = None
+            __class__ = property(lambda self: BenchmarkFixture)
+
+            def __call__(self, function, *args):
+                return function(*args)
+
+        @pytest.fixture
+        def benchmark():
+            return Other()
+        """
+    )
     write(limit="<=1 s")
-    result = project.runpytest_subprocess("-p", "no:benchmark")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*its fixture 'benchmark' is not pytest-benchmark's, but a function", "*remedy: *"])
+    result = project.runpytest_subprocess(*without)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["perfsuite left test_w.py::test_work alone: its fixture benchmark is not pytest-*"])
 
 
 def test_several_tests_share_the_session_with_perf(project, write):
