@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,17 +17,26 @@ from perfsuite.plugin.state import node_id
 
 
 def update_command(item: pytest.Item) -> str:
-    """What a person types to record this test's baseline: with the options of this run, without xdist."""
-    config = item.config
-    given = given_options(config, but=("update", "strict", "report", "base", "base-build", "arms", "profile"))
-    return shlex.join(["pytest", "--perf-update", *given, *_where(config), *_alone(config), _named(item)])
+    """What a person types to record this test's baseline."""
+    return _command(item.config, "--perf-update", _JUDGING, [_named(item)])
+
+
+def update_all_command(config: pytest.Config) -> str:
+    """What a person types to record the baselines of all tests in the files of this run."""
+    return _command(config, "--perf-update", _JUDGING, config.option.file_or_dir or ())
 
 
 def alone_command(config: pytest.Config) -> str:
     """What a person types to run the performance tests of this run by themselves."""
-    given = given_options(config, but=("only",))
-    paths = config.option.file_or_dir or ()
-    return shlex.join(["pytest", "--perf-only", *given, *_where(config), *_alone(config), *paths])
+    return _command(config, "--perf-only", ("only",), config.option.file_or_dir or ())
+
+
+_JUDGING = ("update", "strict", "report", "base", "base-build", "arms", "profile")
+
+
+def _command(config: pytest.Config, first: str, but: tuple[str, ...], tests: Iterable[str]) -> str:
+    """With the options of this run, but some; without xdist, under which nothing is timed."""
+    return shlex.join(["pytest", first, *given_options(config, but), *_where(config), *_alone(config), *tests])
 
 
 def _named(item: pytest.Item) -> str:

@@ -15,6 +15,7 @@ import pytest
 from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.store import Store
 from perfsuite.errors import BaselineError, PerfsuiteError
+from perfsuite.plugin.commands import update_all_command
 from perfsuite.plugin.ours import said_of_left_alone
 from perfsuite.plugin.records import records
 from perfsuite.plugin.state import is_whole_run, is_worker, notes_of, options_of, registries_of, settings_of
@@ -75,13 +76,22 @@ def _notes(verdicts: tuple[Verdict, ...], config: pytest.Config, reports: Sequen
     yield f"machine class: {this_machine(settings.threads).id}"
     yield from notes_of(config)
     recorded = {verdict.case for verdict in verdicts if verdict.status is Status.RECORDED}
+    if any(verdict.status is Status.NO_BASELINE for verdict in verdicts):
+        yield from _first_steps(config, Store(settings.storage))
     if recorded:
         review = ": review the diff and commit it" if isinstance(settings.storage, Path) else ""
-        yield f"{len(recorded)} cases recorded in {settings.storage}{review}"
+        yield f"{len(recorded)} {'case' if len(recorded) == 1 else 'cases'} recorded in {settings.storage}{review}"
     left_alone = tuple(said_of_left_alone(reports))
     yield from left_alone
     if is_whole_run(config, judged_items) and not left_alone:
         yield from _unused({verdict.case for verdict in verdicts}, Store(settings.storage))
+
+
+def _first_steps(config: pytest.Config, store: Store) -> Iterator[str]:
+    """What a person does who has never recorded anything: one command, and not one for each test."""
+    with suppress(BaselineError):
+        if next(store.case_keys(), None) is None:
+            yield f"no baseline is stored in {store.folder} yet; this records them all: {update_all_command(config)}"
 
 
 def _unused(used: set[str], store: Store) -> Iterator[str]:

@@ -61,6 +61,10 @@ def test_remedies_work_below_the_root_in_a_suite_that_skips_compares_and_runs_in
     assert alone == "pytest --perf-only -p no:hypothesispytest -o perf_base= -n 0"
     status, second = pasted(alone, below)
     assert (status, "3 NO_BASELINE" in second) == (1, True), second
+    assert (
+        "yet; this records them all: pytest --perf-update --perf-only -p no:hypothesispytest -o perf_base= -n 0"
+        in second
+    )
     lines = second.split("= perfsuite =")[0].splitlines()
     commands = [line.partition("record it: ")[2] for line in lines if "record it: " in line]
     assert ["1 test collected" in pasted(f"{command} --collect-only", below)[1] for command in commands] == 3 * [True]

@@ -240,7 +240,7 @@ def test_a_worker_that_dies_fails_its_item_with_its_own_words_and_nothing_else(g
 def test_unused_baselines_are_reported_by_a_whole_run_only(gate, project):
     recorded(gate, "size='0%'", "models=['net'], batch_sizes=[1]")
     run = gate("size='0%'", "models=['net'], batch_sizes=[2]")
-    run("--perf-update").stdout.fnmatch_lines(["*1 cases recorded in *baselines: review the diff and commit it"])
+    run("--perf-update").stdout.fnmatch_lines(["*1 case recorded in *baselines: review the diff and commit it"])
     run().stdout.fnmatch_lines(["1 baselines were not used: net/fp32/cpu/b1; *"])
     assert "were not used" not in run("--perf-batch-sizes", "2").stdout.str()
     assert "were not used" not in run("test_gate.py").stdout.str()

@@ -90,8 +90,9 @@ def guest(plain):
 
 @pytest.mark.parametrize("xdist", [(), ("-n", "2")])
 def test_merely_installed_nothing_changes_and_one_line_says_why(guest, xdist):
+    guest.makepyfile(test_z="import sys\ndef test_light():\n    assert 'torch' not in sys.modules\n")
     result = guest.runpytest_subprocess("--perf-report", *xdist)
-    result.assert_outcomes(passed=9)
+    result.assert_outcomes(passed=10)
     (line,) = [line for line in result.outlines if "perfsuite left" in line]
     assert line.startswith("perfsuite left 9 tests alone, such as test_")
     assert "= perfsuite =" not in result.stdout.str()

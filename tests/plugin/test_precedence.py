@@ -93,7 +93,7 @@ def test_nothing_is_written_where_no_performance_test_ran(reporting):
     reporting.syspathinsert()
     before = {path.name for path in reporting.path.iterdir()}
     for arguments in NOTHING_RAN:
-        reporting.runpytest_inprocess(*arguments)
+        reporting.runpytest_inprocess(*arguments, no_reraise_ctrlc=True)
         changed = {path.name for path in reporting.path.iterdir()} - before - {"__pycache__"}
         texts = {(reporting.path / name).read_text() for name in ("perf.json", "summary.md")}
         assert (changed, texts) == (set(), {"earlier"}), arguments
