@@ -4,7 +4,9 @@ PerfsuiteError                 says what, which value, and the remedy
 |-- UsageError                 what was asked for is not possible as written
 |   |-- UnknownNameError       no model, technique, metric, reporter or device has that name
 |   |-- DuplicateNameError     the name is taken
-|   `-- LimitError             a limit, unit or quantity does not parse or does not fit its metric
+|   |-- OutputError            a model's output holds nothing that can be compared
+|   |-- LimitError             a limit, unit or quantity does not parse or does not fit its metric
+|   `-- NotRepeatableError     a callable worked once, and a later call of it raised
 |-- ModelError                 a model, its weights or its outputs cannot be used
 |   |-- NonFiniteError         NaN or infinity in a parameter, a buffer or an output
 |   `-- UnavailableError       a model, dataset or device is not to be had on this machine
@@ -58,6 +60,14 @@ class DuplicateNameError(UsageError):
 
 class LimitError(UsageError):
     """A limit, unit or quantity does not parse, or does not fit its metric."""
+
+
+class OutputError(UsageError):
+    """A model's output holds nothing that can be compared."""
+
+
+class NotRepeatableError(UsageError):
+    """A callable worked once, and a later call of it raised: what is timed is called many times."""
 
 
 class ModelError(PerfsuiteError):

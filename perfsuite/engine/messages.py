@@ -108,11 +108,12 @@ class Reached(msgspec.Struct, frozen=True, tag=True):
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """A view did not reach its measurement, or an arm raised; ``text`` is its own traceback.
 
-    Without a text, only the output of the process says why.
+    Without a text, only the output of the process says why. With a remedy, the text is one sentence of ours.
     """
 
     view: str
     text: str
+    remedy: str = ""
 
 
 class Profile(msgspec.Struct, frozen=True, tag=True):

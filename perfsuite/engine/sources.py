@@ -277,6 +277,9 @@ def _reach(worker: Worker, request: Run) -> Reached:
 
 def _ask(worker: Worker, request: Request, case: str) -> Answer:
     answer = worker.ask(request, case)
+    if isinstance(answer, Failed) and answer.remedy:
+        what = f"{case}, in a fresh process, under its {answer.view} revision: {answer.text}"
+        raise ViewFailedError(what, answer.remedy, answer.view, answer.text)
     if isinstance(answer, Failed):
         raise ViewFailedError(
             f"a timed call of {case} raised in a fresh process, under its {answer.view} revision:\n{answer.text}",

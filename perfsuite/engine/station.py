@@ -28,6 +28,7 @@ from perfsuite.engine.settings import seed_everything
 from perfsuite.engine.shared import SharedCode, project_code, registers_once
 from perfsuite.engine.threads import end_with_parent, keep_to_cores, run_with_threads, set_threads
 from perfsuite.engine.views import Views
+from perfsuite.errors import NotRepeatableError
 from perfsuite.measure.latency import LocalSampler, Plan, no_garbage_collection, sample_block
 from perfsuite.measure.profile import profile
 from perfsuite.spec import BASE, CANDIDATE
@@ -128,6 +129,8 @@ class Station:
     def _answer(self, request: messages.Request) -> messages.Answer:
         try:
             return self._measure(request)
+        except NotRepeatableError as error:
+            return Failed(self.views.current, error.what, error.remedy)
         except BaseException:  # an arm may raise anything, SystemExit and pytest's outcomes too: the session tells it
             return Failed(self.views.current, traceback.format_exc())
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from perfsuite.measure.clock import Clock, RealClock
+from perfsuite.measure.repeatable import has_setup, prepared
 from perfsuite.measure.stack import with_room
 from perfsuite.spec import Block, Chunk
 from perfsuite.stats.blocks import block_effect
@@ -45,10 +46,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Warm:
-    """What warming up an arm has shown: the nanoseconds of a call, and whether they had become stable."""
+    """What warming up an arm has shown: the nanoseconds of a call, and whether they had become stable.
+
+    ``setup_ns``: how long it takes to make what each call needs; None where nothing is made: calls are timed together.
+    """
 
     call_ns: float
     stable: bool
+    setup_ns: float | None = None
 
 
 class Sampler(Protocol):
@@ -79,7 +84,7 @@ class LocalSampler:
         self._enter(arm)
         call = self.arms[arm]
         if drop_first:
-            call()  # the first call after another arm finds a cold cache
+            _time(call, 1, self.clock)  # the first call after another arm finds a cold cache
         return Chunk(arm, tuple(_time(call, repeat, self.clock) for _ in range(calls)))
 
     def _enter(self, arm: str) -> None:
@@ -144,10 +149,11 @@ def _error(chunks: Sequence[Chunk], names: Sequence[str]) -> float:
 
 def _turn(warm: Warm, plan: Plan) -> tuple[int, int, bool]:
     """An arm's turn: how many timings, how many calls each, and whether a first call is dropped."""
-    if warm.call_ns >= plan.slow_call_ns:
+    whole_ns = max(1, warm.call_ns + (warm.setup_ns or 0))
+    if whole_ns >= plan.slow_call_ns:
         return 1, 1, False
-    repeat = max(1, int(plan.min_call_ns // max(1, warm.call_ns)))
-    return max(plan.min_calls, int(plan.chunk_ns // max(1, warm.call_ns * repeat))), repeat, True
+    repeat = max(1, int(plan.min_call_ns // max(1, warm.call_ns))) if warm.setup_ns is None else 1
+    return max(plan.min_calls, int(plan.chunk_ns // (whole_ns * repeat))), repeat, True
 
 
 def _orders(names: tuple[str, ...], rounds: int, seed: int) -> Iterator[tuple[str, ...]]:
@@ -160,11 +166,13 @@ def _orders(names: tuple[str, ...], rounds: int, seed: int) -> Iterator[tuple[st
 
 
 def _time(arm: Arm, repeat: int, clock: Clock) -> float:
-    """Nanoseconds of one call, from ``repeat`` calls timed together."""
-    start = clock.now_ns()
-    for _ in range(repeat):
-        arm()
-    return max(clock.now_ns() - start, 1) / repeat
+    """Nanoseconds of one call, from ``repeat`` calls timed together; what an arm prepares is outside of the time."""
+    with prepared(arm, repeat) as call:
+        start = clock.now_ns()
+        for _ in range(repeat):
+            call()
+        spent_ns = clock.now_ns() - start
+    return max(spent_ns, 1) / repeat
 
 
 def _warm_up(arm: Arm, plan: Plan, clock: Clock) -> Warm:
@@ -176,13 +184,15 @@ def _warm_up(arm: Arm, plan: Plan, clock: Clock) -> Warm:
     start = clock.now_ns()
     while True:
         times.append(round(_time(arm, 1, clock)))
+        spent_ns = clock.now_ns() - start
+        setup_ns = (spent_ns - sum(times)) / len(times) if has_setup(arm) else None
         if len(times) >= 6:
             before, last = sorted(times[-6:-3])[1], sorted(times[-3:])[1]
             if abs(last - before) <= 0.1 * before:
-                return Warm(last, True)
-        enough = len(times) >= 3 or times[0] >= plan.slow_call_ns
-        if clock.now_ns() - start > plan.warmup_ns and enough:
-            return Warm(sorted(times[-3:])[len(times[-3:]) // 2], False)
+                return Warm(last, True, setup_ns)
+        enough = len(times) >= 3 or max(times[0], spent_ns) >= plan.slow_call_ns
+        if spent_ns > plan.warmup_ns and enough:
+            return Warm(sorted(times[-3:])[len(times[-3:]) // 2], False, setup_ns)
 
 
 @contextmanager

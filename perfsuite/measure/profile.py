@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+
+from perfsuite.measure.repeatable import prepared
 
 _CALLS = 3
 
@@ -20,9 +23,11 @@ def profile(call: Callable[[], object]) -> dict[str, float]:
 
     call()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
-    with torch.profiler.profile(activities=activities) as recorded:
-        for _ in range(_CALLS):
-            call()
+    with ExitStack() as made:
+        ready = [made.enter_context(prepared(call)) for _ in range(_CALLS)]
+        with torch.profiler.profile(activities=activities) as recorded:
+            for one in ready:
+                one()
     return {
         event.key: (event.self_cpu_time_total + event.self_device_time_total) / _CALLS
         for event in recorded.key_averages()

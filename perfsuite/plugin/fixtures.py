@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import pytest
 
 from perfsuite.baseline.identity import CALL, call_sketch
 from perfsuite.errors import PerfsuiteError, UnavailableError
+from perfsuite.measure.repeatable import Setup
 from perfsuite.plugin.commands import update_command
 from perfsuite.plugin.matrix import CaseParameters, marked_limits
 from perfsuite.plugin.parameters import case_digests, check_key, digests, variant
@@ -18,6 +20,7 @@ from perfsuite.plugin.records import add, failure_text
 from perfsuite.plugin.state import following_of, is_worker, node_id, options_of
 from perfsuite.progress import watched
 from perfsuite.protocols import Inputs, ModelSpec, Technique
+from perfsuite.session.callables import EventLoop, called_once
 from perfsuite.session.measurable import CallableCase, Measurable, ModelCase
 from perfsuite.session.session import Session
 from perfsuite.session.settings import Rerun, WorkerDone
@@ -103,17 +106,35 @@ class Perf:
         self._calls = 0
         self._names: set[str] = set()
 
-    def __call__(self, function: Callable[..., R], /, *args: Any, name: str = "", **limits: str) -> R:
-        """Call ``function(*args)`` many times; other keywords are limits. Returns the result of one call.
+    @overload
+    def __call__(
+        self,
+        function: Callable[..., Awaitable[R]],
+        /,
+        *args: Any,
+        name: str = ...,
+        setup: Setup | None = ...,
+        **limits: str,
+    ) -> R: ...
+    @overload
+    def __call__(
+        self, function: Callable[..., R], /, *args: Any, name: str = ..., setup: Setup | None = ..., **limits: str
+    ) -> R: ...
+    def __call__(
+        self, function: Callable[..., Any], /, *args: Any, name: str = "", setup: Setup | None = None, **limits: str
+    ) -> Any:
+        """Call ``function(*args)`` many times; other keywords are limits. Returns the result of the first call.
 
+        ``setup`` is called before each call, outside of its time; what it returns are further arguments: a tuple of
+        them, ``(args, kwargs)``, one alone, or none. What a coroutine function returns is awaited.
         Baselines of a test's second and later calls are stored by their number, or by a ``name`` of their own.
         For keyword arguments of the function, wrap it in ``functools.partial`` or a lambda.
         """
         self._calls += 1
         case = callable_case(self._item, function, args, self._checked(name) or self._calls)
-        result = function(*args)
-        subject = CallableCase(case, lambda: function(*args))
-        gate_item(self._item, self._session, subject, limits or marked_limits(self._item))
+        with told(self._item), EventLoop() as loop:
+            result, call = called_once(loop, function, args, setup)
+            gate_item(self._item, self._session, CallableCase(case, call), limits or marked_limits(self._item))
         return result
 
     def _checked(self, name: str) -> str:
@@ -139,6 +160,15 @@ def callable_case(item: pytest.Item, function: Callable[..., object], args: Sequ
 
 
 _LONGEST_SKETCH = 200
+
+
+@contextmanager
+def told(item: pytest.Item) -> Iterator[None]:
+    """What we raise on purpose fails the item with its sentence, without a traceback."""
+    try:
+        yield
+    except PerfsuiteError as error:
+        raise pytest.fail.Exception(f"{item.nodeid}: {error}", pytrace=False) from None
 
 
 def gate_item(

@@ -105,14 +105,6 @@ def test_pedantic_is_gated_and_its_result_returned(project, write):
     result.stdout.fnmatch_lines(["PASS*"])
 
 
-def test_inputs_made_anew_for_each_call_are_refused_with_the_remedy(project, write):
-    text = WORK.replace("benchmark(work, size)", "benchmark.pedantic(work, setup=lambda: ((size,), {{}}))")
-    write(text, limit="<=1 s")
-    result = project.runpytest_subprocess(*QUICK)
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*test_w.py::test_work: benchmark.pedantic(setup=...)*", "*remedy: *"])
-
-
 def test_an_error_of_the_callable_is_its_own(project, write):
     write(WORK.replace("benchmark(work, size)", "benchmark(lambda: 1 / 0)"), limit="<=1 s")
     result = project.runpytest_subprocess(*QUICK)
