@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from perfsuite.gate import base, exact, paired, timed
+from perfsuite.gate import base, drift, exact, paired, timed
 from perfsuite.gate.reference import BaseRevision, Reference
 from perfsuite.gate.verdicts import another_case
 from perfsuite.spec import Evidence, Kind, Limit, Verdict
@@ -18,12 +18,13 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
     if reference.base and reference.base.missing and base.concerns(limit) and not _stands(limit, reference.base):
         return base.missing(limit, evidence, reference.base)
     if reference.base and limit.metric.kind is Kind.SAMPLED and base.concerns(limit):
-        return base.judge(limit, evidence, reference, reference.base)
+        judged = base.judge(limit, evidence, reference, reference.base)
+        return drift.unless_drifting(judged, limit, evidence, reference)
     if reference.another and base.concerns(limit):
         return another_case(limit, evidence, reference)
     match limit.metric.kind:
         case Kind.SAMPLED:
-            return timed.judge(limit, evidence, reference)
+            return drift.unless_drifting(timed.judge(limit, evidence, reference), limit, evidence, reference)
         case Kind.PAIRED:
             return paired.judge(limit, evidence, reference)
         case Kind.EXACT:

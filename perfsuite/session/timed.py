@@ -15,6 +15,7 @@ from perfsuite.engine.messages import CANDIDATE_VIEW, Run
 from perfsuite.engine.sources import BlockSource, InPlace, Served
 from perfsuite.engine.workers import Workers
 from perfsuite.errors import EngineError
+from perfsuite.gate import drift
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.reference import Reference
 from perfsuite.gate.timed import arms_needed, precision_needed
@@ -61,7 +62,7 @@ class TimedRun:
         return confirmed
 
     def record(self, evidence: Evidence) -> Evidence:
-        """The fresh blocks that a baseline is made of, relative to the steadiest yardstick."""
+        """The fresh blocks that a baseline is made of, relative to the steadiest yardstick; none if the time drifts."""
         offered = self.subject.yardsticks()
         arms = tuple(name for name in self._names() if name != YARDSTICK)
         all_arms = (*arms, *(f"{YARDSTICK}:{name}" for name in offered))
@@ -73,6 +74,8 @@ class TimedRun:
             blocks = (*blocks, source.block(number))
         chosen = steadiest(blocks, offered)
         kept = tuple(block.renamed(f"{YARDSTICK}:{chosen}", YARDSTICK) for block in blocks)
+        if why := drift.told(kept, (YARDSTICK,)):
+            return replace(evidence, not_timed=why, not_timed_remedy=drift.REMEDY)
         return replace(evidence, yardstick=chosen, blocks=kept)
 
     def _is_settled(self, evidence: Evidence, screening: bool) -> bool:
