@@ -72,13 +72,27 @@ class Built:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A named model: builds the module from a seed, makes inputs for a batch size, may own a task."""
+    """A named model: builds the module from a seed, makes inputs for a batch size, may own a task.
+
+    ``grad``: its forward pass computes gradients (a force field's does), so that it is called with them enabled.
+    """
 
     name: str
     build: Callable[[int], Built]
     inputs: Callable[[nn.Module, int, int], Any]  # (module, batch_size, seed) -> tensor, tuple or dict
     task: Callable[[], Task] | None = None
     about: str = ""
+    grad: bool = False
+
+
+def mark_gradients(module: nn.Module) -> None:
+    """Have the module, and each copy of it, called with gradients enabled by all of us."""
+    module.perfsuite_gradients = True  # type: ignore[assignment]  # torch declares Tensor and Module alone
+
+
+def wants_gradients(module: nn.Module) -> bool:
+    """Whether the module, or one that it wraps, is to be called with gradients enabled."""
+    return any(getattr(part, "perfsuite_gradients", False) for part in module.modules())
 
 
 @runtime_checkable

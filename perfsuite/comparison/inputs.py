@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from perfsuite.errors import UsageError
 from perfsuite.models.devices import resolve_device
+from perfsuite.models.ready import ready
 from perfsuite.models.seeding import seeded
 from perfsuite.models.zoo import model_spec
 from perfsuite.protocols import Inputs, ModelSpec, Task
@@ -116,7 +117,7 @@ def about_source(found: Source, batch_size: int, seed: int) -> Iterator[str]:
 
 def _of_spec(spec: ModelSpec, generator: Generator | None, task: Task | None, seed: int, device: str) -> Source:
     built = spec.build(seed)
-    module: nn.Module = built.module.eval().to(resolve_device(device))
+    module = ready(spec, built.module, resolve_device(device))
     make = partial(spec.inputs, module) if generator is None else partial(_generated, generator)
     if task is None and spec.task is not None:
         task = spec.task()

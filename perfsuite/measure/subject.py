@@ -9,9 +9,10 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from perfsuite.errors import NonFiniteError, UsageError
+from perfsuite.errors import ModelError, NonFiniteError, OutputError, UsageError
+from perfsuite.measure.repeatable import NOTHING_BEHIND, Repeatable
 from perfsuite.measure.trace import Trace, difference, trace
-from perfsuite.protocols import Inputs
+from perfsuite.protocols import Inputs, wants_gradients
 from perfsuite.spec import Context, Facts, Metric
 from perfsuite.storage import Stored, count_stored
 from perfsuite.techniques.common import main_output
@@ -31,7 +32,7 @@ class Subject:
 
     @classmethod
     def of_model(cls, model: nn.Module, inputs: Inputs, label: str = "") -> Subject:
-        return cls(forward_call(model, inputs), model, label)
+        return cls(Repeatable(forward_call(model, inputs), remedy=NOTHING_BEHIND), model, label)
 
     @cached_property
     def stored(self) -> Stored:
@@ -74,13 +75,43 @@ class Subject:
 
 
 def forward_call(model: nn.Module, inputs: Inputs) -> Callable[[], object]:
-    """A callable that runs one forward pass without gradients."""
+    """A callable that runs one forward pass, without gradients unless the model's spec asks for them."""
+    mode = torch.enable_grad if wants_gradients(model) else torch.no_grad
 
     def forward() -> object:
-        with torch.no_grad():
-            return model(*inputs.args, **inputs.kwargs)
+        try:
+            with mode():
+                return model(*inputs.args, **inputs.kwargs)
+        except (RuntimeError, AssertionError) as error:
+            for words, what, remedy in _KNOWN if mode is torch.no_grad else _KNOWN_WITH_GRADIENTS:
+                if words in str(error):
+                    raise ModelError(f"{what}: {error}", remedy) from error
+            raise
 
     return forward
+
+
+_EXPORTED = (
+    "Guard failed",
+    "the model was exported for other inputs",
+    "export it with dynamic shapes, or name the batch sizes that it takes: batch_sizes=[...]",
+)
+_KNOWN = (
+    _EXPORTED,
+    (
+        "does not require grad",
+        "the forward pass computes gradients, and is called without them",
+        "register the model with grad=True: ModelSpec(name, build, inputs, grad=True)",
+    ),
+)
+_KNOWN_WITH_GRADIENTS = (
+    _EXPORTED,
+    (
+        "not have been used in the graph",
+        "the forward pass computes gradients through layers that have none",
+        "choose a technique whose layers can be differentiated, such as 'bf16' or 'magnitude-50'",
+    ),
+)
 
 
 def context(device: torch.device, model: nn.Module | None = None) -> Context:
@@ -94,8 +125,11 @@ def context(device: torch.device, model: nn.Module | None = None) -> Context:
 
 
 def check_output(output: object, label: str) -> Tensor:
-    """The main output, in float64 on the CPU. Raises NonFiniteError, naming the case, if it holds NaN or infinity."""
-    tensor = main_output(output).detach().cpu()
+    """The main output, dense, in float64 on the CPU.
+
+    Raises NonFiniteError, naming the case, if it holds NaN or infinity; OutputError if there is nothing to compare.
+    """
+    tensor = _dense(main_output(output).detach(), label)
     if not bool(torch.isfinite(tensor).all()):
         raise NonFiniteError(
             f"the output of {label} has NaN or infinite values",
@@ -104,12 +138,29 @@ def check_output(output: object, label: str) -> Tensor:
     return tensor.double()
 
 
+def _dense(tensor: Tensor, label: str) -> Tensor:
+    try:
+        tensor = tensor.dequantize() if tensor.is_quantized else tensor
+        tensor = tensor.cpu() if tensor.layout is torch.strided else tensor.to_dense().cpu()
+        return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    except (RuntimeError, NotImplementedError) as error:
+        raise OutputError(
+            f"the output of {label}, a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}, cannot be compared",
+            "return a dense tensor of numbers",
+        ) from error
+
+
 def fidelity(original: Tensor, candidate: Tensor) -> dict[str, float]:
     """How well a candidate's output (..., C) follows the original's.
 
     ``sqnr``: signal to quantization noise, in dB, capped at 300 for equal outputs. ``agreement``:
-    the fraction of rows whose largest entry is the same one.
+    the fraction of rows whose largest entry is the same one. Raises OutputError for other shapes.
     """
+    if original.shape != candidate.shape:
+        raise OutputError(
+            f"the output has shape {tuple(candidate.shape)}, the original's {tuple(original.shape)}",
+            "compare forms of one model",
+        )
     noise, signal = (original - candidate).norm(), original.norm()
     sqnr = 300.0 if noise == 0 else min(300.0, float(20 * torch.log10(signal / noise)))
     agreement = float((original.argmax(-1) == candidate.argmax(-1)).double().mean())

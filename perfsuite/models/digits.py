@@ -26,7 +26,7 @@ from perfsuite.models.devices import device_of
 from perfsuite.models.encoder import EncoderConfig, TransformerEncoder
 from perfsuite.models.seeding import seeded
 from perfsuite.progress import tell
-from perfsuite.protocols import Inputs
+from perfsuite.protocols import Inputs, wants_gradients
 from perfsuite.spec import Scores
 
 CONFIG = EncoderConfig(
@@ -87,7 +87,7 @@ class Digits:
         data = split()
         device = device_of(model)
         correct: list[bool] = []
-        with torch.no_grad():
+        with torch.set_grad_enabled(wants_gradients(model)):
             for tokens, labels in zip(data.test_tokens.split(90), data.test_labels.split(90), strict=True):
                 correct += (model(tokens.to(device)).argmax(-1).cpu() == labels).tolist()
                 tell("digits", len(correct), TEST_EXAMPLES)

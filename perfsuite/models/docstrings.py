@@ -26,7 +26,7 @@ from perfsuite.errors import UnavailableError
 from perfsuite.models.devices import device_of
 from perfsuite.models.huggingface import minilm_folder
 from perfsuite.progress import tell
-from perfsuite.protocols import Inputs
+from perfsuite.protocols import Inputs, wants_gradients
 from perfsuite.spec import Scores
 
 PACKAGES = ("numpy", "sklearn")
@@ -68,8 +68,8 @@ def embed(model: nn.Module, texts: tuple[str, ...]) -> Tensor:
     """(N, D) sentence embeddings of unit length, on the CPU."""
     device = device_of(model)
     tokens = {name: tensor.to(device) for name, tensor in _tokens(texts).items()}
-    with torch.no_grad():
-        hidden = model(**tokens).last_hidden_state  # (N, T, D)
+    with torch.set_grad_enabled(wants_gradients(model)):
+        hidden = model(**tokens).last_hidden_state.detach()  # (N, T, D)
     keep = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)  # (N, T, 1)
     return F.normalize((hidden * keep).sum(1) / keep.sum(1), dim=-1).cpu()
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from perfsuite.errors import TechniqueError
 from perfsuite.measure.subject import fidelity
 from perfsuite.progress import tell
+from perfsuite.protocols import wants_gradients
 from perfsuite.techniques.calibrating import batches, in_eval_mode
 from perfsuite.techniques.common import copy_finite, main_output
 from perfsuite.techniques.precision.values import Precision
@@ -80,9 +81,9 @@ def sensitivities(model: nn.Module, technique: Quantization, data: Iterable[Any]
 
 
 def _outputs(model: nn.Module, data: Iterable[Any] | None) -> Tensor:
-    with torch.no_grad(), in_eval_mode(model):
+    with torch.set_grad_enabled(wants_gradients(model)), in_eval_mode(model):
         parts = [
-            main_output(model(*inputs.args, **inputs.kwargs)).double().flatten(0, -2).cpu()
+            main_output(model(*inputs.args, **inputs.kwargs)).detach().double().flatten(0, -2).cpu()
             for inputs in batches(model, Digested(data), "sensitivity of layers")
         ]
     return torch.cat(parts)

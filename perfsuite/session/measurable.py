@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
 
+from perfsuite.errors import OutputError
 from perfsuite.protocols import Built, Inputs, ModelSpec, Technique
 from perfsuite.spec import CANDIDATE, YARDSTICK, Case, Context, Metric, Scores
 
@@ -36,7 +37,8 @@ class Measurable(Protocol):
 
     def scores(self, arm: str) -> Scores | None: ...
 
-    def relations(self) -> Mapping[str, float]: ...
+    def relations(self, needed: bool) -> Mapping[str, float]:
+        """Nothing where it is not ``needed`` and there are no outputs to relate. Raises OutputError where it is."""
 
     def information(self) -> Mapping[str, object]:
         """Numbers and remarks that are shown and not judged."""
@@ -102,8 +104,10 @@ class ModelCase:
 
     @cached_property
     def _built(self) -> Built:
+        from perfsuite.models.ready import ready
+
         built = self.spec.build(self.seed)
-        return replace(built, module=built.module.eval().to(self.device))
+        return replace(built, module=ready(self.spec, built.module, self.device))
 
     @cached_property
     def model(self) -> nn.Module:
@@ -141,12 +145,16 @@ class ModelCase:
             return None
         return self.spec.task().score(self.model if arm == CANDIDATE else self.original)
 
-    def relations(self) -> Mapping[str, float]:
+    def relations(self, needed: bool) -> Mapping[str, float]:
         """Fidelity of the candidate's output to the original's; checks both for NaN."""
         from perfsuite.measure.subject import check_output, fidelity
 
-        outputs = [check_output(subject.call(), subject.label) for subject in (self._original, self._candidate)]
-        return fidelity(*outputs)
+        try:
+            return fidelity(*(check_output(one.call(), one.label) for one in (self._original, self._candidate)))
+        except OutputError:
+            if needed:
+                raise
+            return {}
 
     def information(self) -> Mapping[str, object]:
         from perfsuite.measure.memory import accelerator_peak_bytes, resident_bytes
@@ -237,7 +245,7 @@ class CallableCase:
     def scores(self, arm: str) -> Scores | None:
         return None
 
-    def relations(self) -> Mapping[str, float]:
+    def relations(self, needed: bool) -> Mapping[str, float]:
         return {}
 
     def information(self) -> Mapping[str, object]:

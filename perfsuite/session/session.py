@@ -19,6 +19,7 @@ from perfsuite.gate.judge import judge, judge_all
 from perfsuite.gate.limits import parse_limits
 from perfsuite.gate.reference import Reference
 from perfsuite.gate.timed import can_be_judged
+from perfsuite.measure.metrics import AGREEMENT, SQNR
 from perfsuite.progress import tell
 from perfsuite.registry import Registries
 from perfsuite.session.base import BaseRun, Bases
@@ -129,8 +130,9 @@ class Session:
             facts[CANDIDATE] = self._facts(subject, CANDIDATE, scored)
             if any(metric.against is Against.ORIGINAL and metric.kind is not Kind.SAMPLED for metric in metrics):
                 facts[ORIGINAL] = self._facts_of_original(subject, scored)
+        relations = subject.relations(any(metric.name in (SQNR.name, AGREEMENT.name) for metric in metrics))
         return Evidence(
-            subject.case, subject.context(), facts, relations=subject.relations(), information=subject.information(),
+            subject.case, subject.context(), facts, relations=relations, information=subject.information(),
         )  # fmt: skip
 
     def _facts(self, subject: Measurable, arm: str, scored: bool) -> Facts:

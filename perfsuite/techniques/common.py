@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from perfsuite.errors import NonFiniteError, TechniqueError, UsageError
+from perfsuite.errors import NonFiniteError, OutputError, TechniqueError
 
 
 def check_finite(model: nn.Module) -> None:
     """Raises NonFiniteError, naming the first parameter that holds NaN or infinity, or buffer that holds NaN.
 
     A buffer may be infinite on purpose: many causal masks are. Raises TechniqueError for a parameter
-    that is not floating point.
+    that is sparse or not floating point.
     """
     for name, p in model.named_parameters():
+        if p.layout is not torch.strided:
+            raise TechniqueError(
+                f"parameter {name!r} is sparse ({p.layout})",
+                "keep dense weights, or gate the call alone with the fixture perf: perf(model, inputs, latency='5%')",
+            )
         if not p.is_floating_point():
             raise TechniqueError(
                 f"parameter {name!r} holds {p.dtype} numbers", "techniques take models with real floating-point weights"
@@ -88,18 +94,36 @@ def linear_weights(module: Any) -> Weights:
 
 
 def main_output(output: Any) -> Tensor:
-    """The tensor that a model is about: itself, ``logits``, ``last_hidden_state``, or the first one found."""
+    """The tensor that a model is about: itself, ``logits``, ``last_hidden_state``, or the first one found.
+
+    Where none stands at the top, the only one of real numbers further down. Raises OutputError where there is none.
+    """
     if isinstance(output, Tensor):
         return output
-    items = (
-        dict(output)
-        if isinstance(output, dict)
-        else dict(enumerate(output if isinstance(output, list | tuple) else ()))
-    )
+    items = _items(output)
     tensors = {key: value for key, value in items.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise UsageError(
-            f"the output, a {type(output).__name__}, holds no tensor", "return a tensor, or a dict of them"
+    nested = [] if tensors else [tensor for tensor in _nested(output) if tensor.is_floating_point()]
+    if not tensors and len(nested) != 1:
+        holds = f"{len(nested)} tensors that could be meant" if nested else "no tensor"
+        raise OutputError(
+            f"the output, a {type(output).__name__}, holds {holds}", "return a tensor, or a dict of them with 'logits'"
         )
     preferred = (tensors[key] for key in ("logits", "last_hidden_state") if key in tensors)
-    return next(preferred, next(iter(tensors.values())))
+    return next(preferred, next(iter((*tensors.values(), *nested))))
+
+
+def _items(output: Any) -> dict[Any, Any]:
+    """What a container holds, by name or by number."""
+    if isinstance(output, dict):
+        return dict(output)
+    if is_dataclass(output) and not isinstance(output, type):
+        return {field.name: getattr(output, field.name, None) for field in fields(output)}
+    return dict(enumerate(output)) if isinstance(output, list | tuple) else {}
+
+
+def _nested(output: Any) -> Iterator[Tensor]:
+    for value in _items(output).values():
+        if isinstance(value, Tensor):
+            yield value
+        else:
+            yield from _nested(value)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.errors import NonFiniteError, TechniqueError
+from perfsuite.protocols import wants_gradients
 from perfsuite.techniques.calibrating import batches, in_eval_mode
 from perfsuite.techniques.common import is_linear
 from perfsuite.techniques.quantization.convert import prepare
@@ -95,7 +96,7 @@ def calibrate(model: nn.Module, technique: Int8Static, data: Digested) -> dict[s
         if name in seen
     ]
     try:
-        with torch.no_grad(), in_eval_mode(model):
+        with torch.set_grad_enabled(wants_gradients(model)), in_eval_mode(model):
             for inputs in batches(model, data, "calibrating"):
                 model(*inputs.args, **inputs.kwargs)
     finally:
@@ -106,7 +107,7 @@ def calibrate(model: nn.Module, technique: Int8Static, data: Digested) -> dict[s
 
 def _observer(name: str, histogram: Histogram) -> Any:
     def observe(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-        x = args[0] if args else next(iter(kwargs.values()))
+        x = (args[0] if args else next(iter(kwargs.values()))).detach()
         if not bool(x.isfinite().all()):
             raise NonFiniteError(
                 f"the input of layer {name!r} has NaN or infinite values", "check the weights and data"
