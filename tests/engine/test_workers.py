@@ -48,10 +48,10 @@ def log(tmp_path, monkeypatch):
         ("test_nowhere", ViewFailedError, "test_nowhere was not collected"),
         ("test_timed[exits]", WorkerGoneError, "ended with status 7"),
         ("test_timed[killed]", WorkerGoneError, r"was killed by signal 9 \(often: the system was out of memory\)"),
-        ("test_timed[system exit]", ViewFailedError, "(?s)a timed call of .* raised .*SystemExit: 5"),
+        ("test_timed[system exit]", ViewFailedError, "in a fresh process, .* call 2 raised SystemExit: 5"),
         ("test_timed[skips]", ViewFailedError, "(?s)a timed call of .* raised .*in the middle"),
         ("test_timed[fails]", ViewFailedError, "(?s)a timed call of .* raised .*in the middle"),
-        ("test_timed[raises]", ViewFailedError, "(?s)a timed call of .* raised .*ZeroDivisionError"),
+        ("test_timed[raises]", ViewFailedError, "it cannot be repeated: call 2 raised ZeroDivisionError"),
         ("test_timed[forks]", WorkerGoneError, "was killed by signal 9"),
     ],
 )
