@@ -24,6 +24,7 @@ import msgspec
 from perfsuite.engine import messages
 from perfsuite.engine.messages import BASE_VIEW, Boot, Failed, Measured, Reached, Ready, Release, Run
 from perfsuite.engine.project import Project
+from perfsuite.engine.redirection import Redirection
 from perfsuite.engine.settings import seed_everything
 from perfsuite.engine.shared import SharedCode, project_code, registers_once
 from perfsuite.engine.threads import end_with_parent, keep_to_cores, run_with_threads, set_threads
@@ -58,6 +59,7 @@ class Station:
         self._answered = False
         self.failures: dict[str, dict[str, str]] = {}  # by view, then by item or file: why it failed
         self.served = False  # whether the loop has begun
+        self.redirection = Redirection(Path(boot.folder) / "written")  # what its pytests write between tests
 
     def loop(self) -> None:
         """Answer until the session closes the pipe."""
@@ -106,6 +108,8 @@ class Station:
 
         ``facts`` and ``context`` as plain builtins: the session may have its own copies of our classes.
         """
+        if self._answered:
+            return  # another plugin has run the test once more
         view = self.views.current
         for name, arm in arms.items():
             name = BASE if view == BASE_VIEW and name == CANDIDATE else name

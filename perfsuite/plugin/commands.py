@@ -84,8 +84,8 @@ def worker_command(config: pytest.Config, files: Sequence[Path], folder: Path) -
 
 
 def _options(config: pytest.Config) -> list[str]:
-    """The arguments of this run without its positional ones, which stand for tests, and what wants a person."""
-    arguments = [str(argument) for argument in config.invocation_params.args if argument not in _FOR_A_PERSON]
+    """The arguments of this run without its positional ones, which stand for tests."""
+    arguments = list(map(str, config.invocation_params.args))
     for positional in reversed(config.option.file_or_dir or []):
         if positional not in arguments:
             continue  # it stands in addopts
@@ -94,16 +94,11 @@ def _options(config: pytest.Config) -> list[str]:
     return arguments
 
 
-_FOR_A_PERSON = ("--pdb", "--trace")  # a worker has no terminal
-
-
 def _of_other_plugins(config: pytest.Config, folder: Path) -> Iterator[str]:
-    """Keep a worker from overwriting what belongs to this run, and from being timed under coverage."""
+    """Keep a worker from what this run's cache selects, and from being timed under coverage."""
     if config.inipath and not config.option.inifilename:
         yield from ("-c", str(config.inipath))
     if config.pluginmanager.hasplugin("cacheprovider"):
         yield from ("-o", f"cache_dir={folder / 'cache'}")
     if config.pluginmanager.hasplugin("_cov"):
         yield "--no-cov"
-    if config.getoption("log_file", None):
-        yield f"--log-file={folder / 'log.txt'}"

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from perfsuite.plugin.fixtures import Perf, PerfCase
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    open_if_worker()
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    open_if_worker(pluginmanager)
     declaring.add_ini_keys(parser)
     declaring.add_options(parser, early=True)
 
@@ -50,6 +50,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspecs)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     start(config)
@@ -67,6 +68,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from perfsuite.plugin.matrix import check_and_parametrize
 
         check_and_parametrize(metafunc, options_of(metafunc.config), registries_of(metafunc.config))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if is_worker():
+        from perfsuite.plugin.serving import keep_collected
+
+        keep_collected(item)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -92,6 +100,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
     serve(session)
     return True
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_timeout_set_timer() -> bool | None:
+    """pytest-timeout watches over a worker's test in the session, which waits for it."""
+    return is_worker() or None
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -15,18 +15,49 @@ import msgspec
 import pytest
 
 from perfsuite.engine.messages import NOT_COLLECTED, Boot
+from perfsuite.engine.redirection import Redirection
 from perfsuite.engine.station import open_station, station_of_process
 from perfsuite.engine.views import Views
 from perfsuite.engine.workers import BOOT_VARIABLE
 from perfsuite.plugin.parameters import digests
 from perfsuite.plugin.state import rename
 
+_COLLECTED = pytest.StashKey[dict[str, pytest.Item]]()
+
 
 def open_if_ordered() -> None:
     """If this process was started as a worker, enter its first view: before any conftest is imported."""
     text = os.environ.pop(BOOT_VARIABLE, None)  # what the tests start is no worker
     if text is not None:
-        open_station(msgspec.json.decode(text, type=Boot))
+        os.environ.pop("PYTEST_CURRENT_TEST", None)  # of the session: here none runs yet
+        open_station(msgspec.json.decode(text, type=Boot)).redirection.enter(on=True)
+
+
+def redirect_writes(pluginmanager: pytest.PytestPluginManager) -> None:
+    """What plugins and conftest files write is the session's to write; what modules and tests write is left alone."""
+    station = station_of_process()
+    assert station is not None
+    redirection = station.redirection
+    pluginmanager.add_hookcall_monitoring(
+        lambda name, implementations, arguments: redirection.enter(_IS_REDIRECTED.get(name)),
+        lambda outcome, name, implementations, arguments: redirection.leave(),
+    )
+
+
+_IS_REDIRECTED = {
+    "pytest_load_initial_conftests": False,  # imports them
+    "pytest_make_collect_report": False,  # imports test modules
+    "pytest_runtest_protocol": True,  # also of the second view's test, within a test of the first
+    "pytest_runtest_setup": False,
+    "pytest_runtest_call": False,
+    "pytest_runtest_teardown": False,
+}
+"""By hook; the others are as they find it."""
+
+
+def keep_collected(item: pytest.Item) -> None:
+    """Whatever deselects or removes items later: the session has chosen already."""
+    item.config.stash.setdefault(_COLLECTED, {})[item.nodeid] = item
 
 
 def serve(session: pytest.Session) -> None:
@@ -34,7 +65,7 @@ def serve(session: pytest.Session) -> None:
     station = station_of_process()
     assert station is not None
     view = station.views.current
-    station.runners[view] = ItemRunner(session)
+    station.runners[view] = ItemRunner(session, station.redirection)
     waiting = [name for name in station.views.names if name not in station.runners]
     if waiting:
         station.views.switch(waiting[0])
@@ -43,6 +74,13 @@ def serve(session: pytest.Session) -> None:
         station.views.switch(view)
     if not station.served:  # the last view's session; or this one, where the next could not even collect
         station.loop()
+    with station.redirection.off():
+        _tear_down(session, None)  # the fixtures of the session are the tests'
+
+
+def _tear_down(session: pytest.Session, following: pytest.Item | None) -> None:
+    """Of what ran before, all that the following item does not need."""
+    cast(Any, session)._setupstate.teardown_exact(following)  # pytest has no public name for it
 
 
 def _apart(config: pytest.Config, view: str) -> list[str]:
@@ -61,9 +99,11 @@ def _asks_first(views: Views) -> str:
 class ItemRunner:
     """Runs the items of one session by their names, and knows why one did not reach its measurement."""
 
-    def __init__(self, session: pytest.Session) -> None:
+    def __init__(self, session: pytest.Session, redirection: Redirection) -> None:
         self._session = session
-        self._items = {item.nodeid: item for item in session.items}
+        self._redirection = redirection
+        self._items = session.config.stash.setdefault(_COLLECTED, {})
+        self._items.update({item.nodeid: item for item in session.items})
 
     def __call__(self, name: str, following: str) -> str:
         """Run an item; returns why it did not reach its measurement, if it did not."""
@@ -73,8 +113,8 @@ class ItemRunner:
             return failures.get(name.partition("::")[0], f"{name} {NOT_COLLECTED}")
         failures.pop(item.nodeid, None)
         self._seed(item.config)
-        # What an earlier item left because another than this one was expected next.
-        cast(Any, self._session)._setupstate.teardown_exact(item)  # pytest has no public name for it
+        with self._redirection.off():
+            _tear_down(self._session, item)  # what an earlier item left because another was expected next
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=self._items.get(following))
         return failures.get(item.nodeid, "it ended without measuring")
 

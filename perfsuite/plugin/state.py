@@ -43,8 +43,9 @@ def start(config: pytest.Config) -> None:
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     if is_worker():
-        config.option.xmlpath = None  # the report belongs to the session that started this worker
         config.option.maxfail = 0  # what the base cannot collect must not end the rest
+        config.option.usepdb = config.option.trace = False  # a worker has no terminal
+        config.option.pastebin = None  # the session sends its own
 
 
 def is_worker() -> bool:
@@ -52,12 +53,16 @@ def is_worker() -> bool:
     return _STATION in sys.modules
 
 
-def open_if_worker() -> None:
+def open_if_worker(pluginmanager: pytest.PytestPluginManager) -> None:
     """Enter the first view of a worker: before any conftest is imported."""
     if WORKER_VARIABLE in os.environ:
         from perfsuite.plugin.serving import open_if_ordered
 
         open_if_ordered()
+    if is_worker():
+        from perfsuite.plugin.serving import redirect_writes
+
+        redirect_writes(pluginmanager)
 
 
 def is_xdist(config: pytest.Config) -> bool:
