@@ -16,7 +16,7 @@ from perfsuite.plugin.commands import update_command
 from perfsuite.plugin.matrix import CaseParameters, marked_limits
 from perfsuite.plugin.parameters import case_digests, check_key, digests, variant
 from perfsuite.plugin.progress import TerminalProgress
-from perfsuite.plugin.records import add, failure_text
+from perfsuite.plugin.records import failure_text, judge_once
 from perfsuite.plugin.state import following_of, is_worker, node_id, options_of
 from perfsuite.progress import watched
 from perfsuite.protocols import Inputs, ModelSpec, Technique
@@ -182,7 +182,7 @@ def gate_item(
         if not session.settings.base and not is_worker() and not all(map(_is_bound, limits.values())):
             check_key(item, subject.case.key)
         with watched(progress):
-            judged = session.gate(subject, limits, rerun)
+            judged = judge_once(item, subject.case.key, limits, lambda: session.gate(subject, limits, rerun))
     except WorkerDone:
         pytest.skip("sampled blocks for the session that started this worker")
     except PerfsuiteError as error:
@@ -191,11 +191,10 @@ def gate_item(
         progress.clear()
     if judged is None:  # outside of the except block, whose exception would be printed, too
         pytest.fail(f"{node_id(item)}: {failure}", pytrace=False)
-    add(item, judged)
     strict = options_of(item.config).strict
     failed = [verdict for verdict in judged.verdicts if verdict.status.fails(strict)]
     if failed:
-        pytest.fail(failure_text(failed), pytrace=False)
+        pytest.fail(failure_text(failed, judged.again), pytrace=False)
     return judged.verdicts
 
 

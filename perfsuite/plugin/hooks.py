@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from perfsuite.plugin import declaring
+from perfsuite.plugin.compat import register, run_once
 from perfsuite.plugin.ours import attach_left_alone, claim, is_ours, said_of_left_alone, select, shadows
 from perfsuite.plugin.state import (
     check_base,
@@ -54,6 +55,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     start(config)
+    register(config)
 
 
 MARKER = (
@@ -67,6 +69,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if is_ours(metafunc.definition):
         from perfsuite.plugin.matrix import check_and_parametrize
 
+        run_once(metafunc)
         check_and_parametrize(metafunc, options_of(metafunc.config), registries_of(metafunc.config))
 
 
@@ -156,7 +159,9 @@ def perf(request: pytest.FixtureRequest) -> Perf:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if is_ours(item):
         from perfsuite.plugin.matrix import check_test_case
+        from perfsuite.plugin.records import begin_run
 
+        begin_run(item)
         check_test_case(item)
 
 

@@ -16,8 +16,9 @@ from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.store import Store
 from perfsuite.errors import BaselineError, PerfsuiteError
 from perfsuite.plugin.commands import update_all_command
+from perfsuite.plugin.compat import notes_on_plugins
 from perfsuite.plugin.ours import said_of_left_alone
-from perfsuite.plugin.records import records
+from perfsuite.plugin.records import records, run_again
 from perfsuite.plugin.state import is_whole_run, is_worker, notes_of, options_of, registries_of, settings_of
 from perfsuite.protocols import Run
 from perfsuite.report import markdown, terminal
@@ -60,7 +61,7 @@ def run_of(reporter: Any, config: pytest.Config) -> Run:
     return Run(
         verdicts=verdicts,
         machine=msgspec.to_builtins(this_machine(settings_of(config).threads)),
-        notes=tuple(_notes(verdicts, config, reports)),
+        notes=(*_notes(verdicts, config, reports), *notes_on_plugins(run_again(reports), config)),
         information=information,
         samples={case: blocks for case, blocks in samples.items() if blocks},
         operators={case: changed for case, changed in operators.items() if changed},

@@ -81,6 +81,7 @@ class Judged:
     samples_ms: tuple[tuple[float, ...], ...] = ()  # the candidate's calls, by block
     operators: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # (accepted, now), where they differ
     acceptance: Acceptance | None = None  # with --perf-update
+    again: bool = False  # whether an earlier run of the same test found it, in this session
 
 
 class WorkerDone(Exception):  # noqa: N818  # it is no error: a worker has answered and its test may end
