@@ -1,5 +1,6 @@
 # make gate    judge this repository's models against baselines/   (the main job)
 # make test    prove the judge: every test but those of the docs
+# make compatibility   try perfsuite beside other people's pytest plugins
 # make docs    walk through the docs: every block, file and command in them, as tests
 # make check   lint, strict types, layers
 # make baseline   record what is measured as the new baselines; review the diff
@@ -7,8 +8,9 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
+OTHERS := .venv/compatibility
 
-.PHONY: gate test docs compiled check baseline clean
+.PHONY: gate test compatibility docs compiled check baseline clean
 
 gate: $(READY)
 	$(BIN)/pytest
@@ -19,7 +21,10 @@ compiled: $(READY)
 
 # One process for each core; torch's threads in them must not spin while they wait for one another.
 test: compiled
-	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -n auto --ignore=tests/docs
+	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -n auto --ignore=tests/docs --ignore=tests/compatibility
+
+compatibility: compiled $(OTHERS)/.ready
+	$(BIN)/pytest tests/compatibility -n auto
 
 docs: compiled
 	OMP_WAIT_POLICY=passive $(BIN)/pytest tests/docs -n auto
@@ -42,3 +47,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
+
+# Where only these tests look: pytest loads every plugin that it finds, in all other tests, too.
+$(OTHERS)/.ready: tests/compatibility/requirements.txt $(READY)
+	rm -rf $(OTHERS)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(OTHERS) --constraint constraints.txt --requirement $<
+	touch $@

@@ -105,12 +105,6 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     return True
 
 
-@pytest.hookimpl(tryfirst=True, optionalhook=True)
-def pytest_timeout_set_timer() -> bool | None:
-    """pytest-timeout watches over a worker's test in the session, which waits for it."""
-    return is_worker() or None
-
-
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if is_worker():
         from perfsuite.plugin.serving import note
