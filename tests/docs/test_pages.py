@@ -78,6 +78,14 @@ def test_make_targets_and_links_exist(page):
         assert (page.parent / link).exists(), link
 
 
+def test_every_plugin_that_is_tried_beside_ours_has_its_line():
+    requirements = (ROOT / "tests" / "compatibility" / "requirements.txt").read_text()
+    imported = {"coverage", "termcolor", "pytest-metadata"}  # by the others
+    tried = {name for name in requirements.splitlines() if not name.startswith("#")} - imported
+    rows = re.findall(r"^\| (.+?) \|", (ROOT / "docs" / "suites.md").read_text(), re.MULTILINE)
+    assert tried | {"anyio", "pytest-xdist", "pytest-randomly", "pytest-benchmark"} <= set(", ".join(rows).split(", "))
+
+
 def test_every_option_in_the_readme_exists_and_every_metric_is_named():
     from perfsuite.plugin.options import OPTIONS
     from perfsuite.registry import METRICS
