@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class Redirection:
             (shutil, "rmtree"): self._removing(shutil.rmtree),
         }
         for name in ("mkdtemp", "mkstemp"):  # for good: what a test makes is the worker's afterwards, too
-            setattr(tempfile, name, self._making(getattr(tempfile, name)))
+            # No function of ours, which in our own repository would be code of a revision that both revisions share.
+            setattr(tempfile, name, partial(self._make, getattr(tempfile, name)))
 
     def enter(self, on: bool | None = None) -> None:
         """On, off, or as it is, until the ``leave`` that belongs to it."""
@@ -101,14 +102,10 @@ class Redirection:
 
         return remove
 
-    def _making(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(real)
-        def make(*args: Any, **kwargs: Any) -> Any:
-            made = real(*args, **kwargs)
-            self._own.append(os.fsdecode(made[-1] if isinstance(made, tuple) else made))
-            return made
-
-        return make
+    def _make(self, real: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        made = real(*args, **kwargs)
+        self._own.append(os.fsdecode(made[-1] if isinstance(made, tuple) else made))
+        return made
 
     def _is_foreign(self, path: _Path) -> bool:
         """Not the worker's own, no device and no compiled module: these are made in one step by whoever comes first."""

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import perfsuite.engine.redirection
 from perfsuite.engine.redirection import Redirection
+from perfsuite.engine.shared import project_code
 
 
 @pytest.fixture
@@ -103,3 +105,14 @@ def test_the_workers_own_files_and_devices_are_real(places):
         assert not Path(name).exists()
     with pytest.raises(FileNotFoundError):
         os.remove("nowhere.txt")
+
+
+def test_off_nothing_of_it_looks_like_code_of_a_project_that_holds_it(places):
+    _, _, redirection = places
+    here = Path(perfsuite.engine.redirection.__file__)
+    with redirection.off():
+        assert not [name for name in project_code((), here.__eq__) if name.partition(".")[0] in _CHANGED]
+    assert "builtins.open" in list(project_code((), here.__eq__))
+
+
+_CHANGED = {"builtins", "io", "os", "shutil", "tempfile"}
