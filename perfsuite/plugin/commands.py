@@ -12,23 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from perfsuite.plugin.options import added_words, given_options
+from perfsuite.plugin.options import added_words, given_options, words_of_flag
 from perfsuite.plugin.state import node_id
 
 
 def update_command(item: pytest.Item) -> str:
     """What a person types to record this test's baseline."""
-    return _command(item.config, "--perf-update", _JUDGING, [_named(item)])
+    return _command(item.config, "update", _JUDGING, [_named(item)])
 
 
 def update_all_command(config: pytest.Config) -> str:
     """What a person types to record the baselines of all tests in the files of this run."""
-    return _command(config, "--perf-update", _JUDGING, config.option.file_or_dir or ())
+    return _command(config, "update", _JUDGING, config.option.file_or_dir or ())
 
 
 def alone_command(config: pytest.Config) -> str:
     """What a person types to run the performance tests of this run by themselves."""
-    return _command(config, "--perf-only", ("only",), config.option.file_or_dir or ())
+    return _command(config, "only", ("only",), config.option.file_or_dir or ())
 
 
 _JUDGING = ("update", "strict", "report", "base", "base-build", "arms", "profile")
@@ -36,7 +36,9 @@ _JUDGING = ("update", "strict", "report", "base", "base-build", "arms", "profile
 
 def _command(config: pytest.Config, first: str, but: tuple[str, ...], tests: Iterable[str]) -> str:
     """With the options of this run, but some; without xdist, under which nothing is timed."""
-    return shlex.join(["pytest", first, *given_options(config, but), *_where(config), *_alone(config), *tests])
+    return shlex.join(
+        ["pytest", *words_of_flag(config, first), *given_options(config, but), *_where(config), *_alone(config), *tests]
+    )
 
 
 def _named(item: pytest.Item) -> str:
@@ -46,26 +48,35 @@ def _named(item: pytest.Item) -> str:
 
 
 def _where(config: pytest.Config) -> Iterator[str]:
-    """What was typed of pytest's own options that say where tests are, and with which plugins and settings they run."""
+    """What was typed of pytest's own options that say where tests are, and with which plugins and settings they run.
+
+    What selects tests is repeated only to replace what else is added to the command line.
+    """
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for flags in _WHERE:
+    for flags in (*_WHERE, *_WHICH):
         parser.add_argument(*flags, action="append", default=[], dest=flags[0])
     typed, _ = parser.parse_known_args([str(argument) for argument in config.invocation_params.args])
-    for flag, *_ in _WHERE:
+    replacing = [flags for flags in _WHICH if any(word.startswith(flags[0]) for word in _added(config))]
+    for flag, *_ in (*_WHERE, *replacing):
         for value in getattr(typed, flag):
             yield from (f"{flag}={value}",) if flag.startswith("--") else (flag, value)
+    yield from ("--pyargs",) if config.option.pyargs else ()
 
 
 _WHERE = (
     ("-c", "--config-file"), ("--rootdir",), ("--confcutdir",), ("--import-mode",), ("-p",), ("-o", "--override-ini"),
 )  # fmt: skip
+_WHICH = (("-m",), ("-k",))
 
 
 def _alone(config: pytest.Config) -> Iterator[str]:
     """Times are not measured under xdist: turned off where it is added to each command line."""
-    added = (word for words in added_words(config) for word in words)
-    if config.pluginmanager.hasplugin("xdist") and any(map(_starts_xdist, added)):
+    if config.pluginmanager.hasplugin("xdist") and any(map(_starts_xdist, _added(config))):
         yield from ("-n", "0")
+
+
+def _added(config: pytest.Config) -> list[str]:
+    return [word for words in added_words(config) for word in words]
 
 
 def _starts_xdist(word: str) -> bool:

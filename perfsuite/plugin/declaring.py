@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,7 +64,7 @@ def _owner(config: pytest.Config, option: str) -> str:
     for name, plugin in config.pluginmanager.list_name_plugin():
         adds = getattr(plugin, "pytest_addoption", None)
         if adds and getattr(adds, "__module__", "") != "perfsuite.plugin.hooks" and option in _source(adds):
-            return name
+            return name.removeprefix(f"{config.rootpath}{os.sep}")
     return "another plugin"
 
 

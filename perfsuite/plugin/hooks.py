@@ -201,5 +201,5 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
         summarize(terminalreporter, config)
         return
-    for line in (*said_of_left_alone(reports), *(() if ran else said_of_reports(config))):
+    for line in (*said_of_left_alone(config, reports), *(() if ran else said_of_reports(config))):
         terminalreporter.write_line(line)

@@ -199,6 +199,12 @@ def given_options(config: pytest.Config, but: tuple[str, ...] = ()) -> list[str]
     ]
 
 
+def words_of_flag(config: pytest.Config, name: str) -> tuple[str, ...]:
+    """How a flag is typed; where the suite has an option of that name, through the ini key."""
+    option = _named(name)
+    return (option.flag,) if option.dest in config.option else ("-o", f"{option.ini}=true")
+
+
 def is_given(config: pytest.Config, name: str) -> bool:
     """Whether the option stands on the command line, or in what is added to it."""
     return _given(config, _named(name)) is not None

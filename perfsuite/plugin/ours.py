@@ -16,6 +16,7 @@ from perfsuite.plugin.state import options_of, registries_of
 
 FIXTURES = ("perf_case", "perf")
 AXES = ("models", "techniques", "devices", "batch_sizes")
+_LEFT_ALONE = pytest.StashKey[dict[str, str]]()
 _HOOKS = "perfsuite.plugin.hooks"  # where our fixtures are defined
 
 
@@ -71,6 +72,9 @@ def our_markers(node: pytest.Item | Any) -> list[pytest.Mark]:
 def select(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep what --perf-only and --perf-skip leave; the rest is reported as deselected."""
     options = options_of(config)
+    if options.only:
+        claims = {item.nodeid: claim(item).left_alone for item in items}
+        config.stash[_LEFT_ALONE] = {name: why for name, why in claims.items() if why}
     if options.only or options.skip:
         config.hook.pytest_deselected(items=[item for item in items if is_ours(item) != options.only])
         items[:] = [item for item in items if is_ours(item) == options.only]
@@ -82,9 +86,10 @@ def attach_left_alone(report: pytest.TestReport, why: str) -> None:
         report.perfsuite_left_alone = why  # type: ignore[attr-defined]  # reports carry extra attributes
 
 
-def said_of_left_alone(reports: Sequence[Any]) -> Iterator[str]:
-    """One sentence with a count and an example, if there is any."""
-    left = {report.nodeid: report.perfsuite_left_alone for report in reports if hasattr(report, "perfsuite_left_alone")}
+def said_of_left_alone(config: pytest.Config, reports: Sequence[Any]) -> Iterator[str]:
+    """One sentence with a count and an example, if there is any: of tests that ran, or that --perf-only left out."""
+    ran = [report for report in reports if hasattr(report, "perfsuite_left_alone")]
+    left = {report.nodeid: report.perfsuite_left_alone for report in ran} or config.stash.get(_LEFT_ALONE, {})
     if left:
         name, why = next(iter(left.items()))
         tests = f"{len(left)} tests alone, such as {name}" if len(left) > 1 else f"{name} alone"

@@ -82,7 +82,7 @@ def _notes(verdicts: tuple[Verdict, ...], config: pytest.Config, reports: Sequen
     if recorded:
         review = ": review the diff and commit it" if isinstance(settings.storage, Path) else ""
         yield f"{len(recorded)} {'case' if len(recorded) == 1 else 'cases'} recorded in {settings.storage}{review}"
-    left_alone = tuple(said_of_left_alone(reports))
+    left_alone = tuple(said_of_left_alone(config, reports))
     yield from left_alone
     if is_whole_run(config, judged_items) and not left_alone:
         yield from _unused({verdict.case for verdict in verdicts}, Store(settings.storage))

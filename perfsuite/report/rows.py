@@ -63,7 +63,9 @@ class Remark:
         yield f"  {self.sentence}"
         yield from (f"    {detail}" for detail in self.details)
         if self.remedies:
-            yield f"  remedy{self.others}: {self.remedies[0]}"  # which may end in a command, to be copied
+            yield f"  remedy: {self.remedies[0]}"  # which may end in a command, to be copied to the line's end
+        if self.others:
+            yield f" {self.others}"
 
     @property
     def others(self) -> str:

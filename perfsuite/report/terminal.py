@@ -120,7 +120,7 @@ def _remark(page: _Page, remark: Remark) -> Iterator[str]:
     for line in rest:
         text = line.lstrip()
         indent = line[: len(line) - len(text)]
-        if text.startswith(("remedy: ", "remedy (")):  # to be copied: a terminal wraps it without breaking it
+        if text.startswith("remedy: "):  # to be copied: a terminal wraps it without breaking it
             yield f"{indent}{page.fit(text)}"
         else:
             yield from page.prose(text, indent)

@@ -112,5 +112,20 @@ def test_xdist_is_turned_off_where_it_is_added_to_each_command(pytester, monkeyp
     assert (alone_command(config).endswith(" -n 0")) is stands
 
 
+def test_what_selects_is_repeated_where_else_the_added_selection_would_count(pytester):
+    pytester.makeini("[pytest]\naddopts = -m 'not perf'\n")
+    config = pytester.parseconfig("-m", "perf or slow", "-k", "fast", "--pyargs", "pkg.tests")
+    resolve(config)
+    assert alone_command(config) == "pytest --perf-only -m 'perf or slow' --pyargs pkg.tests"
+
+
+def test_a_flag_that_the_suite_has_is_set_as_an_ini_key(pytester):
+    adds = "def pytest_addoption(parser):\n    parser.addoption('--perf-only', help='its own')\n"
+    pytester.makeconftest(adds)
+    config = pytester.parseconfig()
+    resolve(config)
+    assert alone_command(config) == "pytest -o perf_only=true"
+
+
 def test_words_that_start_xdist():
     assert not any(map(_starts_xdist, ("--no-cov", "-no-such", "--nothing", "--distance=3", "not-n")))

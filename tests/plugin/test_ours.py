@@ -102,10 +102,12 @@ def test_the_suites_own_ways_of_choosing_work_and_who_has_a_name_is_said(guest):
     result = guest.runpytest_inprocess("-m", "not perf", "--perf-report")
     result.assert_outcomes(passed=2, deselected=7)
     result.stdout.fnmatch_lines(
-        ["perfsuite: --perf-report is *conftest.py's; set ours as the ini key perf_report",
+        ["perfsuite: --perf-report is conftest.py's; set ours as the ini key perf_report",
          "perfsuite: the ini key perf_budget is *conftest.py's; set ours as --perf-budget"]
     )  # fmt: skip
-    guest.runpytest_inprocess("--perf-only", "--perf-report").assert_outcomes(deselected=9)
+    result = guest.runpytest_inprocess("--perf-only", "--perf-report")
+    result.assert_outcomes(deselected=9)
+    result.stdout.fnmatch_lines(["perfsuite left 9 tests alone, such as test_*"])
 
 
 def test_a_plugins_option_and_fixture_go_before_ours(plain):

@@ -48,7 +48,8 @@ def test_the_same_words_are_said_once():
         "REGRESSED c/<script>|`x`/cpu/b1 and 1 more: size",
         "  size grew",
         "    operators: +1 a",
-        "  remedy (and likewise the others): accept it: pytest c",
+        "  remedy: accept it: pytest c",
+        "  (and likewise the others)",
     ]
 
 
