@@ -28,6 +28,7 @@ from perfsuite.protocols import Technique
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
 from perfsuite.techniques.recorded import Step, dtype_of, provenance
 from perfsuite.techniques.values import Pipeline, rebuild
+from perfsuite.temporary import temporary_folder
 
 WEIGHTS = "model.safetensors"
 RECIPE = "perfsuite.json"
@@ -154,8 +155,8 @@ def write_weights(model: nn.Module, path: Path) -> None:
 
 def count_stored(model: nn.Module) -> Stored:
     """Save the model to a real file, read it back, and count what is in it."""
-    with tempfile.TemporaryDirectory(prefix="perfsuite-") as folder:
-        path = Path(folder) / WEIGHTS
+    with temporary_folder("weights") as folder:
+        path = folder / WEIGHTS
         write_weights(model, path)
         tensors = load_file(path)
         elements = sum(tensor.numel() for tensor in tensors.values())

@@ -45,6 +45,6 @@ def source(workers, pair, item, plan, most=1):
 
 def launch_in(tree):
     """Workers that run the project's gates, with the candidate's tree as the working tree."""
-    boot = Boot(-1, {}, str(tree), (str(Path(tree) / "gates"),), ("test_*.py",), preload=("torch",))
+    boot = Boot((-1, -1), {}, str(tree), (str(Path(tree) / "gates"),), ("test_*.py",), preload=("torch",))
     options = ("-q", "-s", "-p", "no:cacheprovider", "-p", "no:randomly")
     return Launch(lambda folder: [sys.executable, "-m", "pytest", TESTS, *options], boot, Path(tree))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +17,14 @@ import torch
 from perfsuite.comparison.inputs import Calibration, source
 from perfsuite.comparison.timing import arms_of
 from perfsuite.comparison.variants import common_device, variant
+from perfsuite.engine.processes import guarded
 from perfsuite.errors import EngineError, UsageError
 from perfsuite.measure.latency import Plan, sample_block
 from perfsuite.progress import tell
 from perfsuite.protocols import Technique
 from perfsuite.spec import ORIGINAL, Block
 from perfsuite.techniques.values import applied, parse_technique
+from perfsuite.temporary import temporary_folder
 
 Blocks = dict[int, tuple[Block, ...]]
 
@@ -88,12 +89,12 @@ def serve(text: str, answer: str) -> None:
 
 
 def _run(order: Order) -> dict[int, Block]:
-    with tempfile.TemporaryDirectory(prefix="perfsuite-fresh-") as folder:
-        answer, command = Path(folder) / "blocks.json", [sys.executable, "-c", _PROGRAM]
+    with temporary_folder("fresh") as folder:
+        answer, command = folder / "blocks.json", [sys.executable, "-c", _PROGRAM]
         environment = {**os.environ, "PYTHONHASHSEED": str((order.seed + order.number) % 2**32)}
         try:
             done = subprocess.run(
-                [*command, msgspec.json.encode(order).decode(), str(answer)], stdin=subprocess.DEVNULL,
+                guarded([*command, msgspec.json.encode(order).decode(), str(answer)]), stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, timeout=_TIMEOUT_S, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:

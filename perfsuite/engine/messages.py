@@ -1,4 +1,4 @@
-"""What a session and its workers say to each other, as JSON over a pipe that both inherited.
+"""What a session and its workers say to each other, as JSON over pipes that both inherited.
 
 session                       worker
                         <-    Ready, once it has started
@@ -11,11 +11,11 @@ Release                 ->    lets the test end; then the next Run, or the end o
 
 from __future__ import annotations
 
-from multiprocessing.connection import Connection
-from typing import Any
+from contextlib import suppress
 
 import msgspec
 
+from perfsuite.engine.channel import Channel, MessageError
 from perfsuite.measure.latency import Plan, Warm
 from perfsuite.spec import Block, Chunk, Context, Facts
 
@@ -27,7 +27,7 @@ NOT_COLLECTED = "was not collected"
 class Boot(msgspec.Struct, frozen=True):
     """What a worker is started with. ``views`` in the order in which they are loaded, each with its worktree."""
 
-    pipe: int
+    pipes: tuple[int, int]  # to read from, and to write to
     views: dict[str, str | None]
     top: str
     test_folders: tuple[str, ...] = ()
@@ -35,7 +35,6 @@ class Boot(msgspec.Struct, frozen=True):
     only: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
     cores: tuple[int, ...] = ()  # the cores that it may use; empty: all
-    folder: str = ""  # its own, for what it leaves behind
 
 
 class Run(msgspec.Struct, frozen=True, tag=True):
@@ -136,22 +135,37 @@ class TookChunk(msgspec.Struct, frozen=True, tag=True):
 
 Answer = Ready | Reached | Failed | Profile | TookBlock | WarmedUp | TookChunk
 
+_ANSWERS: dict[type[Request], type[Answer]] = {
+    Run: Reached, TakeBlock: TookBlock, WarmUp: WarmedUp, TakeChunk: TookChunk, TakeProfile: Profile,
+}  # fmt: skip
+
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 
 
-def send(pipe: Connection[Any, Any], message: Request | Answer) -> None:
-    pipe.send_bytes(msgspec.json.encode(message))
+def send(channel: Channel, message: Request | Answer) -> None:
+    channel.send(msgspec.json.encode(message))
 
 
-def receive_request(pipe: Connection[Any, Any]) -> Request | None:
-    """The next request; None when the session has gone."""
-    try:
-        return _requests.decode(pipe.recv_bytes())
-    except (EOFError, OSError):
-        return None
+def receive_request(channel: Channel) -> Request | None:
+    """The next request; None when the session has gone. Raises MessageError for what is none."""
+    with suppress(EOFError, OSError):
+        received = channel.receive()
+        try:
+            return _requests.decode(received)
+        except msgspec.DecodeError:
+            raise MessageError(received) from None
+    return None
 
 
-def receive_answer(pipe: Connection[Any, Any]) -> Answer:
-    """Raises EOFError or OSError if the worker has gone."""
-    return _answers.decode(pipe.recv_bytes())
+def receive_answer(channel: Channel, to: Request | None) -> Answer:
+    """The answer to a request; without one, that it has started.
+
+    Raises EOFError or OSError if the worker has gone, MessageError for what is no such answer.
+    """
+    received = channel.receive()
+    with suppress(msgspec.DecodeError):
+        answer = _answers.decode(received)
+        if isinstance(answer, (_ANSWERS[type(to)], Failed) if to else Ready):
+            return answer
+    raise MessageError(received)

@@ -27,9 +27,7 @@ class ProcessSettings:
 
     def restore(self) -> None:
         """Set what differs from now."""
-        if dict(os.environ) != self.environment:
-            os.environ.clear()
-            os.environ.update(self.environment)
+        _restore_environment(self.environment)
         if self.folder and _folder() != self.folder:
             with suppress(OSError):  # it is gone: whoever needs it says so
                 os.chdir(self.folder)
@@ -37,6 +35,14 @@ class ProcessSettings:
             before = self.switches.get(name, at_first)
             if before is not _UNKNOWN and read() != before:
                 write(before)
+
+
+def _restore_environment(wanted: Mapping[str, str]) -> None:
+    """Only what differs: this comes before each turn of an arm."""
+    now = dict(os.environ)
+    for name in now.keys() - wanted.keys():
+        del os.environ[name]
+    os.environ.update(wanted.items() - now.items())
 
 
 def seed_everything(seed: int) -> None:

@@ -11,17 +11,8 @@ import msgspec
 
 from perfsuite.baseline.machine import usable_cores
 from perfsuite.engine import messages
-from perfsuite.engine.messages import (
-    BASE_VIEW,
-    CANDIDATE_VIEW,
-    NOT_COLLECTED,
-    Answer,
-    Failed,
-    Measured,
-    Reached,
-    Request,
-    Run,
-)
+from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Answer, Failed, Measured, Reached, Request, Run
+from perfsuite.engine.remedies import remedy_for
 from perfsuite.engine.threads import run_with_threads
 from perfsuite.engine.workers import Worker, WorkerGoneError, Workers
 from perfsuite.errors import EngineError
@@ -250,19 +241,12 @@ def _blaming(view: str) -> Iterator[None]:
         raise ViewFailedError(error.what, error.remedy, _kind_of(view), f"its process {error.how}") from None
 
 
-_BY_ITSELF = "run the test by itself; what it does must not depend on the tests before it"
-_SAME_NAME = (
-    "its name must be the same in every process: give its parameters ids that hold no set, address, time or random "
-    "number: pytest.param(..., id='...')"
-)
-
-
 def _reach(worker: Worker, request: Run) -> Reached:
     answer = worker.run(request)
     if isinstance(answer, Failed):
         raise ViewFailedError(
             f"in a fresh process, {request.case} did not reach its measurement:\n{answer.text}",
-            _SAME_NAME if answer.text.endswith(NOT_COLLECTED) else _BY_ITSELF,
+            remedy_for(answer.text),
             answer.view,
             _reason(answer.text),
         )

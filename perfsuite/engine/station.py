@@ -14,7 +14,6 @@ import random
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -22,12 +21,13 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import msgspec
 
 from perfsuite.engine import messages
+from perfsuite.engine.channel import Channel, out_of_reach
 from perfsuite.engine.messages import BASE_VIEW, Boot, Failed, Measured, Reached, Ready, Release, Run
 from perfsuite.engine.project import Project
 from perfsuite.engine.redirection import Redirection
 from perfsuite.engine.settings import seed_everything
 from perfsuite.engine.shared import SharedCode, project_code, registers_once
-from perfsuite.engine.threads import end_with_parent, keep_to_cores, run_with_threads, set_threads
+from perfsuite.engine.threads import keep_to_cores, run_with_threads, set_threads
 from perfsuite.engine.views import Views
 from perfsuite.errors import NotRepeatableError
 from perfsuite.measure.latency import LocalSampler, Plan, no_garbage_collection, sample_block
@@ -46,12 +46,12 @@ _HOME = "_perfsuite_station"  # in sys.modules under a name without a file: no v
 class Station:
     """What the pytest sessions of one worker share. A session of each view registers how it runs an item."""
 
-    def __init__(self, boot: Boot, pipe: Connection[Any, Any], views: Views) -> None:
+    def __init__(self, boot: Boot, channel: Channel, views: Views) -> None:
         self.boot = boot
         self.views = views
         self.runners: dict[str, RunItem] = {}
         self.request: Run | None = None
-        self._pipe = pipe
+        self._channel = channel
         self._shared_code = SharedCode()
         self._arms: dict[str, Arm] = {}
         self._views_of_arms: dict[str, str] = {}
@@ -62,20 +62,20 @@ class Station:
         self.redirection = Redirection(Path(boot.folder) / "written")  # what its pytests write between tests
 
     def loop(self) -> None:
-        """Answer until the session closes the pipe."""
+        """Answer until the session closes the pipes."""
         self.served = True
         gc.freeze()  # what is imported by now stays: collecting before each block need not go through it (0.1 to 0.3 s)
-        messages.send(self._pipe, Ready())
-        while isinstance(request := messages.receive_request(self._pipe), Run):
+        messages.send(self._channel, Ready())
+        while isinstance(request := messages.receive_request(self._channel), Run):
             self._run(request)
 
     def end(self) -> None:
-        """Where pytest ended before it could serve, every item fails until the session closes the pipe."""
+        """Where pytest ended before it could serve, every item fails until the session closes the pipes."""
         if self.served:
             return
-        messages.send(self._pipe, Ready())
-        while isinstance(messages.receive_request(self._pipe), Run):
-            messages.send(self._pipe, Failed(self.views.current, ""))
+        messages.send(self._channel, Ready())
+        while isinstance(messages.receive_request(self._channel), Run):
+            messages.send(self._channel, Failed(self.views.current, ""))
 
     def _run(self, request: Run) -> None:
         self.request = request
@@ -83,7 +83,7 @@ class Station:
         order = random.Random(request.seed).sample(self.views.names, len(self.views.names))
         failure = self._descend(order)
         if failure is not None and not self._answered:
-            messages.send(self._pipe, failure)
+            messages.send(self._channel, failure)
         self.request = None
 
     def _descend(self, order: list[str]) -> Failed | None:
@@ -125,10 +125,10 @@ class Station:
         """At the measurement: answer until the session releases the test."""
         assert self.request is not None
         self._answered = True
-        messages.send(self._pipe, self._reached(self.request))
+        messages.send(self._channel, self._reached(self.request))
         with run_with_threads(self.request.threads):
-            while (request := messages.receive_request(self._pipe)) is not None and not isinstance(request, Release):
-                messages.send(self._pipe, self._answer(request))
+            while (request := messages.receive_request(self._channel)) is not None and not isinstance(request, Release):
+                messages.send(self._channel, self._answer(request))
 
     def _answer(self, request: messages.Request) -> messages.Answer:
         try:
@@ -186,11 +186,10 @@ def open_station(boot: Boot) -> Station:
     for name in boot.preload:
         __import__(name)
     keep_to_cores(boot.cores)
-    end_with_parent(boot.folder)
     sys.stdout, sys.stderr = _own_copy(1), _own_copy(2)
     project = Project(Path(boot.top), tuple(map(Path, boot.test_folders)), boot.test_files, boot.only)
     trees: dict[str, Path | None] = {name: Path(tree) if tree else None for name, tree in boot.views.items()}
-    station = Station(boot, Connection(boot.pipe), Views(project, trees))
+    station = Station(boot, Channel(*boot.pipes), Views(project, trees))
     home = cast(Any, ModuleType(_HOME))
     home.station = station
     sys.modules[_HOME] = home
@@ -199,8 +198,8 @@ def open_station(boot: Boot) -> Station:
 
 
 def _own_copy(descriptor: int) -> TextIO:
-    """What a test does to the descriptor is not done to what pytest writes."""
-    return os.fdopen(os.dup(descriptor), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    """What a test does to the descriptor, and to all that it finds open, is not done to what pytest writes."""
+    return os.fdopen(out_of_reach(os.dup(descriptor)), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
 
 
 def station_of_process() -> Station | None:

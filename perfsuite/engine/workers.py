@@ -6,22 +6,24 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import Pipe
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
-import psutil
 
 from perfsuite.engine import messages
+from perfsuite.engine.channel import Channel, MessageError
 from perfsuite.engine.messages import Answer, Boot, Failed, Reached, Release, Request, Run
+from perfsuite.engine.processes import end, guarded, wait
+from perfsuite.engine.remedies import ID_VARIABLE, WRITTEN_INTO, innermost, remedy_for, remedy_for_hang
 from perfsuite.errors import EngineError
+from perfsuite.measure.clock import Deadline
+from perfsuite.temporary import new_folder
 
 BOOT_VARIABLE = "PERFSUITE_WORKER"  # the plugin knows it, too: perfsuite.plugin.state
 
@@ -42,8 +44,8 @@ class Launch:
 class WorkerGoneError(EngineError):
     """A worker died, or ``hung`` until its time was over; ``how`` is a few words on it."""
 
-    def __init__(self, case: str, how: str, words: str, remedy: str, *, hung: bool = False) -> None:
-        super().__init__(f"a fresh process for {case} {how}; its output ends:\n{words}", remedy)
+    def __init__(self, case: str, how: str, told: str, remedy: str, *, hung: bool = False) -> None:
+        super().__init__(f"a fresh process for {case} {how}; {told}", remedy)
         self.how = how
         self.hung = hung
 
@@ -56,25 +58,26 @@ class Worker:
 
     def __init__(self, launch: Launch, views: Mapping[str, str | None], seed: int, fixed_addresses: bool) -> None:
         self._launch = launch
-        self._folder = Path(tempfile.mkdtemp(prefix="perfsuite-worker-"))
+        self._folder = new_folder("worker")
         self._log = self._folder / "output.txt"
-        self._pipe, theirs = Pipe()
-        boot = msgspec.structs.replace(launch.boot, pipe=theirs.fileno(), views=dict(views), folder=str(self._folder))
+        self._channel, theirs = Channel.with_far_end()
+        boot = msgspec.structs.replace(launch.boot, pipes=theirs, views=dict(views))
         environment = {
             **os.environ,
             BOOT_VARIABLE: msgspec.json.encode(boot).decode(),
+            ID_VARIABLE: f"{next(_numbers):04}",  # as long for each: the environment's size moves the stack
             "PYTHONHASHSEED": str(seed % 2**32),
         }
+        command = [*(_fixed_addresses() if fixed_addresses else ()), *launch.command(self._folder)]
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
-                [*(_fixed_addresses() if fixed_addresses else ()), *launch.command(self._folder)],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=launch.cwd,
-                env=environment, pass_fds=[theirs.fileno()], start_new_session=True,
+                guarded(command, folder=self._folder), stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, cwd=launch.cwd, env=environment, pass_fds=theirs, start_new_session=True,
             )  # fmt: skip
-        theirs.close()
-        self._began = time.monotonic()
+        for descriptor in theirs:
+            os.close(descriptor)
+        self._start = Deadline.after(launch.timeout_s)
         self._is_ready = False  # whether it has said so
-        self._children: list[psutil.Process] = []  # seen just before it ended
         self._closed = False
 
     def run(self, request: Run) -> Reached | Failed:
@@ -87,44 +90,44 @@ class Worker:
         """Raises WorkerGoneError, with the end of its output, if the worker dies, hangs or answers out of turn."""
         try:
             if not self._is_ready:
-                self._receive(case, since=self._began)
+                self._receive(None, case, self._start)
                 self._is_ready = True
-            messages.send(self._pipe, request)
-            return self._receive(case, since=time.monotonic())
+            if self._channel.has_message(0):
+                raise MessageError(self._channel.receive())
+            messages.send(self._channel, request)
+            return self._receive(request, case, Deadline.after(self._launch.timeout_s))
+        except MessageError as error:
+            raise self._gone(case, f"sent {error.received!r}, which is no answer", WRITTEN_INTO) from None
         except (EOFError, OSError):
-            raise self._gone(case, self._ended(), _REMEDY) from None
+            raise self._gone(case, self._ended()) from None
         except BaseException:  # such as Ctrl-C, or a time limit on the test: what it answers now would be for another
-            self.dismiss()
-            self._process.kill()
-            self.close()
+            self._end()
             raise
 
     def settle(self) -> None:
         """Wait until it has started, or cannot any more, of which the next question tells."""
         if not self._is_ready:
-            with suppress(EOFError, OSError):
-                self._answers(self._began)
+            with suppress(EOFError, OSError, MessageError):
+                self._answers(self._start)
 
-    def _receive(self, case: str, since: float) -> Answer:
-        if not self._answers(since):
-            how = f"did not answer in {self._launch.timeout_s:g} s"
-            raise self._gone(case, how, "ask for more (--perf-timeout)", hung=True)
-        return messages.receive_answer(self._pipe)
+    def _receive(self, request: Request | None, case: str, deadline: Deadline) -> Answer:
+        if not self._answers(deadline):
+            raise self._hung(case)
+        return messages.receive_answer(self._channel, request)
 
-    def _answers(self, since: float) -> bool:
+    def _answers(self, deadline: Deadline) -> bool:
         """Whether there is an answer in time. Its end alone does not tell of its death: a child may hold it, too."""
-        deadline = since + self._launch.timeout_s
-        while not self._pipe.poll(min(_PATIENCE_S, max(0.0, deadline - time.monotonic()))):
-            if not self.is_alive and not self._pipe.poll(0):
+        while not self._channel.has_message(min(_PATIENCE_S, deadline.left_s)):
+            if not self.is_alive and not self._channel.has_message(0):
                 raise EOFError
-            if time.monotonic() >= deadline:
+            if deadline.is_over:
                 return False
         return True
 
     def release(self) -> None:
         """Let the test end."""
         try:
-            messages.send(self._pipe, Release())
+            messages.send(self._channel, Release())
         except OSError:
             self.close()
 
@@ -134,55 +137,63 @@ class Worker:
 
     def dismiss(self) -> None:
         """Let it end, which it does by itself as soon as it is idle."""
-        if self.is_alive:
-            with suppress(psutil.Error):
-                self._children += psutil.Process(self._process.pid).children(recursive=True)
-        self._pipe.close()
+        self._channel.close()
 
     def close(self) -> None:
-        """End the process and all that it started; remove its folder."""
-        if self._closed:
-            return
-        self._closed = True
+        """Let it end, and all that it started; remove its folder."""
+        self.dismiss()
         try:
-            self.dismiss()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_GRACE_S)
+            wait(self._process, _GRACE_S)
         finally:  # also after Ctrl-C
-            self._process.kill()
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            for child in self._children:  # a group of its own does not save it
-                with suppress(psutil.Error):
-                    child.kill()
-            self._process.wait()
+            self._end()
+
+    def _end(self) -> None:
+        """At once."""
+        if not self._closed:
+            self._closed = True
+            self.dismiss()
+            end(self._process)
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _ended(self) -> str:
-        try:
-            status = self._process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
+        if not wait(self._process, _GRACE_S):
             return "closed its pipe"
+        status = self._process.returncode
         if status == -signal.SIGKILL:
             return "was killed by signal 9 (often: the system was out of memory)"
         return f"was killed by signal {-status}" if status < 0 else f"ended with status {status} before it measured"
 
     def _last_words(self) -> str:
-        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_SHOWN:])
+        return "\n".join(self._output().splitlines()[-_SHOWN:])
 
-    def _gone(self, case: str, how: str, remedy: str, *, hung: bool = False) -> WorkerGoneError:
+    def _output(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def _gone(self, case: str, how: str, remedy: str = "") -> WorkerGoneError:
         words = self._last_words()
-        self.dismiss()
-        self._process.kill()
-        self.close()
-        return WorkerGoneError(case, how, words, remedy, hung=hung)
+        self._end()
+        return WorkerGoneError(case, how, _output_ends(words), remedy or remedy_for(words))
+
+    def _hung(self, case: str) -> WorkerGoneError:
+        """Aborted, it tells where it was: pytest has enabled that."""
+        self._process.send_signal(signal.SIGABRT)
+        wait(self._process, _GRACE_S)
+        where, words = innermost(self._output()), self._last_words()
+        told = f"it was here (innermost call first):\n{where}" if where else _output_ends(words)
+        self._end()
+        how = f"did not answer in {self._launch.timeout_s:g} s"
+        return WorkerGoneError(case, how, told, remedy_for_hang(where or words), hung=True)
+
+
+def _output_ends(words: str) -> str:
+    return f"its output ends:\n{words}" if words else "it wrote nothing"
 
 
 MOST_ALIVE = 20  # eight pairs and four controls
 _GRACE_S = 2.0
 _PATIENCE_S = 0.5
 _SHOWN = 30
-_REMEDY = "run the test by itself; what it does must not depend on the tests before it"
+_numbers = count(1)
 
 
 class Workers:

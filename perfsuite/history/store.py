@@ -11,7 +11,6 @@ History of the version (SQLite's ``user_version``; ``application_id`` says that 
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ import msgspec
 from perfsuite.baseline.remote import Location, location
 from perfsuite.errors import HistoryError
 from perfsuite.history.record import Row, RunRecord
+from perfsuite.temporary import temporary_folder
 
 VERSION = 1
 APPLICATION_ID = 0x70657266  # "perf"
@@ -119,11 +119,11 @@ def _local_copy(place: Location, may_be_new: bool = False) -> Iterator[Path]:
     if isinstance(place, Path):
         yield place
         return
-    with tempfile.TemporaryDirectory(prefix="perfsuite-") as folder, _explained(place):
+    with temporary_folder("history") as folder, _explained(place):
         data = place.read(MAX_REMOTE_BYTES)
         if data is not None and len(data) > MAX_REMOTE_BYTES:
             raise HistoryError(f"history {place} is larger than {MAX_REMOTE_BYTES} bytes", "start a new one")
-        copy = Path(folder) / "history.sqlite"
+        copy = folder / "history.sqlite"
         if data is not None:
             copy.write_bytes(data)
         yield copy

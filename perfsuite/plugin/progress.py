@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
+
+from perfsuite.measure.clock import Deadline
 
 _PAUSE_S = 0.1
 
@@ -19,15 +20,14 @@ class TerminalProgress:
         self._verbose = config.get_verbosity() > 0
         self._shown = False
         self._stage = ""
-        self._last = 0.0
+        self._pause = Deadline.after(0)
 
     def __call__(self, what: str, done: int, total: int) -> None:
         if self._reporter is None:
             return
-        now = time.monotonic()
-        if self._reporter.isatty and (now - self._last > _PAUSE_S or what != self._stage):
+        if self._reporter.isatty and (self._pause.is_over or what != self._stage):
             self._write(f"\r{self._fit(f'  {what} {done}/{total}')}")
-            self._shown, self._last = True, now
+            self._shown, self._pause = True, Deadline.after(_PAUSE_S)
         elif not self._reporter.isatty and self._verbose and what != self._stage:
             self._write(f"  {what}\n")
         self._stage = what

@@ -16,6 +16,7 @@ import pytest
 
 from perfsuite.engine.messages import NOT_COLLECTED, Boot
 from perfsuite.engine.redirection import Redirection
+from perfsuite.engine.remedies import ID_VARIABLE
 from perfsuite.engine.station import open_station, station_of_process
 from perfsuite.engine.views import Views
 from perfsuite.engine.workers import BOOT_VARIABLE
@@ -69,6 +70,7 @@ def serve(session: pytest.Session) -> None:
     waiting = [name for name in station.views.names if name not in station.runners]
     if waiting:
         station.views.switch(waiting[0])
+        os.environ[ID_VARIABLE] = f"{os.environ[ID_VARIABLE]}-{waiting[0]}"  # both set the same fixtures up
         arguments = map(str, session.config.invocation_params.args)
         pytest.main([*arguments, *_apart(session.config, waiting[0]), "-p", _asks_first(station.views)])
         station.views.switch(view)

@@ -89,7 +89,10 @@ def session_of(config: pytest.Config) -> Session:
     if _SESSION not in config.stash:
         from perfsuite.engine.station import station_of_process
         from perfsuite.session.session import Session
+        from perfsuite.session.worktrees import remove_abandoned
 
+        if not is_worker():
+            remove_abandoned()
         config.stash[_SESSION] = Session(settings_of(config), registries_of(config), station_of_process())
     return config.stash[_SESSION]
 
@@ -157,7 +160,7 @@ def _launch(config: pytest.Config, options: Options) -> Launch:
     from perfsuite.session.git import repository
 
     boot = Boot(
-        pipe=-1,
+        pipes=(-1, -1),
         views={},
         top=str(repository(config.rootpath).top if options.base else config.rootpath),
         test_folders=tuple(_test_folders(config)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from perfsuite.gate.base import PAIRS_PRIOR, TWINS_PRIOR
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.reference import BaseRevision, Reference
 from perfsuite.gate.timed import precision_needed
+from perfsuite.measure.clock import Deadline
 from perfsuite.measure.latency import Plan
 from perfsuite.progress import tell
 from perfsuite.session.measurable import Measurable
@@ -197,13 +197,14 @@ class BaseRun:
 
     def _blocks(self, evidence: Evidence, source: Served | Pairs, first: Sampled) -> Iterator[Evidence]:
         """The evidence with one more block each time, while there is time."""
-        settings, start = self.bases.settings, time.monotonic()
+        settings = self.bases.settings
+        budget = Deadline.after(settings.budget_s)
         for number in range(1, settings.max_blocks + 1):
             block = first.block if number == 1 else source.block(number)
             assert block is not None
             evidence = replace(evidence, beside_base=(*evidence.beside_base, block))
             yield evidence
-            if time.monotonic() - start > settings.budget_s:
+            if budget.is_over:
                 return
             self._tell("beside the base", number)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from perfsuite.engine.processes import end, guarded
 from perfsuite.errors import EngineError, UsageError
 
 # What git sets for its hooks, for `rebase --exec` and for aliases: it would lead us to another repository or index.
@@ -29,7 +30,8 @@ _SETTINGS = (
     "maintenance.auto=false",
     "submodule.recurse=false",
 )
-_PATIENCE_S = 5.0  # for a process that was asked to end
+_LONG_S = 60  # what may take longer is guarded, which takes 20 ms itself
+_GRACE_S = 3.0  # for what was asked to end
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,9 @@ def git(folder: Path, *arguments: str, timeout_s: float = 60) -> subprocess.Comp
     asked = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LANGUAGE": "en"}
     try:
         return run(
-            ["git", "-C", str(folder), *settings, *arguments], environment=environment() | asked, timeout_s=timeout_s
-        )
+            ["git", "-C", str(folder), *settings, *arguments], environment=environment() | asked, timeout_s=timeout_s,
+            is_long=timeout_s > _LONG_S,
+        )  # fmt: skip
     except FileNotFoundError:
         raise UsageError(
             "git was not found on the PATH, and --perf-base takes the base from it",
@@ -103,34 +106,49 @@ def environment() -> dict[str, str]:
 
 
 def run(
-    command: Sequence[str] | str,
+    command: Sequence[str],
     *,
     environment: Mapping[str, str],
     folder: Path | None = None,
     output: IO[bytes] | None = None,
     timeout_s: float | None = None,
+    is_long: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a process group of its own, of which nothing is left afterwards, also after Ctrl-C.
 
-    A string goes to the shell. Both of its streams are returned, or go to ``output``. Without a
-    terminal it cannot ask anything. Raises OSError and subprocess.TimeoutExpired.
+    Nor is it where this process is killed, if the command ``is_long``. Both of its streams are returned, or go to
+    ``output``. Without a terminal it cannot ask anything. Raises OSError and subprocess.TimeoutExpired.
     """
     process = subprocess.Popen(
-        command, shell=isinstance(command, str), cwd=folder, env=environment, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=output or subprocess.PIPE, stderr=output or subprocess.PIPE,
-        encoding="utf-8", errors="surrogateescape",
+        guarded(command, grace_s=_GRACE_S) if is_long else command, cwd=folder, env=environment,
+        start_new_session=True, stdin=subprocess.DEVNULL, stdout=output or subprocess.PIPE,
+        stderr=output or subprocess.PIPE, encoding="utf-8", errors="surrogateescape",
     )  # fmt: skip
+    late = threading.Event()
     try:
-        out, error = process.communicate(timeout=timeout_s)
-        return subprocess.CompletedProcess(command, process.returncode, out or "", error or "")
+        with _limited(process, timeout_s, late):
+            out, error = process.communicate()
     finally:
-        _end(process)
+        end(process)
+    if late.is_set():
+        raise subprocess.TimeoutExpired(command, timeout_s or 0)
+    return subprocess.CompletedProcess(command, process.returncode, out or "", error or "")
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """End a process and all of its group: politely, so that git removes its lock files, and then by force."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):  # the latter: macOS, for what has ended
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE_S)
+@contextmanager
+def _limited(process: subprocess.Popen[str], seconds: float | None, late: threading.Event) -> Iterator[None]:
+    """End a process when its time is over, by a thread: ``communicate`` asks a clock that tests can stop."""
+
+    def stop() -> None:
+        late.set()
+        end(process)
+
+    timer = threading.Timer(seconds, stop) if seconds else None
+    if timer:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        if timer:
+            timer.cancel()

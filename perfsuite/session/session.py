@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import msgspec
@@ -27,6 +28,7 @@ from perfsuite.session.measurable import Measurable
 from perfsuite.session.record import entry_of, judged_of
 from perfsuite.session.revision import revision
 from perfsuite.session.settings import Acceptance, Judged, Rerun, Settings, WorkerDone
+from perfsuite.session.signals import Interrupts
 from perfsuite.session.timed import TimedRun
 from perfsuite.spec import CANDIDATE, ORIGINAL, Against, Evidence, Facts, Kind, Limit, Status, Verdict
 from perfsuite.stats.sequential import Errors
@@ -48,6 +50,7 @@ class Session:
         self._station = station
         self._workers: Workers | None = None
         self._bases: Bases | None = None
+        self._interrupts = Interrupts()
         self._allowance = Allowance.of(settings.alpha, settings.tests)
         self._originals: dict[tuple[object, ...], Facts] = {}
 
@@ -92,10 +95,12 @@ class Session:
 
     def close(self) -> None:
         """End the fresh processes and remove the worktrees. Safe to call again."""
-        if self._workers is not None:
-            self._workers.close()
-        if self._bases is not None:
-            self._bases.close()
+        self._interrupts.hold()
+        with ExitStack() as stack:  # closes all, whatever happens in between
+            stack.callback(self._interrupts.off)
+            for owner in (self._bases, self._workers):
+                if owner is not None:
+                    stack.callback(owner.close)
 
     def _serve(self, station: Station, subject: Measurable) -> Judged:
         """In a worker: hand the arms over, and end the test when the session releases it."""
@@ -177,6 +182,7 @@ class Session:
 
     def _fresh_processes(self) -> Workers | None:
         if self._workers is None and self.settings.launch is not None:
+            self._interrupts.on()
             self._workers = Workers(self.settings.launch)
         return self._workers
 

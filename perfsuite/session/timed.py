@@ -7,7 +7,6 @@ budget is spent; the verdict then rests on those blocks.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +18,7 @@ from perfsuite.gate import drift
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.reference import Reference
 from perfsuite.gate.timed import arms_needed, precision_needed
+from perfsuite.measure.clock import Deadline
 from perfsuite.measure.latency import Plan
 from perfsuite.progress import tell
 from perfsuite.session.measurable import Measurable
@@ -50,14 +50,13 @@ class TimedRun:
         screened = evidence.with_blocks((self._screen(),))
         if self._is_settled(screened, screening=True):
             return screened
-        settings, start = self.settings, time.monotonic()
+        settings, budget = self.settings, Deadline.after(self.settings.budget_s)
         source = self._fresh(self._sampled(), self._plan(), settings.max_blocks)
         confirmed = evidence
         for number in range(1, settings.max_blocks + 1):
             self._tell("confirming in fresh processes", number, settings.max_blocks)
             confirmed = confirmed.with_blocks((*confirmed.blocks, self._told(source.block(number))))
-            spent = time.monotonic() - start > settings.budget_s
-            if number >= FIRST_LOOK and (spent or self._is_settled(confirmed, screening=False)):
+            if number >= FIRST_LOOK and (budget.is_over or self._is_settled(confirmed, screening=False)):
                 break
         return confirmed
 

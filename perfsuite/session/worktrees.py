@@ -1,36 +1,32 @@
 """Temporary working trees of other commits: made on demand, gone afterwards, whatever happens.
 
-The folder of each carries its owner in its name. What an owner left behind that was killed is
-removed by whoever comes next; nothing else ever is.
+The folder of each carries its owner in its name (perfsuite.temporary). What an owner left behind that was killed
+is removed by whoever comes next; nothing else ever is.
 """
 
 from __future__ import annotations
 
 import atexit
-import hashlib
 import os
-import platform
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
-
 from perfsuite.errors import EngineError, PerfsuiteError, UsageError
+from perfsuite.measure.clock import RealClock
 from perfsuite.progress import tell
 from perfsuite.session.git import environment, git, is_hash, repository, run
 from perfsuite.session.ignored import add_ignored
 from perfsuite.session.submodules import clone_submodule, has_commit, submodules
+from perfsuite.temporary import abandoned_folders, delete, is_abandoned, new_folder
 
-_PREFIX = "perfsuite-base"
+_KIND = "base"
 _CHECKOUT_TIMEOUT_S = 600
-_SAME_START_S = 60  # a start time read again may differ by what the system clock was set by
 _TRIES = 6  # while another git is at work: waits 0.1, 0.2, 0.4, ... s, 3 s in all
 _NO_ROOM = re.compile(r"No space left|quota|unable to (write|create)|died of signal", re.IGNORECASE)
 _MAKE_ROOM = "make room there, or let TMPDIR name a folder that can be written"
@@ -120,14 +116,12 @@ class Worktrees:
 
     def _new_folder(self) -> Path:
         atexit.register(self._close_at_exit)
-        start = int(psutil.Process().create_time())
         try:
-            folder = tempfile.mkdtemp(prefix=f"{_PREFIX}-{_host()}-{self._owner}-{start}-")
+            self._folders.append(new_folder(_KIND))
         except OSError as error:
             raise EngineError(
                 f"no folder for the base can be made in {tempfile.gettempdir()}: {error.strerror}", _MAKE_ROOM
             ) from error
-        self._folders.append(Path(folder).resolve())
         return self._folders[-1]
 
     def _make(self, sha: str, folder: Path) -> BaseTree:
@@ -151,7 +145,7 @@ class Worktrees:
         """Check a commit out, and its submodules: as worktrees of what is here, where that has the commit."""
         if top not in self._repositories:
             self._repositories.append(top)
-            _remove_abandoned(top)
+            _remove_listed(top)
         _add_worktree(top, sha, folder)
         paths = {module.name: module.path for module in submodules(top)}
         for module in submodules(folder):
@@ -162,7 +156,7 @@ class Worktrees:
                 clone_submodule(folder, module)
 
     def _remove(self, folder: Path) -> None:
-        _delete(folder)
+        delete(folder)
         for top in self._repositories:
             _forget(top, folder)
         if not folder.exists():
@@ -175,7 +169,7 @@ def _worktree(top: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         done = git(top, "worktree", *arguments, timeout_s=_CHECKOUT_TIMEOUT_S)
         if done.returncode == 0 or not _BUSY.search(done.stderr):
             return done
-        time.sleep(0.1 * 2**attempt)
+        RealClock.sleep(0.1 * 2**attempt)
     return git(top, "worktree", *arguments, timeout_s=_CHECKOUT_TIMEOUT_S)
 
 
@@ -193,7 +187,7 @@ def _build(command: str, tree: BaseTree, log: Path) -> None:
     ours = environment()
     ours["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{ours.get('PATH', os.defpath)}"
     with log.open("wb") as output:
-        done = run(command, environment=ours, folder=tree.root, output=output)
+        done = run(["/bin/sh", "-c", command], environment=ours, folder=tree.root, output=output, is_long=True)
     if done.returncode != 0:
         end = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:])
         raise EngineError(
@@ -203,38 +197,31 @@ def _build(command: str, tree: BaseTree, log: Path) -> None:
         )
 
 
-def _remove_abandoned(top: Path) -> None:
-    """Remove what owners left that no longer run: in the temporary folder, and in this repository's list."""
-    candidates = {path.resolve() for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}-*")}
-    candidates |= {parent for path in _linked(top) for parent in path.parents if parent.name.startswith(_PREFIX)}
-    for folder in candidates:
-        if _is_abandoned(folder):
-            _delete(folder)
-            _forget(top, folder)
+def remove_abandoned() -> None:
+    """Remove what owners that no longer run left in the temporary folder, whatever repositories it belongs to."""
+    for folder in abandoned_folders():
+        repositories = tuple(_repositories_of(folder)) if is_abandoned(folder, _KIND) else ()
+        delete(folder)
+        for hidden in repositories:
+            with suppress(PerfsuiteError):  # whoever compares with a base there says it
+                _forget(hidden, folder)
 
 
-def _is_abandoned(folder: Path) -> bool:
-    """Whether its name says that it belonged to a process of this machine that is gone."""
-    named = re.fullmatch(rf"{_PREFIX}-{_host()}-(\d+)-(\d+)-\w+", folder.name)
-    if named is None:
-        return False
-    try:
-        if folder.exists() and folder.stat().st_uid != os.getuid():
-            return False
-        owner = psutil.Process(int(named[1]))
-        is_same = abs(owner.create_time() - int(named[2])) < _SAME_START_S
-        return not is_same or owner.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-    except (psutil.AccessDenied, OSError):
-        return False
+def _repositories_of(folder: Path) -> Iterator[Path]:
+    """The .git folders of the repositories that list worktrees in this folder, as those say: gitdir: X/worktrees/N."""
+    for place, folders, files in os.walk(folder):
+        if ".git" in files:
+            listed = Path(Path(place, ".git").read_text(encoding="utf-8", errors="replace").strip().partition(" ")[2])
+            if listed.parent.name == "worktrees" and listed.is_dir():
+                yield listed.parent.parent
+        folders[:] = [name for name in folders if name != ".git"]
 
 
-def _host() -> str:
-    """Names this machine, and its container: process ids of another say nothing here."""
-    processes = Path("/proc/self/ns/pid")
-    inside = processes.readlink() if processes.exists() else ""
-    return hashlib.sha256(f"{platform.node()} {inside}".encode()).hexdigest()[:8]
+def _remove_listed(top: Path) -> None:
+    """Remove what a repository lists of owners that no longer run: their temporary folder may have been another."""
+    for folder in {parent for path in _linked(top) for parent in path.parents if is_abandoned(parent, _KIND)}:
+        delete(folder)
+        _forget(top, folder)
 
 
 def _linked(top: Path) -> list[Path]:
@@ -248,18 +235,3 @@ def _forget(top: Path, folder: Path) -> None:
     for path in _linked(top):
         if folder in path.parents:
             _worktree(top, "remove", "--force", "--force", str(path))
-
-
-def _delete(folder: Path) -> None:
-    """Delete a folder, read-only parts too; what belongs to others stays."""
-    _open(folder)
-    for parent, names, _ in os.walk(folder):
-        for name in names:
-            _open(Path(parent, name))
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _open(folder: Path) -> None:
-    with suppress(OSError):
-        if not folder.is_symlink():
-            folder.chmod(0o700)

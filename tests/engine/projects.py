@@ -32,7 +32,7 @@ class Project:
             common = [sys.executable, "-m", "pytest", "test_items.py", *OPTIONS]
             return [*common, f"--basetemp={folder / 'tmp'}", *options]
 
-        return Launch(command, Boot(-1, {}, str(self.top)), self.top, timeout_s)
+        return Launch(command, Boot((-1, -1), {}, str(self.top)), self.top, timeout_s)
 
     def run(self, name, item="", following=""):
         item = f"test_items.py::{item or name}"

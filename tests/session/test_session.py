@@ -123,8 +123,7 @@ def test_beside_a_base_it_is_given_up_as_well():
 
 
 def test_the_budget_ends_the_confirmation(session, monkeypatch):
-    now = iter(range(0, 10_000, 50))
-    monkeypatch.setattr(timed_module.time, "monotonic", lambda: next(now))
+    session.settings = replace(session.settings, budget_s=0)
     _, _, fresh = run(session, monkeypatch, blocks(1, ratio=1.2, fresh=False), blocks(6, ratio=1.2))
     assert fresh == 2
 
@@ -162,7 +161,7 @@ def test_without_fresh_processes_what_they_should_confirm_is_an_error(session, m
 )
 def test_a_worker_that_dies_or_hangs_is_said_with_its_last_words(code, message):
     timeout_s = 0.5 if "sleep" in code else 60
-    launch = Launch(lambda folder: [sys.executable, "-c", code], Boot(-1, {}, "/"), timeout_s=timeout_s)
+    launch = Launch(lambda folder: [sys.executable, "-c", code], Boot((-1, -1), {}, "/"), timeout_s=timeout_s)
     request = Run("test_x.py::test_x", "", CASE.key, ("candidate",), "interpreter-1", 0, 2)
     with Workers(launch) as workers, pytest.raises(EngineError, match=message):
         Served(workers, "fresh", {CANDIDATE_VIEW: None}, request).block(1)

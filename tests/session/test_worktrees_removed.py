@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from perfsuite.errors import EngineError
-from perfsuite.session.worktrees import Worktrees
+from perfsuite.session.worktrees import Worktrees, remove_abandoned
+from perfsuite.temporary import new_folder
 from tests.session.repositories import Owner, Repo, ended, wait_for
 
 pytestmark = pytest.mark.usefixtures("temporary")
@@ -181,25 +182,49 @@ def test_the_next_session_removes_what_a_killed_one_left_and_no_more(repo, tempo
     assert list(temporary.iterdir()) == []
 
 
-def test_only_names_of_dead_processes_of_this_machine_are_removed(repo, temporary):
-    from perfsuite.session.worktrees import _host
+def test_what_a_killed_one_left_is_removed_from_whatever_repository_lists_it(repo, nothing_left):
+    with Owner(HOLD, repo, repo.first) as dead:
+        killed = Path(dead.line())
+        dead.end(signal.SIGKILL)
+    assert repo.worktrees() == [repo.folder, killed]
+    remove_abandoned()
 
-    dead, start = _dead_process()
+
+def test_git_that_is_killed_with_its_owner_ends(repo, tmp_path, temporary):
+    repo.git("config", "filter.slow.smudge", f"echo $$ > {tmp_path}/pid; sleep 60")
+    sha = repo.commit(**{".gitattributes": "*.txt filter=slow", "x.txt": "hello"})
+    with Owner("Worktrees(root).checkout(sha)", repo, sha) as owner:
+        wait_for(tmp_path / "pid", owner)
+        owner.end(signal.SIGKILL)
+    assert ended(tmp_path / "pid")
+
+
+def test_a_build_ends_with_its_killed_owner(repo, tmp_path, temporary):
+    build = f"trap '' TERM; echo $$ > {tmp_path}/pid; sleep 60"
+    with Owner(f'Worktrees(root, "{build}").checkout(sha)', repo, repo.first) as owner:
+        wait_for(tmp_path / "pid", owner)
+        owner.end(signal.SIGKILL)
+    assert ended(tmp_path / "pid")
+
+
+def test_only_names_of_dead_processes_of_this_machine_are_removed(temporary):
+    host, (dead, start) = new_folder("x").name.split("-")[2], _dead_process()
     me, mine = os.getpid(), int(psutil.Process().create_time())
     names = {
-        f"perfsuite-base-{_host()}-{dead}-{start}-abc": False,
-        f"perfsuite-base-{_host()}-{me}-{mine - 3600}-abc": False,  # the number of a dead process, given again
-        f"perfsuite-base-{_host()}-{99**9}-{start}-abc": False,
-        f"perfsuite-base-{_host()}-{me}-{mine}-abc": True,
+        f"perfsuite-base-{host}-{dead}-{start}-abc": False,
+        f"perfsuite-base-{host}-{me}-{mine - 3600}-abc": False,  # the number of a dead process, given again
+        f"perfsuite-base-{host}-{99**9}-{start}-abc": False,
+        f"perfsuite-base-{host}-{me}-{mine}-abc": True,
         f"perfsuite-base-{'0' * 8}-{dead}-{start}-abc": True,  # of another machine
-        f"perfsuite-base-{_host()}-{dead}-abc": True,
-        f"perfsuite-worker-{_host()}-{dead}-{start}-abc": True,
-        f"my-perfsuite-base-{_host()}-{dead}-{start}-abc": True,
+        f"perfsuite-base-{host}-{dead}-abc": True,
+        f"perfsuite-worker-{host}-{dead}-{start}-abc": False,
+        f"perfsuite-worker-{host}-{me}-{mine}-abc": True,
+        "perfsuite-worker-abc": True,  # as they were called once: nobody knows whose it is
+        f"my-perfsuite-base-{host}-{dead}-{start}-abc": True,
     }
     for name in names:
         (temporary / name).mkdir()
-    with Worktrees(repo.folder) as trees:
-        trees.checkout(repo.first)
+    remove_abandoned()
     assert {name: (temporary / name).exists() for name in names} == names
 
 

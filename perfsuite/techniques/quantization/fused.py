@@ -13,7 +13,6 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from perfsuite.techniques.quantization import grid
 from perfsuite.techniques.quantization.grid import Rows, lost
+from perfsuite.temporary import temporary_folder
 
 _SOURCE = Path(__file__).with_name("fused.c")
 _FLAGS = (
@@ -41,7 +41,7 @@ def compiled() -> Fused | None:
         return None
     try:
         compiler = shlex.split(named)
-        with tempfile.TemporaryDirectory(prefix="perfsuite-", ignore_cleanup_errors=True) as folder:
+        with temporary_folder("kernels") as folder:
             objects, library = f"{folder}/fused.o", f"{folder}/fused.so"
             _run(*compiler, *_FLAGS, "-x", "c", "-c", str(_SOURCE), "-o", objects)
             # Linked with no OpenMP of its own, so that it shares the threads of torch's, or does not load.
