@@ -179,8 +179,7 @@ def _die_of(number: int) -> None:
 
 def main(parent: str, grace_s: str, folder: str, *command: str) -> None:
     guard = Guard(int(parent))
-    if guard.is_wanted:
-        guard.run(command, float(grace_s))
+    guard.run(command, float(grace_s))
     if folder and not guard.is_wanted:
         import shutil
 

@@ -1,6 +1,7 @@
 """The guard of a command, as the program that it is: nothing that the command started is left, whatever is killed."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -132,15 +133,28 @@ def test_when_the_owner_is_killed_nothing_is_left(number, marked, tmp_path):
     assert not folder.exists()
 
 
-def test_a_command_whose_owner_is_gone_is_not_even_started(tmp_path):
+def test_a_command_whose_owner_is_gone_is_ended_at_once(tmp_path):
     """The owner may be killed in the moment in which the guard starts."""
-    folder, ran = tmp_path / "folder", tmp_path / "ran"
+    folder = tmp_path / "folder"
     folder.mkdir()
-    command = guarded(["touch", str(ran)], folder=folder)
+    command = guarded([sys.executable, "-S", "-c", "import time\n" + HANG], folder=folder)
     command[command.index(str(os.getpid()))] = str(os.getppid())
-    subprocess.run(command, check=False)
-    assert not ran.exists()
+    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
     assert not folder.exists()
+
+
+def test_what_the_command_is_given_is_not_held_by_the_guard():
+    """A pipe that the command closes has an end."""
+    reads, writes = os.pipe()
+    code = f"import os, time\nos.close({writes})\n"
+    command = guarded([sys.executable, "-S", "-c", code + HANG])
+    guard = subprocess.Popen(command, pass_fds=[writes], stdout=subprocess.DEVNULL, start_new_session=True)
+    os.close(writes)
+    assert select.select([reads], [], [], 30)[0]
+    assert os.read(reads, 1) == b""
+    assert guard.poll() is None
+    end(guard)
+    os.close(reads)
 
 
 def test_a_guard_that_is_killed_takes_the_command_along(marked):
