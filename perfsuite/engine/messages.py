@@ -35,6 +35,7 @@ class Boot(msgspec.Struct, frozen=True):
     only: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
     cores: tuple[int, ...] = ()  # the cores that it may use; empty: all
+    folder: str = ""  # its own, for what it would write in the place of its session's files
 
 
 class Run(msgspec.Struct, frozen=True, tag=True):

@@ -61,7 +61,7 @@ class Worker:
         self._folder = new_folder("worker")
         self._log = self._folder / "output.txt"
         self._channel, theirs = Channel.with_far_end()
-        boot = msgspec.structs.replace(launch.boot, pipes=theirs, views=dict(views))
+        boot = msgspec.structs.replace(launch.boot, pipes=theirs, views=dict(views), folder=str(self._folder))
         environment = {
             **os.environ,
             BOOT_VARIABLE: msgspec.json.encode(boot).decode(),
