@@ -38,7 +38,8 @@ def test_a_baseline_of_parameters_that_have_changed_places_judges_nothing(plain)
         before[f"test_f.py::test_f[pair{i}]"]["of"] for i in (1, 0)
     ]
     result = plain.runpytest_inprocess()
-    result.stdout.fnmatch_lines(["*2 PASS*"])
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*INCOMPARABLE*")
 
 
 def test_parameters_beside_perf_case_are_part_of_its_key(project):
@@ -82,7 +83,9 @@ def test_a_call_that_was_inserted_before_another_is_noticed_and_calls_can_have_n
     plain.runpytest_inprocess("--perf-update").assert_outcomes(passed=1)
     assert {"test_f.py::test_f#sum", "test_f.py::test_f#max"} <= _baseline(plain, "test_f").keys()
     plain.makepyfile(test_f=named.format("perf(len, [], latency='<=1 s'); "))
-    plain.runpytest_inprocess().assert_outcomes(passed=1)
+    result = plain.runpytest_inprocess()
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*INCOMPARABLE*")
 
 
 def test_a_name_stands_for_one_call(plain):
