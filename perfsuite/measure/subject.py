@@ -34,6 +34,12 @@ class Subject:
         return cls(forward_call(model, inputs), model, label)
 
     @cached_property
+    def ready(self) -> Callable[[], object]:
+        """The call, after a first one, which may compile or initialise something."""
+        self.call()
+        return self.call
+
+    @cached_property
     def stored(self) -> Stored:
         """Counted in the file that the model is saved to."""
         if self.model is None:
@@ -53,15 +59,15 @@ class Subject:
     @cached_property
     def _traces(self) -> tuple[Trace, Trace]:
         """Two calls in a row that agree; the first calls, which may initialise something, need not."""
-        self.call()
+        call = self.ready
         held: tuple[Tensor, ...] = ()
         if self.model is not None:
             held = tuple(chain(self.model.parameters(), self.model.buffers()))
-        before, after = trace(self.call, held), trace(self.call, held)
+        before, after = trace(call, held), trace(call, held)
         for _ in range(_MORE_CALLS):
             if before == after:
                 break
-            before, after = after, trace(self.call, held)
+            before, after = after, trace(call, held)
         return before, after
 
     def facts(self, metrics: Iterable[Metric]) -> Facts:

@@ -19,6 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, mm_flop
 
+from perfsuite.measure.compiled import not_compiled
+
 # Products that the counter of torch does not know.
 _MORE_FLOPS: dict[Any, Callable[..., int]] = {
     torch.ops.aten._int_mm: lambda a, b: mm_flop(a.shape, b.shape),
@@ -54,13 +56,13 @@ class Trace:
 
 
 def trace(call: Callable[[], object], held: Iterable[Tensor] = ()) -> Trace:
-    """Run the call once and record it; ``held`` are tensors that are alive all along (the weights)."""
+    """Run the call once, eager, and record it; ``held`` are tensors that are alive all along (the weights)."""
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()  # a collection in the middle would free tensors at a random moment
     try:
         recorder = _Recorder(held)
-        with recorder:
+        with not_compiled(), recorder:
             call()
     finally:
         if was_enabled:

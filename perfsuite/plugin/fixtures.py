@@ -9,6 +9,7 @@ import pytest
 
 from perfsuite.errors import PerfsuiteError, UnavailableError
 from perfsuite.plugin.commands import update_command
+from perfsuite.plugin.leaks import leaks_of
 from perfsuite.plugin.matrix import CaseParameters, marked_limits
 from perfsuite.plugin.progress import TerminalProgress
 from perfsuite.plugin.records import add, failure_text
@@ -112,7 +113,7 @@ def gate_item(
     item: pytest.Item, session: Session, subject: Measurable, limits: Mapping[str, object]
 ) -> tuple[Verdict, ...]:
     """The session decides; this turns its answer into an outcome of the item."""
-    rerun = Rerun(update_command(item), item.nodeid, following_of(item))
+    rerun = Rerun(update_command(item), item.nodeid, following_of(item), leaks_of(item))
     progress = TerminalProgress(item.config)
     judged, failure = None, ""
     try:

@@ -21,6 +21,7 @@ from perfsuite.plugin.state import (
     registries_of,
     session_of,
     start,
+    watch_leaks,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     note_collected(session.config, session.items)
+    watch_leaks(session.config)
     check_reports(session.config)
     check_base(session.config)
 

@@ -158,8 +158,11 @@ class ModelCase:
         from perfsuite.models.devices import synchronize
 
         named = _yardstick_named(name, yardstick)
-        call = reference_workload(named, self.device_name) if named else self.subject(name).call
-        return call if self.device.type == "cpu" else partial(_call_and_wait, call, partial(synchronize, self.device))
+        wait = None if self.device.type == "cpu" else partial(synchronize, self.device)
+        if named:
+            workload = reference_workload(named, self.device_name)
+            return replace(workload, work=_awaited(workload.work, wait))
+        return _awaited(self.subject(name).ready, wait)
 
     def context(self) -> Context:
         from perfsuite.measure.subject import context
@@ -272,6 +275,10 @@ class CallableCase:
 def _yardstick_named(arm: str, yardstick: str) -> str:
     """The yardstick that an arm stands for: YARDSTICK is the session's, YARDSTICK:name one of several; or none."""
     return yardstick if arm == YARDSTICK else arm.partition(f"{YARDSTICK}:")[2]
+
+
+def _awaited(call: Callable[[], object], wait: Callable[[], None] | None) -> Callable[[], object]:
+    return call if wait is None else partial(_call_and_wait, call, wait)
 
 
 def _call_and_wait(call: Callable[[], object], wait: Callable[[], None]) -> None:

@@ -50,12 +50,14 @@ class Settings:
 class Rerun:
     """How one test is run again: what a person types to record its baseline, and its name for workers.
 
-    ``following`` is the item that will probably be measured next.
+    ``following`` is the item that will probably be measured next. ``leaks``: what this process has of earlier tests,
+    and fresh processes have not, a sentence each.
     """
 
     update_command: str
     item: str = ""
     following: str = ""
+    leaks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
