@@ -187,6 +187,7 @@ class Facts:
     operators: Mapping[str, int] = field(default_factory=dict)
     scores: Scores | None = None
     varies: str = ""  # why what is seen at dispatch is missing: two calls differ
+    missing: Mapping[str, str] = field(default_factory=dict)  # by metric, why it has no value
 
 
 @dataclass(frozen=True)
