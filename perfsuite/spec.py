@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
-from typing import Any
 
 from perfsuite.errors import UsageError
 from perfsuite.units import Unit, format_value
@@ -79,7 +78,8 @@ class Against(Enum):
 
 @dataclass(frozen=True)
 class Metric:
-    """A named measurement. ``measure`` computes an exact one from a ``Subject`` (perfsuite.measure).
+    """A named measurement. ``measure`` computes an exact one from a ``Subject`` (perfsuite.measure), or, if it is
+    judged against the original, from the candidate's and the original's.
 
     ``needs`` says what a subject must have: "model" (weights to save) or "call" (something to run).
     ``dispatched`` marks values that depend on which operators torch and the machine choose.
@@ -90,7 +90,7 @@ class Metric:
     better: Direction
     kind: Kind = Kind.EXACT
     against: Against = Against.BASELINE
-    measure: Callable[[Any], int | float] | None = None
+    measure: Callable[..., int | float] | None = None
     needs: str = "call"
     dispatched: bool = False
 

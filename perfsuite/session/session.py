@@ -29,7 +29,7 @@ from perfsuite.session.record import entry_of, judged_of
 from perfsuite.session.revision import revision
 from perfsuite.session.settings import Judged, Rerun, Settings, WorkerDone
 from perfsuite.session.timed import TimedRun
-from perfsuite.spec import CANDIDATE, ORIGINAL, Against, Context, Evidence, Facts, Kind, Limit, Status, Verdict
+from perfsuite.spec import CANDIDATE, ORIGINAL, Against, Context, Evidence, Facts, Kind, Limit, Metric, Status, Verdict
 from perfsuite.stats.sequential import Errors
 from perfsuite.stats.session_error import Allowance
 
@@ -133,7 +133,7 @@ class Session:
             facts[CANDIDATE] = self._facts(subject, CANDIDATE, scored)
             if any(metric.against is Against.ORIGINAL and metric.kind is not Kind.SAMPLED for metric in metrics):
                 facts[ORIGINAL] = self._facts_of_original(subject, scored)
-        return replace(evidence, facts=facts, relations=subject.relations(), information=subject.information())
+        return replace(evidence, facts=facts, relations=_relations(subject, metrics), information=subject.information())
 
     def _exact_evidence_apart(
         self, subject: Measurable, limits: Sequence[Limit], evidence: Evidence, rerun: Rerun
@@ -229,6 +229,13 @@ class Session:
             verdict if limit.is_bound or not _is_stored(limit, evidence) else _recorded(judge(limit, evidence, stored))
             for limit, verdict in zip(limits, verdicts, strict=True)
         )
+
+
+def _relations(subject: Measurable, metrics: Sequence[Metric]) -> Mapping[str, float]:
+    """What relates the candidate to its original: what we measure, and what metrics that were added do."""
+    added = [m for m in metrics if m.against is Against.ORIGINAL and m.kind is Kind.EXACT and m.measure]
+    arms = [subject.subject(arm) for arm in (CANDIDATE, ORIGINAL)] if added else []
+    return {**subject.relations(), **{m.name: m.measure(*arms) for m in added if m.measure}}
 
 
 _NOT_LOOKED_AT = Context("", "")
