@@ -59,6 +59,9 @@ class Registry(Generic[T]):
     def __contains__(self, name: str) -> bool:
         return name in self._values or name in self._sources
 
+    def is_builtin(self, name: str) -> bool:
+        return name in self._builtins
+
     def get(self, name: str) -> T:
         """The value of that name. Raises UnknownNameError with the nearest names."""
         if name not in self:
