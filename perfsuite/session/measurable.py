@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
 
+from perfsuite.measure.accelerators import Accelerator, name_of, started, used_by, wait_for
 from perfsuite.protocols import Built, Inputs, ModelSpec, Technique
 from perfsuite.spec import CANDIDATE, YARDSTICK, Case, Context, Metric, Scores
 
@@ -245,8 +246,22 @@ class CallableCase:
     def arm(self, name: str, yardstick: str) -> Callable[[], object]:
         from perfsuite.measure.yardstick import yardstick as reference_workload
 
+        used = self._accelerators
+        wait = partial(wait_for, used) if used else None
         named = _yardstick_named(name, yardstick)
-        return reference_workload(named) if named else self.call
+        if not named:
+            return _awaited(self.call, wait)
+        workload = reference_workload(named, self._device)
+        return replace(workload, work=_awaited(workload.work, wait))
+
+    @cached_property
+    def _accelerators(self) -> tuple[Accelerator, ...]:
+        return used_by(self.call, started())
+
+    @property
+    def _device(self) -> str:
+        """Where the call works, as far as a yardstick is concerned."""
+        return self._accelerators[0].device if self._accelerators else "cpu"
 
     def context(self) -> Context:
         if "torch" not in sys.modules:
@@ -255,7 +270,7 @@ class CallableCase:
 
         from perfsuite.measure.subject import context
 
-        return context(torch.device("cpu"))
+        return context(torch.device(self._device))
 
     def has_facts(self, metrics: list[Metric]) -> bool:
         return any(metric.measure is not None for metric in metrics)
@@ -263,10 +278,12 @@ class CallableCase:
     def yardsticks(self) -> tuple[str, ...]:
         from perfsuite.measure.yardstick import COPY, INTERPRETER, MATMUL, TRANSFORMER
 
+        if self._accelerators:
+            return TRANSFORMER, MATMUL, COPY, INTERPRETER
         return (INTERPRETER, TRANSFORMER, MATMUL, COPY) if "torch" in sys.modules else (INTERPRETER,)
 
     def accelerator(self) -> str:
-        return ""
+        return name_of(self._accelerators)
 
     def timed_ns(self) -> Sequence[float]:
         return self._timed_ns
