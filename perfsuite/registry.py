@@ -2,13 +2,14 @@
 
 A name can come from four places: built in (a dotted path, imported at first use), an entry point
 of an installed package (group ``perfsuite.models`` and so on), the ``pytest_perfsuite_register``
-hook in a ``conftest.py``, or a decorator. A name that is taken is refused.
+hook in a ``conftest.py``, or a call of ``register``. A name that is taken is refused.
 """
 
 from __future__ import annotations
 
 import importlib
 import operator
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
 from perfsuite.protocols import ModelSpec, Reporter, Technique
-from perfsuite.spec import Metric
+from perfsuite.spec import Against, Kind, Metric
 
 T = TypeVar("T")
 
@@ -25,13 +26,21 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Names to values, loaded when first asked for.
 
-    ``check`` refuses a value of the wrong kind with a reason, or returns None.
+    ``check`` refuses a value of the wrong kind with a reason, or returns None; ``check_added`` does so with what is
+    no built-in value, which may ask for what only those have.
     """
 
-    def __init__(self, noun: str, builtins: Mapping[str, str], check: Callable[[T], str | None]) -> None:
+    def __init__(
+        self,
+        noun: str,
+        builtins: Mapping[str, str],
+        check: Callable[[T], str | None],
+        check_added: Callable[[T], str | None] = lambda value: None,
+    ) -> None:
         self.noun = noun
         self._builtins = builtins
         self._check = check
+        self._check_added = check_added
         self._values: dict[str, T] = {}
 
     @cached_property
@@ -50,6 +59,9 @@ class Registry(Generic[T]):
     def __contains__(self, name: str) -> bool:
         return name in self._values or name in self._sources
 
+    def is_builtin(self, name: str) -> bool:
+        return name in self._builtins
+
     def get(self, name: str) -> T:
         """The value of that name. Raises UnknownNameError with the nearest names."""
         if name not in self:
@@ -67,17 +79,21 @@ class Registry(Generic[T]):
 
     def copy(self) -> Registry[T]:
         """An independent registry with the same names, for one pytest session."""
-        other = Registry(self.noun, self._builtins, self._check)
+        other = Registry(self.noun, self._builtins, self._check, self._check_added)
         other._values.update(self._values)
         return other
 
     def _checked(self, name: str, value: T) -> T:
-        reason = self._check(value)
-        if reason:
+        reason = self._check(value) or self._check_added(value)
+        if reason and not self._is_builtin_value(value):
             raise UsageError(
-                f"{value!r} cannot be registered as {self.noun} {name!r}: {reason}", "see docs/extending.md"
+                f"{reprlib.repr(value)} cannot be registered as {self.noun} {name!r}: {reason}", "see docs/extending.md"
             )
         return value
+
+    def _is_builtin_value(self, value: T) -> bool:
+        """By identity: a copy with another name is none."""
+        return any(value is _load(source) for source in self._builtins.values())
 
 
 def _taken(noun: str, name: str) -> DuplicateNameError:
@@ -97,6 +113,16 @@ def _must_be(kind: type) -> Callable[[Any], str | None]:
 
 def _must_be_callable(value: Any) -> str | None:
     return None if callable(value) else "it is not callable"
+
+
+def _must_be_measured(metric: Metric) -> str | None:
+    """Times and accuracies are taken in ways of their own, for the built-in metrics of those kinds."""
+    if metric.kind is not Kind.EXACT:
+        return f"its kind is {metric.kind.name}, which only built-in metrics can be; make it EXACT, with measure="
+    if metric.measure is None:
+        how = "measure=function of (candidate, original)" if metric.against is Against.ORIGINAL else "measure=function"
+        return f"nothing would measure it: give it {how}"
+    return None
 
 
 TechniqueFactory = Callable[[str | None], Technique]
@@ -136,6 +162,7 @@ METRICS: Registry[Metric] = Registry(
         )
     },
     _must_be(Metric),
+    _must_be_measured,
 )  # fmt: skip
 REPORTERS: Registry[Reporter] = Registry(
     "reporter",

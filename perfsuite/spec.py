@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
-from typing import Any
 
 from perfsuite.errors import UsageError
 from perfsuite.units import Unit, format_value
@@ -83,7 +82,8 @@ class Against(Enum):
 
 @dataclass(frozen=True)
 class Metric:
-    """A named measurement. ``measure`` computes an exact one from a ``Subject`` (perfsuite.measure).
+    """A named measurement. ``measure`` computes an exact one from a ``Subject`` (perfsuite.measure), or, if it is
+    judged against the original, from the candidate's and the original's.
 
     ``needs`` says what a subject must have: "model" (weights to save) or "call" (something to run).
     ``dispatched`` marks values that depend on which operators torch and the machine choose.
@@ -94,7 +94,7 @@ class Metric:
     better: Direction
     kind: Kind = Kind.EXACT
     against: Against = Against.BASELINE
-    measure: Callable[[Any], int | float] | None = None
+    measure: Callable[..., int | float] | None = None
     needs: str = "call"
     dispatched: bool = False
 
@@ -191,6 +191,7 @@ class Facts:
     operators: Mapping[str, int] = field(default_factory=dict)
     scores: Scores | None = None
     varies: str = ""  # why what is seen at dispatch is missing: two calls differ
+    missing: Mapping[str, str] = field(default_factory=dict)  # by metric, why it has no value
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.protocols import Technique
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
 from perfsuite.techniques.recorded import Step, dtype_of, provenance
-from perfsuite.techniques.values import Pipeline, rebuild
+from perfsuite.techniques.values import leaves, rebuild
 from perfsuite.temporary import temporary_folder
 
 WEIGHTS = "model.safetensors"
@@ -140,8 +140,8 @@ def steps_of(model: nn.Module, technique: Technique | str | None = None) -> tupl
     recorded = provenance(model)
     if isinstance(model, MixedPrecisionWrapper) and not any("autocast" in step.technique for step in recorded):
         recorded = (*recorded, Step(model.technique_name))  # wrapped by hand
-    names = (technique if isinstance(technique, str) else technique.name).split("+") if technique else []
-    names = [name.strip() for name in names if name.strip() != "fp32"]
+    names = technique.split("+") if isinstance(technique, str) else [leaf.name for leaf in _leaves(technique)]
+    names = [name.strip() for name in names if name.strip() not in ("", "fp32")]
     if not names or [step.technique for step in recorded[-len(names) :]] == names:
         return recorded
     left = list(recorded)
@@ -185,13 +185,7 @@ def _dtype(name: str) -> torch.dtype:
 
 
 def _leaves(technique: Technique | None) -> tuple[Technique, ...]:
-    if technique is None:
-        return ()
-    return (
-        tuple(leaf for step in technique.steps for leaf in _leaves(step))
-        if isinstance(technique, Pipeline)
-        else (technique,)
-    )
+    return () if technique is None else leaves(technique)
 
 
 def _read_recipe(folder: Path) -> Recipe:

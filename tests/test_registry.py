@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import pytest
 
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
+from perfsuite.measure.metrics import ACCURACY, LATENCY, SQNR
 from perfsuite.protocols import ModelSpec, Technique
 from perfsuite.registry import METRICS, MODELS, REPORTERS, TECHNIQUES, Registries, Registry
+from perfsuite.spec import Against, Direction, Kind, Metric
 from perfsuite.techniques.values import Int8Dynamic, Magnitude, Original, Pipeline, Precision, parse_technique
+from perfsuite.units import Unit
 
 
 @pytest.mark.parametrize("registry", [MODELS, TECHNIQUES, METRICS, REPORTERS], ids=lambda r: r.noun)
@@ -42,6 +47,52 @@ def test_a_taken_name_and_a_wrong_value_are_refused():
         registries.models.register("other", "no spec")
     with pytest.raises(UsageError, match="not callable"):
         registries.reporters.register(".csv", 3)
+
+
+def measured(*subjects):
+    return 1.0
+
+
+def refused_metric(**fields):
+    metric = Metric("energy", Unit.COUNT, Direction.LOWER, **fields)
+    with pytest.raises(UsageError) as error:
+        Registries().metrics.register("energy", metric)
+    return error.value.what.partition(" cannot be registered as metric 'energy': ")[2]
+
+
+@pytest.mark.parametrize("kind", [Kind.SAMPLED, Kind.PAIRED])
+@pytest.mark.parametrize("measure", [None, measured])
+def test_a_metric_that_would_be_judged_as_another_is_refused(kind, measure):
+    assert refused_metric(kind=kind, measure=measure) == (
+        f"its kind is {kind.name}, which only built-in metrics can be; make it EXACT, with measure="
+    )
+
+
+def test_a_metric_that_nothing_measures_is_refused():
+    assert refused_metric() == "nothing would measure it: give it measure=function"
+    assert refused_metric(against=Against.ORIGINAL) == (
+        "nothing would measure it: give it measure=function of (candidate, original)"
+    )
+
+
+def test_a_copy_of_a_built_in_metric_is_not_one():
+    metrics = Registries().metrics
+    assert metrics.register("time", LATENCY) is LATENCY
+    with pytest.raises(UsageError, match="its kind is SAMPLED"):
+        metrics.register("p50", replace(LATENCY, name="p50"))
+    with pytest.raises(UsageError, match="its kind is PAIRED"):
+        metrics.register("f1", replace(ACCURACY, name="f1"))
+    with pytest.raises(UsageError, match="nothing would measure it"):
+        metrics.register("sqnr2", replace(SQNR, name="sqnr2"))
+    added = replace(SQNR, name="difference", measure=measured)
+    assert metrics.register("difference", added) is added
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+def test_every_metric_is_measured_by_its_own_function_or_is_built_in(name):
+    metric = METRICS.get(name)
+    ours = metric.kind is not Kind.EXACT or metric.against is Against.ORIGINAL
+    assert ours != (metric.measure is not None)
 
 
 @pytest.mark.parametrize("finder", ["importlib.metadata", "importlib_metadata"])

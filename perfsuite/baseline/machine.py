@@ -10,9 +10,10 @@ import sys
 from collections.abc import Collection
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import msgspec
+
+from perfsuite.baseline.cpu import this_cpu
 
 # The instruction sets that decide which kernels torch and oneDNN choose.
 _ISA = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
@@ -50,7 +51,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def this_machine(threads: int, accelerator: str = "") -> Machine:
     """The class of this machine, for work on so many threads (and that accelerator)."""
-    cpu, flags = _cpu()
+    cpu, flags = this_cpu()
     return Machine(
         cpu=cpu,
         isa=isa_of(flags),
@@ -78,20 +79,3 @@ def _torch_version() -> str:
         return version("torch")
     except PackageNotFoundError:
         return "none"
-
-
-def _cpu() -> tuple[str, frozenset[str]]:
-    """Model name and feature flags; /proc/cpuinfo where there is one, else what Python knows."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor() or platform.machine(), frozenset()
-    fields: dict[str, str] = {}
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip(), value.strip())
-    name = fields.get("model name") or platform.processor() or platform.machine()
-    family = "".join(f" {key} {fields[key]}" for key in ("cpu family", "model") if key in fields)
-    return name + family.replace("cpu family", "family"), frozenset(
-        (fields.get("flags") or fields.get("Features") or "").split()
-    )

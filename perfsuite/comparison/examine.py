@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from perfsuite.comparison.values import Call, Profile
-from perfsuite.comparison.variants import Shell, Variant
+from perfsuite.comparison.variants import Variant
 from perfsuite.errors import ModelError, UsageError
 from perfsuite.measure.memory import accelerator_peak_bytes
 from perfsuite.measure.subject import Subject, check_output, fidelity
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs, Task
 from perfsuite.spec import Scores
-from perfsuite.storage import count_stored
 from perfsuite.techniques.calibrating import in_eval_mode
 
 
@@ -54,7 +53,7 @@ def examine(
         scores = task.score(variant.module) if task else None
     if scores and original:
         _check_paired(variant, scores, original)
-    stored = None if isinstance(variant.module, Shell) else count_stored(variant.module)
+    stored = None if subject.why_not_stored else subject.stored
     profile = Profile(
         variant.name, variant.technique, variant.engine, variant.reference, variant.claimed, stored, scores, calls
     )
@@ -64,7 +63,7 @@ def examine(
 def _traced(subject: Subject, variant: Variant, device: torch.device) -> Call:
     """Another engine's operators are not dispatched by torch: what it asks for cannot be seen."""
     peak = accelerator_peak_bytes(subject.call, device)
-    if not variant.is_eager:
+    if not variant.is_eager or subject.why_not_seen:
         return Call(accelerator_peak_bytes=peak)
     return Call(peak_memory_bytes=subject.trace.peak_bytes, flops=subject.trace.flops, accelerator_peak_bytes=peak)
 

@@ -14,7 +14,8 @@ from perfsuite.baseline.machine import this_machine
 from perfsuite.comparison.energy import Absent, Meter
 from perfsuite.comparison.timing import Sampling, arms_of, engine_pair, sample, sample_energy, technique_pair, timing
 from perfsuite.comparison.values import Profile, Study, Timing
-from perfsuite.comparison.variants import EAGER, Variant
+from perfsuite.comparison.variants import Variant
+from perfsuite.measure.engines import EAGER
 from perfsuite.protocols import Inputs
 from perfsuite.spec import Block
 from perfsuite.techniques.calibrating import in_eval_mode

@@ -11,22 +11,11 @@ import torch
 from torch import nn
 
 from perfsuite.errors import ModelError, UsageError
+from perfsuite.measure.engines import EAGER, Shell, engine_of
 from perfsuite.techniques.recorded import Step, provenance
 
-EAGER = "torch"
 AnyModel = nn.Module | Callable[..., Any]
 _BITS = {"int8": 8, "bf16": 16, "fp16": 16}
-
-
-class Shell(nn.Module):
-    """A callable in the shape of a module, so that all else sees modules only. It has no weights to count."""
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        super().__init__()
-        self.call = call
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.call(*args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,7 @@ def variant(
     if not (isinstance(name, str) and name.strip() and name.isprintable()):
         raise UsageError(f"{name!r} is no name for a variant", "give a short text on one line, such as 'int8'")
     if isinstance(model, nn.Module):
-        return Variant(name, model, engine or _engine_of(model), reference, claims or {})
+        return Variant(name, model, engine or engine_of(model), reference, claims or {})
     if not callable(model):
         raise UsageError(
             f"{name!r} is a {type(model).__name__}, neither a module nor a callable",
@@ -86,13 +75,6 @@ def common_device(variants: Iterable[Variant]) -> torch.device:
                     "move everything to one device: model.to(device)",
                 )
     return first[1] if first else torch.device("cpu")
-
-
-def _engine_of(model: nn.Module) -> str:
-    if isinstance(model, torch.jit.ScriptModule):
-        return "TorchScript"
-    compiled = hasattr(model, "_orig_mod") or any(module._compiled_call_impl for module in model.modules())
-    return "torch.compile" if compiled else EAGER
 
 
 def _claims(step: Step) -> dict[str, float]:

@@ -3,9 +3,9 @@
 session                       worker
                         <-    Ready, once it has started
 Run(item, arms, ...)    ->    runs the test up to its measurement
-                        <-    Reached(facts) or Failed(view, why)
-TakeBlock | WarmUp | TakeChunk | TakeProfile    (as often as wanted)
-                        <-    Block | Warm | Chunk | Profile, or Failed
+                        <-    Reached or Failed(view, why)
+TakeBlock | WarmUp | TakeChunk | TakeProfile | TakeFacts    (as often as wanted)
+                        <-    Block | Warm | Chunk | Profile | Facts, or Failed
 Release                 ->    lets the test end; then the next Run, or the end of the pipe
 """
 
@@ -48,8 +48,8 @@ class Run(msgspec.Struct, frozen=True, tag=True):
     yardstick: str
     seed: int
     threads: int
-    facts: bool = False
-    scored: bool = False
+    scored: bool = False  # whether its facts are with scores
+    related: bool = False  # and with what relates it to its original
     examined: bool = False  # whether these views have been found to be sound, and used, for this item already
     parameters: dict[str, str] = {}  # digests: they tell an item whose name is another one in each process
 
@@ -75,11 +75,15 @@ class TakeProfile(msgspec.Struct, frozen=True, tag=True):
     arm: str
 
 
+class TakeFacts(msgspec.Struct, frozen=True, tag=True):
+    """Asked for after the last block: what is timed has not been observed before."""
+
+
 class Release(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
-Request = Run | TakeBlock | WarmUp | TakeChunk | TakeProfile | Release
+Request = Run | TakeBlock | WarmUp | TakeChunk | TakeProfile | TakeFacts | Release
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -87,10 +91,12 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What one view found at its measurement."""
+    """What one view found at its measurement; of the original, if that was asked for."""
 
     facts: Facts
     context: Context
+    original: Facts = Facts()
+    relations: dict[str, float] = {}
 
 
 class Reached(msgspec.Struct, frozen=True, tag=True):
@@ -100,9 +106,14 @@ class Reached(msgspec.Struct, frozen=True, tag=True):
     loaded nothing from their worktree.
     """
 
-    measured: dict[str, Measured] = {}
     unsound: str = ""
     unused: tuple[str, ...] = ()
+
+
+class TookFacts(msgspec.Struct, frozen=True, tag=True):
+    """By view."""
+
+    measured: dict[str, Measured]
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -134,7 +145,7 @@ class TookChunk(msgspec.Struct, frozen=True, tag=True):
     chunk: Chunk
 
 
-Answer = Ready | Reached | Failed | Profile | TookBlock | WarmedUp | TookChunk
+Answer = Ready | Reached | Failed | Profile | TookBlock | WarmedUp | TookChunk | TookFacts
 
 _ANSWERS: dict[type[Request], type[Answer]] = {
     Run: Reached, TakeBlock: TookBlock, WarmUp: WarmedUp, TakeChunk: TookChunk, TakeProfile: Profile,

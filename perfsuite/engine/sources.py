@@ -97,18 +97,20 @@ class Served:
         """Raises WorkerGoneError, ViewFailedError, UnsoundTwinsError, UnusedBaseError."""
         seed = self.request.seed + number
         worker = self._started(number, and_next=timed and number < self.most)
-        request = msgspec.structs.replace(self.request, seed=seed, facts=facts, examined=number > 1)
+        request = msgspec.structs.replace(self.request, seed=seed, examined=number > 1)
         reached = _reach(worker, request)
         try:
             if reached.unsound:
                 raise UnsoundTwinsError(reached.unsound)
-            if not timed:
-                return Sampled(reached.measured)
-            answer = _ask(worker, messages.TakeBlock(seed, self.plan), self.request.case)
-            assert isinstance(answer, messages.TookBlock)
-            return Sampled(reached.measured, answer.block)
+            block = self._sample(worker, seed) if timed else None
+            return Sampled(_facts(worker, self.request.case) if facts else {}, block)
         finally:
             worker.release()
+
+    def _sample(self, worker: Worker, seed: int) -> Block:
+        answer = _ask(worker, messages.TakeBlock(seed, self.plan), self.request.case)
+        assert isinstance(answer, messages.TookBlock)
+        return answer.block
 
     def _started(self, number: int, *, and_next: bool = False) -> Worker:
         """A start keeps one core busy: where there are two, the next process starts in the same time."""
@@ -121,7 +123,7 @@ class Served:
     def profiles(self, number: int) -> Mapping[str, Mapping[str, float]]:
         """Own time by operator, of the candidate and of the base."""
         worker = self._started(number)
-        _reach(worker, msgspec.structs.replace(self.request, facts=False, examined=True))
+        _reach(worker, msgspec.structs.replace(self.request, examined=True))
         try:
             return _profiles({CANDIDATE: worker, BASE: worker}, self.request.case)
         finally:
@@ -147,17 +149,26 @@ class Pairs:
     def take(self, number: int, *, facts: bool = False, timed: bool = True) -> Sampled:
         """Raises as ``Served.take`` does."""
         seed = self.request.seed + number
-        request = msgspec.structs.replace(self.request, seed=seed, facts=facts, examined=number > 1)
+        request = msgspec.structs.replace(self.request, seed=seed, examined=number > 1)
         pair = self._pair(number)
-        reached: dict[str, Measured] = {}
+        reached: list[Worker] = []
         try:
             for view, worker in pair.items():
                 with _blaming(view):
-                    reached[view] = next(iter(_reach(worker, request).measured.values()))
-            return Sampled(reached, self._sample(pair, request.seed) if timed else None)
+                    _reach(worker, request)
+                reached.append(worker)
+            block = self._sample(pair, request.seed) if timed else None
+            return Sampled(self._facts(pair) if facts else {}, block)
         finally:
-            for view in reached:
-                pair[view].release()
+            for worker in reached:
+                worker.release()
+
+    def _facts(self, pair: Mapping[str, Worker]) -> dict[str, Measured]:
+        found: dict[str, Measured] = {}
+        for view, worker in pair.items():
+            with _blaming(view):
+                found[view] = next(iter(_facts(worker, self.request.case).values()))
+        return found
 
     def profiles(self, number: int) -> Mapping[str, Mapping[str, float]]:
         """As ``Served.profiles``."""
@@ -165,7 +176,7 @@ class Pairs:
         reached: list[Worker] = []
         try:
             for worker in pair.values():
-                _reach(worker, msgspec.structs.replace(self.request, facts=False, examined=True))
+                _reach(worker, msgspec.structs.replace(self.request, examined=True))
                 reached.append(worker)
             return _profiles(_arms(pair), self.request.case)
         finally:
@@ -225,6 +236,20 @@ def _arms(pair: Mapping[str, Worker]) -> dict[str, Worker]:
 def _profiles(arms: Mapping[str, Worker], case: str) -> dict[str, Mapping[str, float]]:
     answers = {arm: _ask(worker, messages.TakeProfile(arm), case) for arm, worker in arms.items()}
     return {arm: answer.own_us for arm, answer in answers.items() if isinstance(answer, messages.Profile)}
+
+
+def facts_apart(workers: Workers | None, request: Run) -> Measured:
+    """Facts of the working tree from a fresh process, without a block. Raises EngineError if there is none."""
+    if workers is None:
+        raise EngineError("this session cannot start fresh processes", "run it through pytest")
+    source = Served(workers, "fresh", {CANDIDATE_VIEW: None}, request)
+    return source.take(1, facts=True, timed=False).measured[CANDIDATE_VIEW]
+
+
+def _facts(worker: Worker, case: str) -> Mapping[str, Measured]:
+    answer = _ask(worker, messages.TakeFacts(), case)
+    assert isinstance(answer, messages.TookFacts)
+    return answer.measured
 
 
 def _kind_of(view: str) -> str:

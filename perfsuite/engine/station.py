@@ -30,6 +30,7 @@ from perfsuite.engine.shared import SharedCode, project_code, registers_once
 from perfsuite.engine.threads import keep_to_cores, run_with_threads, set_threads
 from perfsuite.engine.views import Views
 from perfsuite.errors import NotRepeatableError
+from perfsuite.measure.compiled import forget_compiled
 from perfsuite.measure.latency import LocalSampler, Plan, no_garbage_collection, sample_block
 from perfsuite.measure.profile import profile
 from perfsuite.spec import BASE, CANDIDATE
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 RunItem = Callable[[str, str], str]
 """(item, following item) -> why it did not reach its measurement, if it did not."""
+
+FindFacts = Callable[[], Mapping[str, object]]
+"""Gives the fields of a ``Measured`` as plain builtins: a view's session may have its own copies of our classes."""
 
 _HOME = "_perfsuite_station"  # in sys.modules under a name without a file: no view takes it away
 
@@ -55,7 +59,7 @@ class Station:
         self._shared_code = SharedCode()
         self._arms: dict[str, Arm] = {}
         self._views_of_arms: dict[str, str] = {}
-        self._measured: dict[str, Measured] = {}
+        self._finders_of_facts: dict[str, FindFacts] = {}
         self._answered = False
         self.failures: dict[str, dict[str, str]] = {}  # by view, then by item or file: why it failed
         self.served = False  # whether the loop has begun
@@ -79,7 +83,8 @@ class Station:
 
     def _run(self, request: Run) -> None:
         self.request = request
-        self._arms, self._views_of_arms, self._measured, self._answered = {}, {}, {}, False
+        self._arms, self._views_of_arms, self._finders_of_facts, self._answered = {}, {}, {}, False
+        forget_compiled()
         order = random.Random(request.seed).sample(self.views.names, len(self.views.names))
         failure = self._descend(order)
         if failure is not None and not self._answered:
@@ -95,26 +100,23 @@ class Station:
         self.views.switch(view)
         if view not in self.runners:
             return Failed(view, "")
-        reached = len(self._measured)
+        reached = len(self._finders_of_facts)
         seed_everything(self.request.seed)
         text = self.runners[view](self.request.item, self.request.following)
         self.views.switch(view)
         if self._failure is not None or self._answered:
             return self._failure
-        return None if len(self._measured) > reached else Failed(view, text)
+        return None if len(self._finders_of_facts) > reached else Failed(view, text)
 
-    def at_measurement(self, arms: Mapping[str, Arm], facts: object, context: object) -> None:
-        """Called by a view's session when its test has reached the measurement. Returns when the test may end.
-
-        ``facts`` and ``context`` as plain builtins: the session may have its own copies of our classes.
-        """
+    def at_measurement(self, arms: Mapping[str, Arm], find_facts: FindFacts) -> None:
+        """Called by a view's session when its test has reached the measurement. Returns when the test may end."""
         if self._answered:
             return  # another plugin has run the test once more
         view = self.views.current
         for name, arm in arms.items():
             name = BASE if view == BASE_VIEW and name == CANDIDATE else name
             self._arms[name], self._views_of_arms[name] = arm, view
-        self._measured[view] = msgspec.convert({"facts": facts, "context": context}, Measured)
+        self._finders_of_facts[view] = find_facts
         if self._rest:
             self._failure = self._descend(self._rest)
         else:
@@ -155,8 +157,14 @@ class Station:
             case messages.TakeProfile(arm):
                 self._enter(arm)
                 return messages.Profile(profile(self._arms[arm]))
+            case messages.TakeFacts():
+                return messages.TookFacts({view: self._facts(view) for view in self._finders_of_facts})
             case _:
                 raise TypeError(f"{request} is no request at a measurement")
+
+    def _facts(self, view: str) -> Measured:
+        self.views.switch(view)
+        return msgspec.convert(self._finders_of_facts[view](), Measured)
 
     def _enter(self, arm: str) -> None:
         """An arm is timed under its own view's modules and settings, but with the threads of the machine class."""
@@ -167,7 +175,7 @@ class Station:
     def _reached(self, request: Run) -> Reached:
         unused = tuple(name for name in self.views.names if not self.views.has_base(name))
         alone = request.examined or len(self.views.names) == 1
-        return Reached(self._measured, "" if alone else self._unsound(), unused)
+        return Reached("" if alone else self._unsound(), unused)
 
     def _unsound(self) -> str:
         modules = [item for view in self.views.names for item in self.views.modules(view).items()]

@@ -33,12 +33,21 @@ def judge(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
 
 def _not_measured(limit: Limit, evidence: Evidence) -> Verdict:
     sentence, remedy = f"{limit.metric.name} was not measured for this case", "gate a model that has it"
+    if why := _why_missing(limit.metric, evidence):
+        sentence = f"{limit.metric.name} was not measured: {why}"
+        remedy = "limit what can be measured, such as latency or accuracy"
     if evidence.candidate.varies and limit.metric.dispatched:
         sentence = f"{limit.metric.name} has no exact value, since {evidence.candidate.varies}"
         remedy = (
             "make the callable deterministic, such as by seeding in it what it draws; times are judged all the same"
         )
     return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy=remedy)
+
+
+def _why_missing(metric: Metric, evidence: Evidence) -> str:
+    """A compression is missing where one of the two sizes is."""
+    name = "size" if metric.name == "compression" else metric.name
+    return evidence.candidate.missing.get(name) or evidence.original.missing.get(name, "")
 
 
 def _measured(metric: Metric, evidence: Evidence) -> float | None:

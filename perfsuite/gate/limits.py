@@ -91,6 +91,8 @@ def _misfit(metric: Metric, text: str) -> LimitError:
 
 
 def _example(metric: Metric) -> str:
+    if metric.against is Against.ORIGINAL and metric.better is Direction.LOWER:
+        return "'<=1'"
     if metric.against is Against.ORIGINAL:
         return {Unit.RATIO: "'>=1.5'", Unit.FRACTION: "'>=99%'", Unit.DECIBEL: "'>=20 dB'"}.get(metric.unit, "'>=1'")
     return {

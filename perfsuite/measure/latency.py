@@ -10,13 +10,14 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from perfsuite.measure.clock import Clock, RealClock
 from perfsuite.measure.repeatable import has_setup, prepared
 from perfsuite.measure.stack import with_room
+from perfsuite.measure.yardstick import Yardstick
 from perfsuite.spec import Block, Chunk
 from perfsuite.stats.blocks import block_effect
 
@@ -76,20 +77,24 @@ class LocalSampler:
 
     @with_room
     def warm_up(self, arm: str) -> Warm:
-        self._enter(arm)
-        return _warm_up(self.arms[arm], self.plan, self.clock)
+        with self._opened(arm) as call:
+            return _warm_up(call, self.plan, self.clock)
 
     @with_room
     def chunk(self, arm: str, calls: int, repeat: int, drop_first: bool) -> Chunk:
-        self._enter(arm)
-        call = self.arms[arm]
-        if drop_first:
-            _time(call, 1, self.clock)  # the first call after another arm finds a cold cache
-        return Chunk(arm, tuple(_time(call, repeat, self.clock) for _ in range(calls)))
+        with self._opened(arm) as call:
+            if drop_first:
+                _time(call, 1, self.clock)  # the first call after another arm finds a cold cache
+            return Chunk(arm, tuple(_time(call, repeat, self.clock) for _ in range(calls)))
 
-    def _enter(self, arm: str) -> None:
+    @contextmanager
+    def _opened(self, arm: str) -> Iterator[Arm]:
+        """The arm to call, in its surroundings; a yardstick has its own."""
         if self.enter is not None:
             self.enter(arm)
+        call = self.arms[arm]
+        with call.opened() if isinstance(call, Yardstick) else nullcontext(call) as opened:
+            yield opened
 
 
 def sample_block(

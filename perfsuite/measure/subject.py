@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from perfsuite.errors import ModelError, NonFiniteError, OutputError, UsageError
+from perfsuite.measure.engines import why_not_seen, why_not_stored
 from perfsuite.measure.repeatable import NOTHING_BEHIND, Repeatable
 from perfsuite.measure.trace import Trace, difference, trace
 from perfsuite.protocols import Inputs, wants_gradients
-from perfsuite.spec import Context, Facts, Metric
+from perfsuite.spec import Against, Context, Facts, Metric
 from perfsuite.storage import Stored, count_stored
 from perfsuite.techniques.common import main_output
 from perfsuite.techniques.quantization.kernels import kernel_name
@@ -25,14 +27,24 @@ _MORE_CALLS = 2  # to settle
 class Subject:
     """A callable to run, and the model behind it if there is one."""
 
-    def __init__(self, call: Callable[[], object], model: nn.Module | None = None, label: str = "") -> None:
+    def __init__(
+        self, call: Callable[[], object], model: nn.Module | None = None, label: str = "", given: Iterable[object] = ()
+    ) -> None:
         self.call = call
         self.model = model
         self.label = label
+        self.given = tuple(leaf for leaf in given if isinstance(leaf, Tensor))
 
     @classmethod
     def of_model(cls, model: nn.Module, inputs: Inputs, label: str = "") -> Subject:
-        return cls(Repeatable(forward_call(model, inputs), remedy=NOTHING_BEHIND), model, label)
+        call = Repeatable(forward_call(model, inputs), remedy=NOTHING_BEHIND)
+        return cls(call, model, label, tree_leaves((inputs.args, dict(inputs.kwargs))))
+
+    @cached_property
+    def ready(self) -> Callable[[], object]:
+        """The call, after a first one, which may compile or initialise something."""
+        self.call()
+        return self.call
 
     @cached_property
     def stored(self) -> Stored:
@@ -46,6 +58,16 @@ class Subject:
         """One recorded call."""
         return self._traces[0]
 
+    @cached_property
+    def why_not_seen(self) -> str:
+        """Why what torch dispatches is not what a call does, if it is not."""
+        return why_not_seen(self._traces, self.model, self.given)
+
+    @cached_property
+    def why_not_stored(self) -> str:
+        """Why the saved file does not hold what a model computes with, if it does not."""
+        return why_not_stored(self.model, self.trace, self.why_not_seen) if self.model is not None else ""
+
     @property
     def varies(self) -> str:
         """In what two calls differ, if they do: then nothing that is seen at dispatch is exact."""
@@ -54,24 +76,32 @@ class Subject:
     @cached_property
     def _traces(self) -> tuple[Trace, Trace]:
         """Two calls in a row that agree; the first calls, which may initialise something, need not."""
-        self.call()
+        record = partial(trace, self.ready)
         held: tuple[Tensor, ...] = ()
         if self.model is not None:
             held = tuple(chain(self.model.parameters(), self.model.buffers()))
-        before, after = trace(self.call, held), trace(self.call, held)
+        before, after = record(held, self.given), record(held, self.given)
         for _ in range(_MORE_CALLS):
             if before == after:
                 break
-            before, after = after, trace(self.call, held)
+            before, after = after, record(held, self.given)
         return before, after
 
     def facts(self, metrics: Iterable[Metric]) -> Facts:
         """Every exact metric that this subject can have."""
-        mine = [m for m in metrics if m.measure is not None and (m.needs == "call" or self.model is not None)]
-        if varies := self.varies:
-            mine = [m for m in mine if not m.dispatched]
-        exact = {m.stored_name: m.measure(self) for m in mine if m.measure is not None}
-        return Facts(exact, {} if varies else self.trace.operators, varies=varies)
+        mine = [m for m in metrics if m.measure is not None and m.against is Against.BASELINE]
+        mine = [m for m in mine if m.needs == "call" or self.model is not None]
+        missing = {m.name: why for m in mine if (why := self._why_missing(m))}
+        exact = {m.stored_name: m.measure(self) for m in mine if m.measure is not None and m.name not in missing}
+        operators = {} if self.varies or self.why_not_seen else self.trace.operators
+        return Facts(exact, operators, varies=self.varies, missing=missing)
+
+    def _why_missing(self, metric: Metric) -> str:
+        """Why this subject has no such number, if it has none."""
+        if metric.dispatched and self.varies:
+            return self.varies
+        not_stored = self.why_not_stored if metric.needs == "model" else ""
+        return (self.why_not_seen if metric.dispatched else "") or not_stored
 
 
 def forward_call(model: nn.Module, inputs: Inputs) -> Callable[[], object]:

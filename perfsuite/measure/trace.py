@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, mm_flop
 
+from perfsuite.measure.compiled import not_compiled
+from perfsuite.measure.dataflow import Dataflow
 from perfsuite.measure.repeatable import prepared
 
 # Products that the counter of torch does not know.
@@ -43,31 +45,42 @@ _MATMUL_WORDS = (
 
 @dataclass(frozen=True)
 class Trace:
-    """``uncounted`` names operators that look like products but have no FLOP formula."""
+    """``uncounted`` names operators that look like products but have no FLOP formula.
+
+    Two calls that ask for the same are equal. Beside that: how many operators ``computing`` were, whether the result
+    ``follows`` from the inputs, and the ``strangers``, tensors that operators were given and none had made.
+    """
 
     operators: dict[str, int]
     flops: int
     peak_bytes: int
     uncounted: tuple[str, ...] = ()
+    computing: int = field(default=0, compare=False)
+    follows: bool = field(default=True, compare=False)
+    strangers: tuple[Tensor, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def calls(self) -> int:
         return sum(self.operators.values())
 
 
-def trace(call: Callable[[], object], held: Iterable[Tensor] = ()) -> Trace:
-    """Run the call once and record it, without what is made for it; ``held`` are alive all along (the weights)."""
+def trace(call: Callable[[], object], held: Iterable[Tensor] = (), given: Iterable[Tensor] = ()) -> Trace:
+    """Run the call once, eager, and record it, without what is made for it.
+
+    ``held`` are tensors that are alive all along (the weights), ``given`` those that the call is made with.
+    """
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()  # a collection in the middle would free tensors at a random moment
     try:
-        recorder = _Recorder(held)
-        with prepared(call) as ready, recorder:
-            ready()
+        held = tuple(held)
+        recorder = _Recorder(held, Dataflow(given, held))
+        with prepared(call) as ready, not_compiled(), recorder:
+            output = ready()
     finally:
         if was_enabled:
             gc.enable()
-    return recorder.result()
+    return recorder.result(output)
 
 
 def difference(one: Trace, other: Trace) -> str:
@@ -88,8 +101,9 @@ def difference(one: Trace, other: Trace) -> str:
 class _Recorder(TorchDispatchMode):
     """Sees each operator as it is dispatched."""
 
-    def __init__(self, held: Iterable[Tensor]) -> None:
+    def __init__(self, held: Iterable[Tensor], flow: Dataflow) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._flow = flow
         self._operators: Counter[str] = Counter()
         self._uncounted: set[str] = set()
         self._flops = 0
@@ -102,20 +116,26 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        for leaf in tree_leaves((args, kwargs)):
+        given = tree_leaves((args, kwargs))
+        for leaf in given:
             self._see(leaf)
         out = func(*args, **kwargs)
         name = str(func.overloadpacket).replace(".", "::")
         self._operators[name] += 1
         self._count_flops(func, name, args, kwargs, out)
-        for leaf in tree_leaves(out):
+        made = tree_leaves(out)
+        for leaf in made:
             self._see(leaf)
+        self._flow.note(func, given, made)
         self._note_peak()
         return out
 
-    def result(self) -> Trace:
-        ordered = dict(sorted(self._operators.items()))
-        return Trace(ordered, self._flops, self._peak, tuple(sorted(self._uncounted)))
+    def result(self, output: object) -> Trace:
+        ordered, flow = dict(sorted(self._operators.items())), self._flow
+        return Trace(
+            ordered, self._flops, self._peak, tuple(sorted(self._uncounted)),
+            flow.computing, flow.reaches(output), tuple(flow.strangers),
+        )  # fmt: skip
 
     def _count_flops(self, func: Any, name: str, args: Any, kwargs: Any, out: Any) -> None:
         formula: Any = flop_registry.get(func.overloadpacket)

@@ -1,13 +1,17 @@
 """Frozen reference workloads. A time is stored as a ratio to one, sampled alternately with it.
 
-A yardstick never changes: its name carries a version, and a change is a new name.
+A yardstick never changes: its name carries a version, and a change is a new name. Nor does it depend on what a
+test before it has set for the process, neither when it is made nor when it is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from perfsuite.errors import UnknownNameError
+from perfsuite.measure.switches import as_torch_starts
 
 TRANSFORMER = "transformer-layer-1"
 INTERPRETER = "interpreter-1"
@@ -16,8 +20,30 @@ COPY = "copy-1"
 ALL = (TRANSFORMER, MATMUL, COPY, INTERPRETER)
 
 
-def yardstick(name: str, device: str = "cpu") -> Callable[[], object]:
+@dataclass(frozen=True)
+class Yardstick:
+    """Work that is called with torch's switches as torch starts with them."""
+
+    work: Callable[[], object]
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[], object]]:
+        """The work alone, for many calls: the switches are set around all of them, and cost none of them time."""
+        with as_torch_starts():
+            yield self.work
+
+    def __call__(self) -> object:
+        with self.opened() as work:
+            return work()
+
+
+def yardstick(name: str, device: str = "cpu") -> Yardstick:
     """The workload of that name. Raises UnknownNameError for a baseline from another perfsuite."""
+    with as_torch_starts():
+        return Yardstick(_work(name, device))
+
+
+def _work(name: str, device: str) -> Callable[[], object]:
     if name == TRANSFORMER:
         return _transformer_layer(device)
     if name == MATMUL:
@@ -44,7 +70,7 @@ def _matmul(device: str) -> Callable[[], object]:
     """About a millisecond of arithmetic: (512, 512) x (512, 512)."""
     import torch
 
-    a = torch.linspace(-1, 1, 512 * 512, device=device).view(512, 512)
+    a = torch.linspace(-1, 1, 512 * 512, dtype=torch.float32, device=device).view(512, 512)
     return lambda: torch.mm(a, a)
 
 
@@ -52,7 +78,7 @@ def _copy(device: str) -> Callable[[], object]:
     """About a millisecond of memory traffic: 8 MB, more than a core's own caches."""
     import torch
 
-    source = torch.zeros(2_000_000, device=device)
+    source = torch.zeros(2_000_000, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
 
@@ -62,12 +88,14 @@ def _transformer_layer(device: str) -> Callable[[], object]:
     import torch
     import torch.nn.functional as F
 
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
 
     def weight(*shape: int) -> torch.Tensor:
-        return (torch.rand(*shape, generator=generator) * 0.1 - 0.05).to(device)
+        drawn = torch.rand(*shape, generator=generator, dtype=torch.float32, device="cpu")
+        return (drawn * 0.1 - 0.05).to(device)
 
-    x, ones, zeros = weight(1, 128, 256), torch.ones(256, device=device), torch.zeros(256, device=device)
+    ones = torch.ones(256, dtype=torch.float32, device=device)
+    x, zeros = weight(1, 128, 256), torch.zeros_like(ones)
     w_qkv, w_out, w_up, w_down = weight(768, 256), weight(256, 256), weight(1024, 256), weight(256, 1024)
 
     def layer() -> object:

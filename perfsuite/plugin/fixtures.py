@@ -13,6 +13,7 @@ from perfsuite.baseline.identity import CALL, call_sketch
 from perfsuite.errors import PerfsuiteError, UnavailableError
 from perfsuite.measure.repeatable import Setup
 from perfsuite.plugin.commands import update_command
+from perfsuite.plugin.leaks import leaks_of
 from perfsuite.plugin.matrix import CaseParameters, marked_limits
 from perfsuite.plugin.parameters import case_digests, check_key, digests, variant
 from perfsuite.plugin.progress import TerminalProgress
@@ -175,7 +176,7 @@ def gate_item(
     item: pytest.Item, session: Session, subject: Measurable, limits: Mapping[str, object]
 ) -> tuple[Verdict, ...]:
     """The session decides; this turns its answer into an outcome of the item."""
-    rerun = Rerun(update_command(item), node_id(item), following_of(item), digests(item))
+    rerun = Rerun(update_command(item), node_id(item), following_of(item), digests(item), leaks_of(item))
     progress = TerminalProgress(item.config)
     judged, failure = None, ""
     try:

@@ -25,6 +25,7 @@ from perfsuite.plugin.state import (
     said_of_reports,
     session_of,
     start,
+    watch_leaks,
 )
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     note_collected(session.config, [item for item in session.items if is_ours(item)])
+    watch_leaks(session.config)
     check_reports(session.config)
     check_base(session.config)
 

@@ -202,6 +202,14 @@ def note_collected(config: pytest.Config, tests: Sequence[pytest.Item]) -> None:
         item.stash[_FOLLOWING] = node_id(following) if following else ""
 
 
+def watch_leaks(config: pytest.Config) -> None:
+    """Only where there are performance tests: the others pay nothing."""
+    if config.stash.get(_COLLECTED, 0):
+        from perfsuite.plugin import leaks
+
+        leaks.watch(config, worker=is_worker())
+
+
 def check_reports(config: pytest.Config) -> None:
     """An ending that nobody renders is a usage error, before anything is measured."""
     paths = options_of(config).report

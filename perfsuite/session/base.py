@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from perfsuite.baseline.schema import Entry
 from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, NOT_COLLECTED, Measured, Run
 from perfsuite.engine.sources import (
     PAIRS_PLAN,
@@ -180,7 +181,7 @@ class BaseRun:
         timed, facts = any(metric.kind is Kind.SAMPLED for metric in metrics), self.subject.has_facts(metrics)
         self._tell(f"beside {base.name}", 0)
         first = source.take(1, facts=facts, timed=timed)
-        reference = self._with(revision, first.measured[BASE_VIEW])
+        reference = self._with(revision, first.measured.get(BASE_VIEW))
         if facts and self.bases.settings.base != ACCEPTED:
             evidence = _measured_beside(evidence, first.measured[CANDIDATE_VIEW])
         if not timed:
@@ -237,12 +238,13 @@ class BaseRun:
         """On the limits that blocks are for."""
         return judge_all([limit for limit in self.limits if limit.metric.kind is Kind.SAMPLED], evidence, reference)
 
-    def _with(self, revision: BaseRevision, measured: Measured) -> Reference:
+    def _with(self, revision: BaseRevision, measured: Measured | None) -> Reference:
         """Exact metrics and scores are judged against what was accepted, if that is the base; else as measured."""
         reference = replace(self.reference, base=revision, spread=self.bases.spread(revision.twins))
         if self.bases.settings.base == ACCEPTED:
             return reference
-        return replace(reference, entry=entry_of_facts(measured.facts, measured.context, revision.name), another=())
+        entry = entry_of_facts(measured.facts, measured.context, revision.name) if measured else Entry()
+        return replace(reference, entry=entry, another=())
 
     def _broken(self, base: Base, why: str, remedy: str) -> Reference:
         """What the base has and cannot run; a session of nothing else has compared nothing, and must say so."""

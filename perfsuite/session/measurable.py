@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
 
 from perfsuite.errors import OutputError
+from perfsuite.measure.accelerators import Accelerator, name_of, started, used_by, wait_for
 from perfsuite.protocols import Built, Inputs, ModelSpec, Technique
 from perfsuite.spec import CANDIDATE, YARDSTICK, Case, Context, Metric, Scores
 
@@ -172,8 +173,11 @@ class ModelCase:
         from perfsuite.models.devices import synchronize
 
         named = _yardstick_named(name, yardstick)
-        call = reference_workload(named, self.device_name) if named else self.subject(name).call
-        return call if self.device.type == "cpu" else partial(_call_and_wait, call, partial(synchronize, self.device))
+        wait = None if self.device.type == "cpu" else partial(synchronize, self.device)
+        if named:
+            workload = reference_workload(named, self.device_name)
+            return replace(workload, work=_awaited(workload.work, wait))
+        return _awaited(self.subject(name).ready, wait)
 
     def context(self) -> Context:
         from perfsuite.measure.subject import context
@@ -256,8 +260,22 @@ class CallableCase:
     def arm(self, name: str, yardstick: str) -> Callable[[], object]:
         from perfsuite.measure.yardstick import yardstick as reference_workload
 
+        used = self._accelerators
+        wait = partial(wait_for, used) if used else None
         named = _yardstick_named(name, yardstick)
-        return reference_workload(named) if named else self.call
+        if not named:
+            return _awaited(self.call, wait)
+        workload = reference_workload(named, self._device)
+        return replace(workload, work=_awaited(workload.work, wait))
+
+    @cached_property
+    def _accelerators(self) -> tuple[Accelerator, ...]:
+        return used_by(self.call, started())
+
+    @property
+    def _device(self) -> str:
+        """Where the call works, as far as a yardstick is concerned."""
+        return self._accelerators[0].device if self._accelerators else "cpu"
 
     def context(self) -> Context:
         if "torch" not in sys.modules:
@@ -266,7 +284,7 @@ class CallableCase:
 
         from perfsuite.measure.subject import context
 
-        return context(torch.device("cpu"))
+        return context(torch.device(self._device))
 
     def has_facts(self, metrics: list[Metric]) -> bool:
         return any(metric.measure is not None for metric in metrics)
@@ -274,10 +292,12 @@ class CallableCase:
     def yardsticks(self) -> tuple[str, ...]:
         from perfsuite.measure.yardstick import COPY, INTERPRETER, MATMUL, TRANSFORMER
 
+        if self._accelerators:
+            return TRANSFORMER, MATMUL, COPY, INTERPRETER
         return (INTERPRETER, TRANSFORMER, MATMUL, COPY) if "torch" in sys.modules else (INTERPRETER,)
 
     def accelerator(self) -> str:
-        return ""
+        return name_of(self._accelerators)
 
     def timed_ns(self) -> Sequence[float]:
         return self._timed_ns
@@ -286,6 +306,10 @@ class CallableCase:
 def _yardstick_named(arm: str, yardstick: str) -> str:
     """The yardstick that an arm stands for: YARDSTICK is the session's, YARDSTICK:name one of several; or none."""
     return yardstick if arm == YARDSTICK else arm.partition(f"{YARDSTICK}:")[2]
+
+
+def _awaited(call: Callable[[], object], wait: Callable[[], None] | None) -> Callable[[], object]:
+    return call if wait is None else partial(_call_and_wait, call, wait)
 
 
 def _call_and_wait(call: Callable[[], object], wait: Callable[[], None]) -> None:

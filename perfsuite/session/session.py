@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import cast
 
 import msgspec
 
@@ -12,6 +13,8 @@ from perfsuite.baseline.identity import differing
 from perfsuite.baseline.machine import Machine, this_machine
 from perfsuite.baseline.schema import Entry
 from perfsuite.baseline.store import Store
+from perfsuite.engine.messages import Measured, Run
+from perfsuite.engine.sources import facts_apart
 from perfsuite.engine.station import Station
 from perfsuite.engine.workers import Workers
 from perfsuite.errors import UsageError
@@ -30,7 +33,7 @@ from perfsuite.session.revision import revision
 from perfsuite.session.settings import Acceptance, Judged, Rerun, Settings, WorkerDone
 from perfsuite.session.signals import Interrupts
 from perfsuite.session.timed import TimedRun
-from perfsuite.spec import CANDIDATE, ORIGINAL, Against, Evidence, Facts, Kind, Limit, Status, Verdict
+from perfsuite.spec import CANDIDATE, ORIGINAL, Against, Context, Evidence, Facts, Kind, Limit, Metric, Status, Verdict
 from perfsuite.stats.sequential import Errors
 from perfsuite.stats.session_error import Allowance
 
@@ -53,6 +56,7 @@ class Session:
         self._interrupts = Interrupts()
         self._allowance = Allowance.of(settings.alpha, settings.tests)
         self._originals: dict[tuple[object, ...], Facts] = {}
+        self._leaks: dict[str, None] = {}  # that were met, in order
 
     def gate(self, subject: Measurable, limits: Mapping[str, object], rerun: Rerun) -> Judged:
         """Measure and judge.
@@ -68,12 +72,16 @@ class Session:
                 "gate a model with perf_case, or the callable's latency",
             )
         if self._station is not None:
-            return self._serve(self._station, subject)
+            return self._serve(self._station, subject, parsed)
         reference = self._reference(subject, rerun)
-        evidence = self._exact_evidence(subject, parsed)
+        evidence = Evidence(subject.case, _NOT_LOOKED_AT)
+        evidence = self._timed_evidence(subject, parsed, evidence, reference, rerun)  # before anything observes it
+        if rerun.leaks:
+            evidence = self._exact_evidence_apart(subject, parsed, evidence, rerun)
+        else:
+            evidence = self._exact_evidence(subject, parsed, replace(evidence, context=subject.context()))
         if self.settings.base:
             evidence, reference = self._beside_base(subject, parsed, evidence, reference, rerun)
-        evidence = self._timed_evidence(subject, parsed, evidence, reference, rerun)
         verdicts = judge_all(parsed, evidence, reference)
         self._learn(parsed, verdicts, evidence, reference)
         acceptance = self._acceptance(parsed, evidence, reference) if self.settings.update else None
@@ -86,7 +94,7 @@ class Session:
         self.store.accept(acceptance.group, acceptance.key, acceptance.entry, acceptance.machine)
 
     def notes(self) -> tuple[str, ...]:
-        return tuple(self._bases.notes()) if self._bases else ()
+        return (*(self._bases.notes() if self._bases else ()), *self._leaks)
 
     @property
     def failure(self) -> str:
@@ -102,15 +110,23 @@ class Session:
                 if owner is not None:
                     stack.callback(owner.close)
 
-    def _serve(self, station: Station, subject: Measurable) -> Judged:
+    def _serve(self, station: Station, subject: Measurable, limits: Sequence[Limit]) -> Judged:
         """In a worker: hand the arms over, and end the test when the session releases it."""
         request = station.request
         if request is None or request.case != subject.case.key:
             return Judged(())  # an earlier gate of the same test: not what this worker is for
-        facts = self._facts(subject, CANDIDATE, request.scored) if request.facts else Facts()
         arms = {name: subject.arm(name, request.yardstick) for name in request.arms}
-        station.at_measurement(arms, msgspec.to_builtins(facts), msgspec.to_builtins(subject.context()))
+        station.at_measurement(arms, lambda: self._measured(subject, limits, request))
         raise WorkerDone
+
+    def _measured(self, subject: Measurable, limits: Sequence[Limit], request: Run) -> Mapping[str, object]:
+        """What a station answers with, as plain builtins."""
+        if request.related:
+            found = self._exact_evidence(subject, limits, Evidence(subject.case, subject.context()))
+            measured = Measured(found.candidate, found.context, found.original, dict(found.relations))
+        else:
+            measured = Measured(self._facts(subject, CANDIDATE, request.scored), subject.context())
+        return cast(Mapping[str, object], msgspec.to_builtins(measured))
 
     def _reference(self, subject: Measurable, rerun: Rerun) -> Reference:
         group = subject.case.group
@@ -125,7 +141,7 @@ class Session:
     def _machine(self, subject: Measurable) -> Machine:
         return this_machine(self.settings.threads, subject.accelerator())
 
-    def _exact_evidence(self, subject: Measurable, limits: Sequence[Limit]) -> Evidence:
+    def _exact_evidence(self, subject: Measurable, limits: Sequence[Limit], evidence: Evidence) -> Evidence:
         """Everything without noise. The original's facts are measured only where a limit relates to them."""
         metrics = [limit.metric for limit in limits]
         facts: dict[str, Facts] = {}
@@ -135,10 +151,24 @@ class Session:
             facts[CANDIDATE] = self._facts(subject, CANDIDATE, scored)
             if any(metric.against is Against.ORIGINAL and metric.kind is not Kind.SAMPLED for metric in metrics):
                 facts[ORIGINAL] = self._facts_of_original(subject, scored)
-        relations = subject.relations(any(metric.name in (SQNR.name, AGREEMENT.name) for metric in metrics))
-        return Evidence(
-            subject.case, subject.context(), facts, relations=relations, information=subject.information(),
+        return replace(evidence, facts=facts, relations=_relations(subject, metrics), information=subject.information())
+
+    def _exact_evidence_apart(
+        self, subject: Measurable, limits: Sequence[Limit], evidence: Evidence, rerun: Rerun
+    ) -> Evidence:
+        """The same from a fresh process, where this one has what earlier tests have left in it."""
+        self._leaks.update(dict.fromkeys(rerun.leaks))
+        metrics = [limit.metric for limit in limits]
+        if not subject.has_facts(metrics):
+            return replace(evidence, context=subject.context())
+        scored = any(metric.kind is Kind.PAIRED for metric in metrics)
+        request = Run(
+            rerun.item, rerun.following, subject.case.key, (CANDIDATE,), "", self.settings.seed,
+            self.settings.threads, scored=scored, related=True, parameters=dict(rerun.parameters),
         )  # fmt: skip
+        found = facts_apart(self._fresh_processes(), request)
+        facts = {CANDIDATE: found.facts, ORIGINAL: found.original}
+        return replace(evidence, facts=facts, context=found.context, relations=found.relations)
 
     def _facts(self, subject: Measurable, arm: str, scored: bool) -> Facts:
         metrics = self.registries.metrics
@@ -229,6 +259,17 @@ class Session:
             verdict if limit.is_bound or not _is_stored(limit, evidence) else _recorded(judge(limit, evidence, stored))
             for limit, verdict in zip(limits, verdicts, strict=True)
         )
+
+
+def _relations(subject: Measurable, metrics: Sequence[Metric]) -> Mapping[str, float]:
+    """What relates the candidate to its original: what we measure, and what metrics that were added do."""
+    added = [m for m in metrics if m.against is Against.ORIGINAL and m.kind is Kind.EXACT and m.measure]
+    arms = [subject.subject(arm) for arm in (CANDIDATE, ORIGINAL)] if added else []
+    needed = any(metric.name in (SQNR.name, AGREEMENT.name) for metric in metrics)
+    return {**subject.relations(needed), **{m.name: m.measure(*arms) for m in added if m.measure}}
+
+
+_NOT_LOOKED_AT = Context("", "")
 
 
 def _is_time(limit: Limit) -> bool:

@@ -53,13 +53,15 @@ class Rerun:
     """How one test is run again: what a person types to record its baseline, and its name for workers.
 
     ``following`` is the item that will probably be measured next; ``parameters`` are digests that tell the item
-    where its name is another one in each process.
+    where its name is another one in each process. ``leaks``: what this process has of earlier tests, and fresh
+    processes have not, a sentence each.
     """
 
     update_command: str
     item: str = ""
     following: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
+    leaks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -44,12 +44,20 @@ class TimedRun:
     workers: Callable[[], Workers | None]
 
     def judge(self, evidence: Evidence) -> Evidence:
-        """Screen in place; confirm in fresh processes what looks bad or cannot be told."""
+        """Screen in place; confirm in fresh processes what looks bad or cannot be told.
+
+        A process in which earlier tests have left something measures another thing than theirs, and screens nothing.
+        """
         evidence = replace(evidence, yardstick=self._yardstick())
-        self._tell("screening in place", 0, 1)
-        screened = evidence.with_blocks((self._screen(),))
-        if self._is_settled(screened, screening=True):
-            return screened
+        if not self.rerun.leaks:
+            self._tell("screening in place", 0, 1)
+            screened = evidence.with_blocks((self._screen(),))
+            if self._is_settled(screened, screening=True):
+                return screened
+        return self._confirmed(evidence)
+
+    def _confirmed(self, evidence: Evidence) -> Evidence:
+        """Fresh blocks, until the verdict is clear or the budget is spent."""
         settings, budget = self.settings, Deadline.after(self.settings.budget_s)
         source = self._fresh(self._sampled(), self._plan(), settings.max_blocks)
         confirmed = evidence

@@ -74,11 +74,45 @@ class Pipeline:
         return reduce(lambda current, step: step.skeleton(current), self.steps, model)
 
 
+@dataclass(frozen=True)
+class Registered:
+    """A technique under the name that it was asked for by, which is another than it has itself.
+
+    Models record what was done to them: the technique itself, with its config, if it keeps a record; else this name.
+    """
+
+    name: str
+    technique: Technique
+
+    def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module:
+        before = provenance(model)
+        result = self.technique.apply(model, data=data)
+        if not self.is_recorded and len(provenance(result)) <= len(before):
+            write_provenance(result, with_steps_of(model, result, self, before))
+        return result
+
+    def skeleton(self, model: nn.Module) -> nn.Module:
+        return self.technique.skeleton(model)
+
+    @property
+    def is_recorded(self) -> bool:
+        return isinstance(self.technique, Recorded | Pipeline | Original)
+
+
+def leaves(technique: Technique) -> tuple[Technique, ...]:
+    """The techniques that a model would record, in the order in which they are applied."""
+    if isinstance(technique, Pipeline):
+        return tuple(leaf for step in technique.steps for leaf in leaves(step))
+    if isinstance(technique, Registered) and technique.is_recorded:
+        return leaves(technique.technique)
+    return (technique,)
+
+
 def applied(technique: Technique, model: nn.Module, data: Iterable[Inputs] | None = None) -> nn.Module:
     """Apply a technique and see to it that the result records it, also if it is one from outside."""
     before = provenance(model)
     result = technique.apply(model, data=data)
-    if not isinstance(technique, Pipeline | Original):
+    if not isinstance(technique, Pipeline | Original | Registered):
         write_provenance(result, with_steps_of(model, result, technique, before))
     return result
 
@@ -114,14 +148,26 @@ def _technique_of(step: Step) -> Technique:
 
 
 def parse_technique(name: str, registry: Registry[TechniqueFactory] = TECHNIQUES) -> Technique:
-    """A technique from its name. Raises UnknownNameError with the nearest names, UsageError for a bad argument."""
+    """A technique from its name. Raises UnknownNameError with the nearest names, UsageError for a bad argument.
+
+    The name under which a technique was registered is its identity, also where the value calls itself otherwise.
+    """
     steps = tuple(_parse_step(step.strip(), registry) for step in name.split("+"))
     return steps[0] if len(steps) == 1 else Pipeline(steps)
 
 
 def _parse_step(name: str, registry: Registry[TechniqueFactory]) -> Technique:
-    families = [family for family in registry.names() if name == family or name.startswith(f"{family}-")]
-    if not families:
+    family = _family(name, registry)
+    if family is None:
         raise UnknownNameError("technique", name, registry.names())
-    family = max(families, key=len)
-    return registry.get(family)(name[len(family) + 1 :] or None)
+    argument = name[len(family) + 1 :] or None
+    technique = registry.get(family)(argument)
+    drops_argument = technique.name == family and argument is not None and not registry.is_builtin(family)
+    is_own_name = _family(technique.name, registry) == family and not drops_argument
+    return technique if is_own_name else Registered(name, technique)
+
+
+def _family(name: str, registry: Registry[TechniqueFactory]) -> str | None:
+    """The registered name that a name starts with; the longest, if there are several."""
+    families = [family for family in registry.names() if name == family or name.startswith(f"{family}-")]
+    return max(families, key=len, default=None)

@@ -5,7 +5,7 @@ import pytest
 from perfsuite.history import append, read, record_of
 from perfsuite.protocols import Run
 from perfsuite.registry import METRICS
-from perfsuite.spec import Direction, Kind, Metric, Status, Verdict
+from perfsuite.spec import Direction, Metric, Status, Verdict
 from perfsuite.units import Unit
 
 CASE = "m/fp32/cpu/b1"
@@ -85,8 +85,8 @@ def test_a_case_on_an_accelerator_is_of_another_machine():
 
 def test_a_metric_of_ones_own():
     metrics = METRICS.copy()
-    metrics.register("jitter", Metric("jitter", Unit.SECONDS, Direction.LOWER, Kind.SAMPLED))
+    metrics.register("jitter", Metric("jitter", Unit.SECONDS, Direction.LOWER, measure=lambda subject: 0.1))
     run = Run((verdict("jitter", measured=0.1), verdict("unheard-of", measured=3.0)), {})
     known, unknown = record_of(run, "m", metrics=metrics).measurements
-    assert (known.kind, known.better) == ("sampled", "lower")
+    assert (known.kind, known.better) == ("exact", "lower")
     assert (unknown.kind, unknown.better, unknown.value) == ("exact", "", 3.0)

@@ -1,0 +1,59 @@
+"""Each metric that is registered is judged on what was measured of itself, and of nothing else."""
+
+import pytest
+
+from perfsuite.gate.judge import judge
+from perfsuite.gate.limits import parse_limit
+from perfsuite.registry import METRICS
+from perfsuite.spec import Direction, Facts, Status
+from tests.gate.evidence import blocks, evidence, scores, stored
+
+NAMES = METRICS.names()
+BOUNDS = {  # each is just met by the evidence below
+    "latency": "<=1.5 ms", "throughput": ">=2700", "speedup": ">=1.8", "accuracy": ">=75%", "accuracy_kept": ">=90%",
+    "size": "<=1000 B", "parameters": "<=1001", "nonzeros": "<=1002", "sparsity": ">=50%", "flops": "<=1003",
+    "operators": "<=1004", "peak_memory": "<=1005 B", "compression": ">=4", "sqnr": ">=20 dB", "agreement": ">=99%",
+}  # fmt: skip
+EXACT = {
+    "size_bytes": 1000, "parameters": 1001, "nonzeros": 1002, "sparsity": 0.5, "flops": 1003, "operators": 1004,
+    "peak_memory_bytes": 1005,
+}  # fmt: skip
+
+
+def found(worse=""):
+    """Evidence of everything, in which one metric has become worse."""
+    names = {name: name.removesuffix("_bytes") for name in EXACT}
+    exact = {name: value * (WORSE[worse] if names[name] == worse else 1) for name, value in EXACT.items()}
+    right = 5 if worse in ("accuracy", "accuracy_kept") else 8
+    before = Facts({"size_bytes": 2000 if worse == "compression" else 4000}, scores=scores([True] * 8 + [False] * 2))
+    return evidence(
+        exact, scores=scores([True] * right + [False] * (10 - right)), original=before,
+        relations={"sqnr": 10.0 if worse == "sqnr" else 20.0, "agreement": 0.9 if worse == "agreement" else 0.995},
+        blocks=blocks(3, speedup=1.0 if worse == "speedup" else 2.0, scale=3.0 if worse in SLOWER else 1.0),
+    )  # fmt: skip
+
+
+SLOWER = ("latency", "throughput")
+WORSE = {name: 0.5 if METRICS.get(name).better is Direction.HIGHER else 2 for name in NAMES}
+TOGETHER = [{"latency", "throughput"}, {"accuracy", "accuracy_kept"}, {"size", "compression"}]  # one measurement
+
+
+def test_every_metric_has_a_bound_here():
+    assert set(BOUNDS) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_metric_misses_its_bound_when_it_gets_worse_itself(name):
+    limit = parse_limit(METRICS.get(name), BOUNDS[name])
+    assert judge(limit, found(), stored()).status is Status.PASS
+    worse = judge(limit, found(name), stored())
+    assert worse.status is Status.REGRESSED
+    assert worse.sentence.startswith(f"{name} is ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_other_metric_misses_it_then(name):
+    limit = parse_limit(METRICS.get(name), BOUNDS[name])
+    for other in NAMES:
+        if other != name and not any({name, other} <= pair for pair in TOGETHER):
+            assert judge(limit, found(other), stored()).status is Status.PASS, other
