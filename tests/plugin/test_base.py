@@ -191,11 +191,13 @@ def test_no_worktree_is_left(run, repository):
 
 
 def test_what_was_not_measured_fails_only_where_that_is_asked_for(repository):
-    one = ("tests/test_all.py::test_broken", "-p", "no:randomly")
-    assert repository.run(*one).status == 0
-    strict = repository.run(*one, "--perf-strict")
+    broken, other = "tests/test_all.py::test_broken", "tests/test_all.py::test_nothing"
+    assert repository.run(broken, other, "-p", "no:randomly").status == 0
+    strict = repository.run(broken, other, "-p", "no:randomly", "--perf-strict")
     assert strict.status == 1
     assert strict.of("test_broken") == "NOT_MEASURED"
+    alone = repository.run(broken, "-p", "no:randomly")
+    assert alone.status == 1  # nothing at all was compared
 
 
 @pytest.mark.parametrize(
