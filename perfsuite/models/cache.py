@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import platformdirs
 import safetensors
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from perfsuite.files import check_regular, replacing
 
 
 def folder(kind: str) -> Path:
@@ -21,8 +22,9 @@ def folder(kind: str) -> Path:
 def load_into(model: nn.Module, path: Path) -> bool:
     """Load weights into the model. False if there is no such file; a broken one counts as none."""
     try:
+        check_regular(path)
         model.load_state_dict(load_file(path))
-    except (FileNotFoundError, safetensors.SafetensorError, RuntimeError):
+    except (OSError, safetensors.SafetensorError, RuntimeError):
         return False
     return True
 
@@ -30,11 +32,5 @@ def load_into(model: nn.Module, path: Path) -> bool:
 def save(model: nn.Module, path: Path) -> None:
     """Save weights whole or not at all: to a temporary file first, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    try:
+    with replacing(path) as temporary:
         save_file(model.state_dict(), temporary)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -15,6 +15,7 @@ import pytest
 from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.store import Store
 from perfsuite.errors import BaselineError, PerfsuiteError
+from perfsuite.files import write_whole
 from perfsuite.plugin.commands import update_all_command
 from perfsuite.plugin.compat import notes_on_plugins
 from perfsuite.plugin.ours import said_of_left_alone
@@ -112,7 +113,7 @@ def _write_report(path: Path, run: Run, config: pytest.Config) -> str:
     try:
         text = "\n".join(reporter_of(path.name, registries_of(config).reporters)(run)) + "\n"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text.encode())
     except (PerfsuiteError, OSError) as error:
         return f"report {path} was not written: {error}"
     return f"report written to {path}"

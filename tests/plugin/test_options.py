@@ -201,13 +201,14 @@ def test_reports(gate, project):
 
     run = gate("size='<=1 kB', operators='0%'")
     (project.path / "taken").write_text("a file, not a folder")
-    result = run("--perf-report=out/run.json,run.md,run.txt,taken/run.md")
+    os.mkfifo(project.path / "fifo.md")
+    result = run("--perf-report=out/run.json,run.md,run.txt,taken/run.md,fifo.md")
     content = json.loads((project.path / "out" / "run.json").read_text())
     assert {verdict["status"] for verdict in content["verdicts"]} == {"REGRESSED", "NO_BASELINE"}
     assert content["information"]["net/fp32/cpu/b1"]["weights"] == "random-init"
     assert "| REGRESSED | net/fp32/cpu/b1 |" in (project.path / "run.md").read_text()
     assert "REGRESSED" in (project.path / "run.txt").read_text()
-    result.stdout.fnmatch_lines(["report *taken/run.md was not written:*"])
+    result.stdout.fnmatch_lines(["report *taken/run.md was not written:*", "report *fifo.md was not written:*a FIFO*"])
     assert result.ret == 1
 
 
