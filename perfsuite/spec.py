@@ -14,6 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
+from typing import Annotated
+
+import msgspec
 
 from perfsuite.errors import UsageError
 from perfsuite.units import Unit, format_value
@@ -250,6 +253,11 @@ class Status(Enum):
         return self in (Status.REGRESSED, Status.NO_BASELINE) or (strict and not self.is_judged)
 
 
+# What a file may say of a verdict: numbers far beyond all that is real, and well within what can be computed with.
+Number = Annotated[float, msgspec.Meta(ge=-1e100, le=1e100)]
+UnitName = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(unit.value for unit in Unit)})(?!\\n)$")]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """One limit judged: the status, the numbers, one sentence that explains it, and the remedy.
@@ -260,15 +268,15 @@ class Verdict:
 
     case: str
     metric: str
-    unit: str
+    unit: UnitName
     limit: str
     status: Status
     sentence: str
-    measured: float | None = None
-    expected: float | None = None
-    change: float | None = None
-    low: float | None = None
-    high: float | None = None
+    measured: Number | None = None
+    expected: Number | None = None
+    change: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
     details: tuple[str, ...] = ()
     remedy: str = ""
     futile: bool = False

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Collection
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import msgspec
 
@@ -19,17 +20,19 @@ from perfsuite.baseline.cpu import this_cpu
 _ISA = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
         "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve")  # fmt: skip
 
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
+
 
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What must be equal for two times to be comparable."""
 
     cpu: str
     isa: str
-    cores: int
+    cores: _Number
     os: str
     python: str
     torch: str
-    threads: int
+    threads: _Number
     accelerator: str = ""
 
     @property

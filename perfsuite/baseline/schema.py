@@ -18,8 +18,12 @@ from perfsuite.baseline.machine import Machine
 VERSION = 1
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Duration = Annotated[float, msgspec.Meta(gt=0)]
+# Bounds far beyond all that is real, and well within what can be computed with: a file may hold anything.
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Real = Annotated[float, msgspec.Meta(ge=-1e100, le=1e100)]
+Duration = Annotated[float, msgspec.Meta(ge=1e-12, le=1e12)]  # milliseconds
+LogRatio = Annotated[float, msgspec.Meta(ge=-50, le=50)]
 
 
 class StoredExact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,7 +32,7 @@ class StoredExact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     commit: str
     torch: str
     kernels: str
-    metrics: dict[Name, int | float]
+    metrics: dict[Name, Whole | Real]
     operators: dict[Name, Count] = {}
 
 
@@ -39,7 +43,7 @@ class StoredScores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: Name
     examples: str
     count: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
-    correct: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]+$")]
+    correct: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]+(?!\n)$")]
 
     def __post_init__(self) -> None:
         if len(self.correct) != -(-self.count // 4):
@@ -55,7 +59,7 @@ class StoredTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     commit: str
     yardstick: Name
-    log_ratios: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]
+    log_ratios: Annotated[tuple[LogRatio, ...], msgspec.Meta(min_length=1)]
     p50_ms: Duration
     p90_ms: Duration | None = None  # not known of an imported time
     p99_ms: Duration | None = None

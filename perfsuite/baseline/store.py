@@ -10,26 +10,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
-import tempfile
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import platformdirs
 from filelock import FileLock, Timeout
 
+from perfsuite.baseline.conflicts import has_markers
 from perfsuite.baseline.identity import differing
 from perfsuite.baseline.machine import Machine
 from perfsuite.baseline.remote import Location, Remote
 from perfsuite.baseline.schema import VERSION, BaselineFile, Entry
 from perfsuite.errors import BaselineError
+from perfsuite.files import read_regular, write_whole
 
 MAX_FILE_BYTES = 64 * 2**20
 _LOCK_TIMEOUT_S = 60
+_LONGEST_STEM = 200  # of 255 bytes that a file system takes: a temporary name is longer
+_TEMPORARY = re.compile(r"\.(.+\.json)-[a-z0-9_]{8}\.tmp")  # as perfsuite.files.replacing names them, and mkstemp did
 
 
 class Store:
@@ -40,7 +43,7 @@ class Store:
 
     def path_of(self, group: str) -> Location:
         """The file of a group: its name with everything unusual in a file name replaced."""
-        return self.folder / (re.sub(r"[^A-Za-z0-9._-]+", "-", group).strip("-.") + ".json")
+        return self.folder / f"{_stem(group)}.json"
 
     def entry(self, group: str, key: str) -> Entry | None:
         """What is stored for a case, or None. Raises BaselineError for a file that cannot be trusted."""
@@ -78,7 +81,8 @@ class Store:
                 old = _merged(old, key, entry, machine)
             return old
 
-        self._rewrite(self.path_of(group), merged)
+        path = self.path_of(group)
+        self._write(path, lambda: merged(self.read(path)))
 
     def preview(self, group: str, key: str, entry: Entry, machine: Machine | None = None) -> Entry:
         """What ``accept`` would leave of a case. Raises BaselineError for what could not be stored; writes nothing."""
@@ -87,10 +91,14 @@ class Store:
         _encode(path, content)
         return content.cases[key]
 
-    def _rewrite(self, path: Location, change: Callable[[BaselineFile], BaselineFile]) -> None:
+    def put(self, path: Location, content: BaselineFile) -> None:
+        """Write a file anew, whatever is there. Raises BaselineError if it cannot be written."""
+        self._write(path, lambda: content)
+
+    def _write(self, path: Location, content: Callable[[], BaselineFile]) -> None:
         try:
             with _alone(path) as write:
-                write(_encode(path, change(self.read(path))))
+                write(_encode(path, content()))
         except Timeout as error:
             raise BaselineError(
                 f"baseline {path} is locked by another process", "wait for it, then run again"
@@ -111,7 +119,15 @@ class Store:
         """Remove cases; each file is rewritten whole, or left as it was. Raises BaselineError."""
         for path in self._files():
             if keys & self.read(path).cases.keys():
-                self._rewrite(path, lambda old: _without(old, keys))
+                self._write(path, partial(self._without, path, keys))
+
+    def _without(self, path: Location, keys: set[str]) -> BaselineFile:
+        """Without these cases, and without machines that no case was timed on any more."""
+        old = self.read(path)
+        cases = {key: entry for key, entry in old.cases.items() if key not in keys}
+        used = {machine for entry in cases.values() for machine in entry.time}
+        machines = {name: machine for name, machine in old.machines.items() if name in used}
+        return msgspec.structs.replace(old, cases=cases, machines=machines)
 
     def _files(self) -> list[Path] | list[Remote]:
         try:
@@ -120,6 +136,15 @@ class Store:
             return sorted(self.folder.glob("*.json"))
         except OSError as error:
             raise _failed(self.folder, "listed", error, "check permissions") from error
+
+
+def _stem(group: str) -> str:
+    """Readable where it can be; a digest tells names apart of which too little is left, or that are too long."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", group).strip("-.")
+    if len(stem) <= _LONGEST_STEM and (stem == group or re.search("[A-Za-z]", stem)):
+        return stem
+    digest = hashlib.sha256(group.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{stem[:_LONGEST_STEM]}-{digest}".lstrip("-")
 
 
 def _failed(path: Location, verb: str, error: OSError, remedy: str) -> BaselineError:
@@ -136,15 +161,23 @@ def _decode(path: Location, data: bytes) -> BaselineFile:
             )
         return msgspec.json.decode(data, type=BaselineFile)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        if has_markers(data):
+            raise BaselineError(
+                f"baseline {path} has a merge conflict", f"perfsuite baseline resolve {shlex.quote(str(path))}"
+            ) from None
         raise BaselineError(f"baseline {path} is not a baseline file: {error}", _remedy(path)) from error
 
 
 class _Versioned(msgspec.Struct):
-    version: int
+    version: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
 def _remedy(path: Location) -> str:
-    restore = "restore it from a copy" if isinstance(path, Remote) else f"restore it with 'git checkout -- {path}'"
+    restore = (
+        "restore it from a copy"
+        if isinstance(path, Remote)
+        else f"restore it with 'git checkout -- {shlex.quote(str(path))}'"
+    )
     return f"{restore}, or delete it and record it with 'pytest --perf-update'"
 
 
@@ -162,14 +195,6 @@ def _merged(old: BaselineFile, key: str, new: Entry, machine: Machine | None) ->
     machines = {**old.machines, **({machine.id: machine} if machine else {})}
     used = {machine_id for stored in cases.values() for machine_id in stored.time}
     return BaselineFile(VERSION, {k: v for k, v in machines.items() if k in used}, cases)
-
-
-def _without(old: BaselineFile, keys: set[str]) -> BaselineFile:
-    """Without these cases, and without machines that no case was timed on any more."""
-    cases = {key: entry for key, entry in old.cases.items() if key not in keys}
-    used = {machine for entry in cases.values() for machine in entry.time}
-    machines = {name: machine for name, machine in old.machines.items() if name in used}
-    return msgspec.structs.replace(old, cases=cases, machines=machines)
 
 
 def _encode(path: Location, content: BaselineFile) -> bytes:
@@ -196,8 +221,7 @@ def _encode(path: Location, content: BaselineFile) -> bytes:
 def _read(path: Path, limit: int) -> bytes | None:
     """The content, but no more than ``limit`` + 1 bytes of it; None if there is no such file."""
     try:
-        with path.open("rb") as file:
-            return file.read(limit + 1)
+        return read_regular(path, limit + 1)
     except FileNotFoundError:
         return None
 
@@ -210,26 +234,27 @@ def _alone(path: Location) -> Iterator[Callable[[bytes], None]]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(_lock_of(path), timeout=_LOCK_TIMEOUT_S):
-        yield partial(_write_whole, path)
+        _sweep(path)
+        yield partial(write_whole, path)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers that were killed have left, of this file and of others that nobody is writing now."""
+    folder = path.resolve().parent
+    for left in folder.glob(".*.tmp"):
+        found = _TEMPORARY.fullmatch(left.name)
+        if found and folder / found[1] == path.resolve():
+            left.unlink(missing_ok=True)
+        elif found:
+            with contextlib.suppress(Timeout), FileLock(_lock_of(folder / found[1]), timeout=0):
+                left.unlink(missing_ok=True)
 
 
 def _lock_of(path: Path) -> Path:
-    """The lock stands outside the folder: baselines are committed, locks are not."""
+    """The lock stands outside the folder: baselines are committed, locks are not.
+
+    Names that differ in case share one: on some systems they are one file.
+    """
     folder = Path(platformdirs.user_cache_dir("perfsuite", appauthor=False)) / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]}.lock"
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
+    return folder / f"{hashlib.sha256(str(path.resolve()).casefold().encode()).hexdigest()[:24]}.lock"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -100,13 +101,18 @@ def _steps(series: Series, seed: int) -> Iterator[Change]:
         yield Change(
             point.index, rows[point.index - 1], rows[point.index], rows[point.earliest : point.latest + 1],
             *(math.exp(log) for log in (statistics.median(old), statistics.median(new))),
-            *(math.exp(log) for log in (moved.center, moved.low, moved.high)),
+            *(_exp(log) for log in (moved.center, moved.low, moved.high)),
         )  # fmt: skip
 
 
 def _exact(index: int, old: Row, new: Row) -> Change:
     before, after = old.value or 0.0, new.value or 0.0  # never None: series_of
     return Change(index, old, new, (new,), before, after, after / before if before else None)
+
+
+def _exp(log: float) -> float:
+    """Two levels may be further apart than any number says."""
+    return math.exp(log) if log < math.log(sys.float_info.max) else math.inf
 
 
 def _logs(series: Series) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import itertools
 import statistics
 import string
@@ -11,9 +10,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from perfsuite import patterns
 from perfsuite.errors import UsageError
 from perfsuite.history.changes import Change, Series, changes_of, series_of, usual_spread
-from perfsuite.history.record import Row
+from perfsuite.history.record import MOST, Row
 from perfsuite.stats.blocks import quantile
 from perfsuite.units import Unit, format_change, format_value
 
@@ -46,7 +46,7 @@ def render(case: str, rows: Iterable[Row], width: int = 80, ascii: bool = False)
 def matching(pattern: str, known: Iterable[str]) -> list[str]:
     """The case of that name, or those that match the pattern. Raises UsageError with near names."""
     names = sorted(known)
-    found = [pattern] if pattern in names else fnmatch.filter(names, pattern)  # a test's id may have [brackets]
+    found = patterns.matching(pattern, names)
     if found:
         return found
     if not names:
@@ -67,7 +67,8 @@ def lines(series: Series, changes: Sequence[Change], width: int = 80, ascii: boo
     axis = _Axis.of(series, changes)
     margin = max(map(len, axis.labels())) + 1
     columns = _columns(len(series.rows), width - margin)
-    bars = [axis.cells(statistics.median(series.values[a:b]), _THIRDS if ascii else _EIGHTHS) for a, b in columns]
+    heights = _drawable(series)
+    bars = [axis.cells(statistics.median(heights[a:b]), _THIRDS if ascii else _EIGHTHS) for a, b in columns]
     labels = [axis.labels()[0], *[""] * (_HEIGHT - 2), axis.labels()[1]]
     for label, cells in zip(labels, reversed(list(zip(*bars, strict=True))), strict=True):
         yield f"{label:>{margin - 1}} {''.join(cells)}".rstrip()
@@ -88,7 +89,7 @@ class _Axis:
     def of(cls, series: Series, changes: Sequence[Change]) -> _Axis:
         """Room for every level between two changes, and for the ordinary noise around it."""
         ends = [0, *(change.index for change in changes), len(series.rows)]
-        fences = [_fences(series.values[start:stop]) for start, stop in itertools.pairwise(ends)]
+        fences = [_fences(_drawable(series)[start:stop]) for start, stop in itertools.pairwise(ends)]
         low, high = min(low for low, _ in fences), max(high for _, high in fences)
         room = (high - low) * 0.1
         return cls(low - room, high + room, series.unit)
@@ -109,6 +110,11 @@ class _Axis:
         if share < 0:
             cells[0] = "v"
         return cells
+
+
+def _drawable(series: Series) -> tuple[float, ...]:
+    """Values whose differences are finite."""
+    return tuple(min(max(value, -MOST), MOST) for value in series.values)
 
 
 def _fences(values: Sequence[float]) -> tuple[float, float]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -17,6 +18,7 @@ from perfsuite.spec import Direction, Kind, Metric, Verdict
 from perfsuite.units import Unit
 
 UNKNOWN = "unknown"
+MOST = 1e300  # sums and differences of such numbers are finite
 _KINDS = frozenset(kind.value for kind in Kind)
 _SIDES = frozenset({"", *(side.value for side in Direction)})
 
@@ -48,15 +50,15 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
         numbers = [number for number in (self.value, self.low, self.high, self.p50_ms) if number is not None]
         if not all(map(math.isfinite, numbers)):
             raise ValueError(f"{self.metric} of {self.case} is not finite")
-        if self.kind == Kind.SAMPLED.value and not all(number > 0 for number in numbers):
-            raise ValueError(f"{self.metric} of {self.case} is sampled, and not positive")
+        if self.kind == Kind.SAMPLED.value and not all(1 / MOST <= number <= MOST for number in numbers):
+            raise ValueError(f"{self.metric} of {self.case} is sampled, and not positive or beyond {MOST:g}")
 
 
 class Row(Measurement, frozen=True, kw_only=True):
     """A measurement with the run that it is from."""
 
     run: str = msgspec.field(name="run_id")
-    time: datetime
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
     commit: str = msgspec.field(name="commit_id")
     branch: str
     version: str
@@ -134,5 +136,5 @@ def _interval(verdict: Verdict) -> tuple[float | None, float | None, float | Non
 
 
 def _finite(value: Any) -> float | None:
-    plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    plain = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return float(value) if plain else None

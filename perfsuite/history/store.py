@@ -19,6 +19,7 @@ import msgspec
 
 from perfsuite.baseline.remote import Location, location
 from perfsuite.errors import HistoryError
+from perfsuite.files import check_regular
 from perfsuite.history.record import Row, RunRecord
 from perfsuite.temporary import temporary_folder
 
@@ -84,6 +85,8 @@ def _append(path: Path, place: Location, run: RunRecord) -> None:
     """``place`` is what messages call the file."""
     with _explained(place):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            check_regular(path)
         with closing(_connect(path, "rwc")) as connection, _transaction(connection):
             if _is_new(connection):
                 for statement in _schema():
@@ -106,8 +109,9 @@ def _insert(connection: sqlite3.Connection, run: RunRecord) -> None:
 def _opened(where: str | Location) -> Iterator[sqlite3.Connection]:
     place = location(where)
     with _local_copy(place) as path, _explained(place):
-        if not path.is_file():
+        if not path.exists():
             raise HistoryError(f"there is no history {place}", "record one first, or name another file")
+        check_regular(path)
         with closing(_connect(path, "rw")) as connection:  # also where it may not be written; mends what a crash left
             _check(connection, place)
             yield connection
@@ -164,8 +168,35 @@ def _check(connection: sqlite3.Connection, place: Location) -> None:
             f"history {place} has version {version}, this perfsuite reads version {VERSION}",
             "upgrade perfsuite" if version > VERSION else "start a new history",
         )
+    _check_schema(connection, place)
     if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
         raise sqlite3.DatabaseError("its pages do not fit together")
+
+
+def _check_schema(connection: sqlite3.Connection, place: Location) -> None:
+    """Ours whole, and nothing that could change what is written; views and indexes of others may be there."""
+    with closing(sqlite3.connect(":memory:")) as model:
+        for statement in _schema():
+            model.execute(statement)
+        wanted = _objects(model)
+    found = _objects(connection)
+    missing = {name for name, _ in wanted - found}
+    foreign = {name for name, _ in found - wanted if name.startswith(("table", "trigger"))} - missing
+    if missing or foreign:
+        wrong = [f"{name} is missing or another one" for name in sorted(missing)]
+        wrong += [f"{name} is not ours" for name in sorted(foreign)]
+        raise HistoryError(
+            f"history {place} has another schema: {'; '.join(wrong)}",
+            "restore it, name another file, or start a new one",
+        )
+
+
+def _objects(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Kind and name of each object, and the statement that made it; those of SQLite itself are left out."""
+    found = connection.execute(
+        "SELECT type || ' ' || name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    )
+    return {(str(name), str(sql)) for name, sql in found}
 
 
 @contextmanager

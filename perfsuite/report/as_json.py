@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from perfsuite.baseline.conflicts import has_markers
+from perfsuite.baseline.schema import Count
 from perfsuite.errors import UsageError
 from perfsuite.protocols import Run
 from perfsuite.spec import Direction, Verdict
@@ -23,6 +25,10 @@ def _said(text: str) -> msgspec.Meta:
     return msgspec.Meta(description=text)
 
 
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+_MOST = 1e100  # of a number that nobody has declared
+
+
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """A run of perfsuite. Values are in base units: bytes, seconds, fractions from 0 to 1. Keys are case keys."""
 
@@ -32,10 +38,10 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     verdicts: tuple[Verdict, ...]
     information: Annotated[dict[str, dict[str, Any]], _said("What was measured and not judged, by case and name")]
     samples: Annotated[
-        dict[str, tuple[tuple[float, ...], ...]], _said("Milliseconds of each call, by case and block")
+        dict[str, tuple[tuple[Milliseconds, ...], ...]], _said("Milliseconds of each call, by case and block")
     ] = {}
     operators: Annotated[
-        dict[str, dict[str, tuple[int, int]]], _said("Calls accepted and calls now, by case and operator")
+        dict[str, dict[str, tuple[Count, Count]]], _said("Calls accepted and calls now, by case and operator")
     ] = {}
     better: Annotated[dict[str, Direction], _said("Which way is better, of metrics that are not built in")] = {}
     commit: str = ""
@@ -43,7 +49,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Version(msgspec.Struct):
-    version: int
+    version: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
 def lines(run: Run) -> Iterator[str]:
@@ -69,11 +75,26 @@ def read(text: str | bytes, name: str = "the report") -> Run:
         if version > VERSION:
             raise UsageError(f"{name} has version {version}, this perfsuite reads {VERSION}", "update perfsuite")
         report = msgspec.json.decode(text, type=Report)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        raise UsageError(
-            f"{name} is no report of perfsuite: {error}", "write one with --perf-report=FILE.json"
-        ) from error
+        _check_numbers([report.machine, report.information])
+    except (msgspec.MsgspecError, RecursionError, UnicodeError, ValueError) as error:
+        what = "has a merge conflict" if has_markers(_bytes(text)) else f"is no report of perfsuite: {error}"
+        raise UsageError(f"{name} {what}", "write one with --perf-report=FILE.json") from error
     return Run(**{name: getattr(report, name) for name in Report.__struct_fields__[1:]})
+
+
+def _check_numbers(value: object) -> None:
+    """Raises ValueError for a number that nothing can be computed with, wherever it stands."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            _check_numbers(one)
+    if isinstance(value, int | float) and not abs(value) <= _MOST:
+        raise ValueError(f"it holds a number beyond {_MOST:g}")
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
 
 
 def schema() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from perfsuite.protocols import Run
 from perfsuite.report.cases import ORIGINAL, Parts, parts, sparsity_of
 from perfsuite.report.charts.drawings import Interval, Line, Point, bars, intervals, ridges, scatter, shares, steps
-from perfsuite.report.charts.svg import key
+from perfsuite.report.charts.svg import LEAST, key
 from perfsuite.report.numbers import Number
 from perfsuite.report.rows import Row
 from perfsuite.spec import Status
@@ -59,7 +59,7 @@ class _Known:
     def positive(self, *names: str) -> Number | None:
         """The same, if it is above zero, as charts of ratios need it."""
         found = self.number(*names)
-        return found if found is not None and found.value > 0 else None
+        return found if found is not None and found.value >= LEAST else None
 
 
 def groups(found: Iterable[Row]) -> list[Group]:

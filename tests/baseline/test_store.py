@@ -1,9 +1,11 @@
+import itertools
 import json
 import multiprocessing
 import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +84,21 @@ BROKEN = {
     b'"p50_ms":-1,"p90_ms":1,"p99_ms":1}}}}}',
     "too few bits": b'{"version":1,"cases":{"a":{"scores":{"commit":"c","task":"t","examples":"e",'
     b'"count":99,"correct":"f"}}}}',
+    "an integer of 401 digits": b'{"version":1,"cases":{"a":{"exact":{"commit":"c","torch":"t","kernels":"k",'
+    b'"metrics":{"flops":1' + b"0" * 400 + b"}}}}}",
+    "a version of 5000 digits": b'{"version":1' + b"0" * 5000 + b"}",
+    "a machine of 401 digits of cores": b'{"version":1,"machines":{"m":{"cpu":"x","isa":"","os":"o","python":"3",'
+    b'"torch":"2","threads":1,"cores":1' + b"0" * 400 + b"}}}",
+    **{
+        f"a time of {name}": b'{"version":1,"cases":{"a":{"time":{"m":{"commit":"c","yardstick":"y","log_ratios":[%s],'
+        b'"p50_ms":%s}}}}}' % numbers
+        for name, numbers in {
+            "e to the power of -745": (b"-745", b"1"),
+            "e to the power of 1e308": (b"1e308", b"1"),
+            "the smallest float": (b"0.1", b"5e-324"),
+            "the largest float": (b"0.1", b"1e308"),
+        }.items()
+    },
     "deep": b'{"version": 1, "cases": ' + b"[" * 100_000,
     "not UTF-8": b'{"version": 1, "cases": {"\xff\xfe": {}}}',
 }
@@ -144,6 +161,46 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path, metrics, key):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json"]
 
 
+def test_what_a_killed_writer_left_is_swept_by_the_next_write_unless_it_is_being_written(tmp_path):
+    """Also of another file; but neither what somebody writes now, nor what is not ours."""
+    store = Store(tmp_path)
+    ours = [tmp_path / name for name in (".m.json-0a1b2c3d.tmp", ".m.json-a_b2c3d4.tmp", ".gone.json-0a1b2c3d.tmp")]
+    others = [tmp_path / name for name in (".m.json.tmp", "m.json-0a1b2c3d.tmp", ".m.json-0a1b2c3d.tmp~", ".x.tmp")]
+    written_now = tmp_path / ".busy.json-0a1b2c3d.tmp"
+    for path in (*ours, *others, written_now):
+        path.write_bytes(b"half")
+    with FileLock(store_module._lock_of(tmp_path / "busy.json")):
+        store.accept("m", "a", ENTRY, HERE)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in (*others, written_now)} | {"m.json"}
+
+
+def _write_for_ever(folder):
+    for number in itertools.count():
+        Store(Path(folder)).accept("m", f"case-{number % 9}", ENTRY, HERE)
+
+
+def test_writers_that_are_killed_leave_nothing_for_long(tmp_path):
+    for _ in range(3):
+        writer = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(str(tmp_path),))
+        writer.start()
+        while not list(tmp_path.glob(".*.tmp")) and writer.is_alive():  # killed while it writes
+            pass
+        writer.kill()
+        writer.join()
+    Store(tmp_path).accept("m", "last", ENTRY, HERE)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.json"]
+    assert Store(tmp_path).entry("m", "last") == ENTRY
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_only_regular_files_are_opened(tmp_path, make):
+    store = Store(tmp_path)
+    make(store.path_of("m"))
+    for use in (lambda: store.entry("m", "a"), lambda: store.accept("m", "a", ENTRY, HERE), lambda: [*store.entries()]):
+        with pytest.raises(BaselineError, match=r"m\.json cannot be (read|written): .*(FIFO|directory|device)"):
+            use()
+
+
 def _accept_many(folder, prefix):
     for number in range(20):
         Store(Path(folder)).accept("m", f"{prefix}-{number}", ENTRY, HERE)
@@ -165,6 +222,28 @@ def test_group_names_become_safe_file_names(tmp_path):
         path = store.path_of(group)
         assert path.parent == tmp_path
         assert not path.name.startswith(".")
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        ("encoder-small", "encoder-small.json"), ("hf:org/name", "hf-org-name.json"), ("123", "123.json"),
+        ("tests/test_x", "tests-test_x.json"), ("modèle", "mod-le.json"), (".hidden", "hidden.json"),
+    ],
+)  # fmt: skip
+def test_the_names_of_files_are_those_of_old(tmp_path, group, name):
+    assert Store(tmp_path).path_of(group) == tmp_path / name
+
+
+def test_each_group_has_a_file_of_its_own_whatever_its_name(tmp_path):
+    groups = ["模型", "编码器", "模型_1", "编码器_1", "..", ".", "///", "-", "a" * 400, "a" * 401]
+    store = Store(tmp_path)
+    for group in groups:
+        store.accept(group, f"case of {group}", ENTRY, HERE)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == len(groups)
+    assert not any(name.startswith((".", "-")) for name in names)
+    assert all(store.entry(group, f"case of {group}") == ENTRY for group in groups)
 
 
 def test_a_machine_is_what_must_be_equal():

@@ -113,6 +113,14 @@ def test_any_numbers_can_be_drawn(values, ascii, kind):
     assert max(map(len, drawn(values, like, width=40, ascii=ascii))) <= 40
 
 
+@pytest.mark.parametrize("kind", ["sampled", "exact"])
+def test_steps_beyond_what_a_number_says_are_drawn(kind):
+    text = "\n".join(drawn([1e-300] * 12 + [1e300] * 12, {**LATENCY, "kind": kind}))
+    assert "+inf%" in text
+    assert "1e+300" in text
+    assert "1.7976e+308" in "\n".join(drawn([-1.7976e308, 1.7976e308], {**SIZE, "unit": "furlongs"}))
+
+
 def test_a_case_is_found_by_name_before_it_is_a_pattern():
     known = ["t.py::test_x[a]", "t.py::test_xa", "encoder-small/fp32/cpu/b1", "encoder-small/fp32/cpu/b8"]
     assert matching("t.py::test_x[a]", known) == ["t.py::test_x[a]"]

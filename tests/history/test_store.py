@@ -122,6 +122,14 @@ def _database(*statements):
     return make
 
 
+def _history(*statements):
+    def make(path):
+        append(path, run(0))
+        _database(*statements)(path)
+
+    return make
+
+
 def _long(path):
     append(path, run(0, *(Measurement(**{**SIZE, "case": f"case-{number}"}, value=1.0) for number in range(500))))
     return path.read_bytes()
@@ -147,6 +155,16 @@ BROKEN = {
         _database(f"PRAGMA application_id = {store.APPLICATION_ID}", "PRAGMA user_version = 7"),
         "has version 7, this perfsuite reads version 1",
     ),
+    "a table more": (_history("CREATE TABLE notes (text)"), "table notes is not ours"),
+    "a trigger": (
+        _history("CREATE TRIGGER t BEFORE INSERT ON measurements BEGIN SELECT RAISE(IGNORE); END"),
+        "trigger t is not ours",
+    ),
+    "a column less": (
+        _history("DROP VIEW history", "ALTER TABLE measurements DROP COLUMN low"),
+        "table measurements is missing or another one; view history is missing",
+    ),
+    "a FIFO": (os.mkfifo, "it is a FIFO, not a regular file"),
     "a folder": (Path.mkdir, "cannot be used"),
 }
 
@@ -166,10 +184,27 @@ def test_a_file_that_is_no_history_is_refused_and_left_alone(tmp_path, spoil, me
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("change", ["value = 'rm -rf'", "better = 'sideways'", "value = 9e999"])
+def test_an_index_or_a_view_of_others_is_let_be(path):
+    _history("CREATE INDEX mine ON measurements (status)", "CREATE VIEW v AS SELECT 1", "ANALYZE")(_made(path))
+    append(path, run(1))
+    assert len(read(path)) == 2
+
+
+def _made(path):
+    path.parent.mkdir(parents=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "measurements SET value = 'rm -rf'", "measurements SET better = 'sideways'", "measurements SET value = 9e999",
+        "measurements SET value = 1e301", "measurements SET p50_ms = 5e-324", "runs SET time = '2026-01-01T00:00:00'",
+    ],
+)  # fmt: skip
 def test_a_row_that_nobody_here_has_written_is_refused(path, change):
     append(path, run(1))
-    _database(f"UPDATE measurements SET {change}")(path)
+    _database(f"UPDATE {change}")(path)
     with pytest.raises(HistoryError, match="damaged"):
         read(path)
 

@@ -1,6 +1,8 @@
 """Files that others read: with their own commands and classes where these exist here."""
 
+import functools
 import json
+import operator
 import os
 import re
 import subprocess
@@ -64,6 +66,8 @@ def test_the_schema_refuses_what_the_reader_refuses(change):
         ('{"version": 7}', "a.json has version 7, this perfsuite reads 1"),
         ('{"benchmarks": []}', "missing required field `version`"),
         (b"\xff\xfe\x00", "a.json is no report of perfsuite"),
+        ("<<<<<<< HEAD\n{\n=======\n[\n>>>>>>> topic\n", "a.json has a merge conflict"),
+        (f'{{"version": 1{"0" * 5000}}}', "a.json is no report of perfsuite"),
         ("[" * 100_000, "a.json is no report of perfsuite"),
         ('{"version": 1, "machine": ' + '{"a":' * 100_000, "a.json is no report of perfsuite"),
     ],
@@ -71,6 +75,56 @@ def test_the_schema_refuses_what_the_reader_refuses(change):
 def test_what_is_no_report_is_said_to_be_none(text, what):
     with pytest.raises(UsageError, match=re.escape(what)):
         as_json.read(text, "a.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"measured": 10**400}, {"measured": 1e308}, {"change": -1e101}, {"unit": "s"}, {"unit": "bytes\n"},
+    ],
+)  # fmt: skip
+def test_numbers_and_units_beyond_reason_are_refused_in_verdicts(change):
+    found = content(as_json.lines, RUN)
+    found["verdicts"][0].update(change)
+    with pytest.raises(UsageError, match=r"a\.json is no report of perfsuite: .*verdicts"):
+        as_json.read(json.dumps(found), "a.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"machine": {"cores": 10**401}}, {"information": {"a": {"deep": [{"p50_ms": -1e101}]}}},
+        {"samples": {"a": [[-1.0]]}}, {"samples": {"a": [[1e308]]}}, {"operators": {"a": {"mm": [1, 10**400]}}},
+    ],
+)  # fmt: skip
+def test_numbers_beyond_reason_are_refused_elsewhere(change):
+    text = json.dumps({**content(as_json.lines, RUN), **change})
+    with pytest.raises(UsageError, match=r"a\.json is no report of perfsuite"):
+        as_json.read(text, "a.json")
+
+
+def leaves(value, path=()):
+    """The path of every value inside a value of JSON."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inside:
+        yield (*path, key)
+        yield from leaves(one, (*path, key))
+
+
+ODD = [0, -1, 1e100, -1e100, 5e-324, 1e308, 10**18, 10**400, None, True, "s", "", [], {}, [1], 1e-100]
+
+
+@given(st.sampled_from([RUN, compared_run(), judged_run(3)]), st.sampled_from(ODD), st.data())
+def test_a_changed_report_is_refused_or_shown_in_every_form(run, odd, data):
+    found = content(as_json.lines, run)
+    *path, last = data.draw(st.sampled_from(list(leaves(found))))
+    functools.reduce(operator.getitem, path, found)[last] = odd
+    try:
+        read = as_json.read(json.dumps(found), "a.json")
+    except UsageError:
+        return
+    for ending in REPORTERS.names():
+        assert list(reporter_of(f"run{ending}")(read))
 
 
 def test_our_json_has_no_more_than_a_line_for_samples():

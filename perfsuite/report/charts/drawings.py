@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from perfsuite.report.charts.svg import (
+    LEAST,
     WIDTH,
     Axis,
     grid,
@@ -119,7 +120,7 @@ def intervals(rows: Sequence[Interval], unit: Unit, reference: float, about: str
         end
         for row in rows
         for end in (row.value, row.low, row.high, row.bound, reference)
-        if end is not None and end > 0
+        if end is not None and end >= LEAST
     ]
     across = Axis.around(ends, left, right, unit, log=True)
     at = across.at(reference)
@@ -127,13 +128,13 @@ def intervals(rows: Sequence[Interval], unit: Unit, reference: float, about: str
     parts.append(tag("line", x1=at, x2=at, y1=8.0, y2=bottom, class_="reference"))
     for i, row in enumerate(rows):
         y = 20.0 + 22 * i
-        low, high = max(row.low or row.value, across.low), row.high or row.value
+        low, high = (max(end or row.value, across.low) for end in (row.low, row.high))
         parts.append(
             tag("text", tag("title", row.name), shortened(row.name, left - 12), x=left - 8, y=y + 4, text_anchor="end")
         )
         parts.append(tag("path", d=f"M{across.at(low):.1f} {y}H{across.at(high):.1f}", class_=f"whisker {row.style}"))
         if row.bound is not None:
-            parts.append(tag("path", d=f"M{across.at(row.bound):.1f} {y - 7}v14", class_="bound"))
+            parts.append(tag("path", d=f"M{across.at(max(row.bound, across.low)):.1f} {y - 7}v14", class_="bound"))
         parts.append(mark(0, across.at(row.value), y, row.about, row.style))
         parts.append(tag("text", format_value(row.value, unit), x=right + 6, y=y + 4, class_="value"))
     return picture(bottom + 24, about, *parts)

@@ -17,6 +17,7 @@ SHAPES = (
 )  # fmt: skip
 WIDTH = 420
 _STYLES = 8
+LEAST = 1e-100  # what a logarithmic axis takes for positive
 _WIDE = 8  # a logarithmic axis over less than this factor has evenly spaced ticks
 _CHARACTER = 7.0  # pixels of one at the page's larger size of chart text
 
@@ -91,7 +92,7 @@ class Axis:
 
     @staticmethod
     def around(values: Sequence[float], start: float, end: float, unit: Unit, *, log: bool = False) -> Axis:
-        """An axis with a little air around the values, which must be positive where it is logarithmic."""
+        """An axis with a little air around the values, which must be at least LEAST where it is logarithmic."""
         low, high = min(values), max(values)
         if log:
             air = max((high / low) ** 0.08, 1.02)
