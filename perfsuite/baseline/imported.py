@@ -8,107 +8,98 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from perfsuite.baseline.machine import Machine, isa_of
+from perfsuite.baseline.pytest_benchmark import Commit, File, Stats, decode
 from perfsuite.baseline.schema import StoredTime
 from perfsuite.errors import UsageError
 from perfsuite.spec import SECOND, Case
 from perfsuite.stats.blocks import quantile
 
-MAX_FILE_BYTES = 256 * 2**20
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-
-
-class Stats(msgspec.Struct, frozen=True):
-    """Of one test, in seconds. ``data`` is left out of saved files unless --benchmark-save-data is given."""
-
-    median: Seconds
-    data: tuple[Seconds, ...] = ()
-
-
-class Benchmark(msgspec.Struct, frozen=True):
-    fullname: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
-    stats: Stats
-
-
-class Commit(msgspec.Struct, frozen=True):
-    id: str | None = None
-    dirty: bool | None = False
-
-    @property
-    def text(self) -> str:
-        return f"{(self.id or 'unknown')[:12]}{'+changes' if self.dirty else ''}"
-
-
-class File(msgspec.Struct, frozen=True):
-    """What pytest-benchmark wrote of one run; fields that are not needed are not read."""
-
-    benchmarks: tuple[Benchmark, ...]
-    machine_info: dict[str, Any] = {}
-    commit_info: Commit = Commit()
-    datetime: str = ""
-
 
 @dataclass(frozen=True)
 class Imported:
-    """The times that were recorded on this machine, and why others were left out, by file."""
+    """The times of one commit that were recorded on this machine.
+
+    ``left_out`` says of each sound file that is of another machine class or commit, why; ``unusable`` the same
+    of each broken file or entry.
+    """
 
     times: Mapping[Case, StoredTime]
     left_out: Mapping[Path, str]
+    unusable: Mapping[str, str]
 
 
-def read(paths: Iterable[Path], here: Machine) -> Imported:
-    """Read files, and all ``*.json`` below folders. Raises UsageError for one that is missing or broken.
+def read(paths: Iterable[Path], here: Machine, commit: str = "") -> Imported:
+    """Read files, and all ``*.json`` below folders: of one commit, by default that of the newest run.
 
     ``here`` is the machine class that they must be of. The files do not name torch: it is taken to be
-    the one that is installed.
+    the one that is installed. Raises UsageError if nothing is left.
     """
-    files = {path: _decode(path) for path in _files(paths)}
+    files, broken = _decoded(paths)
     foreign = {path: why for path, file in files.items() if (why := _foreign(file, here))}
-    runs = sorted((file for path, file in files.items() if path not in foreign), key=lambda file: file.datetime)
+    runs = {path: file for path, file in files.items() if path not in foreign}
     if not runs:
-        path, why = next(iter(foreign.items()))
-        raise UsageError(
-            f"no times were recorded on this machine class: {path} differs in {why}",
-            "import where it was recorded, or judge beside a revision, which needs no stored time: pytest --perf-base",
-        )
-    return Imported(_times(runs), foreign)
+        raise _nothing(foreign, broken)
+    wanted = _commit_of(runs.values(), commit)
+    others = {path: _other(file.commit, wanted) for path, file in runs.items() if file.commit != wanted}
+    mine = sorted((file for file in runs.values() if file.commit == wanted), key=lambda file: file.time)
+    entries = {f"{path}: {name}": why for path, file in files.items() for name, why in file.unusable.items()}
+    return Imported(_times(mine), foreign | others, {path: error.what for path, error in broken.items()} | entries)
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        found = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+def _decoded(paths: Iterable[Path]) -> tuple[dict[Path, File], dict[str, UsageError]]:
+    """The files that can be used, and what is wrong with others."""
+    files: dict[Path, File] = {}
+    broken: dict[str, UsageError] = {}
+    for given in paths:
+        found = sorted(given.rglob("*.json")) if given.is_dir() else [given]
         if not found:
-            raise UsageError(
-                f"{path} holds no .json file", "name a file of --benchmark-json, or the folder .benchmarks"
-            )
-        yield from found
+            remedy = "name a file of --benchmark-json, or the folder .benchmarks"
+            broken[str(given)] = UsageError(f"{given} holds no .json file", remedy)
+        for path in found:
+            try:
+                files[path] = decode(path)
+            except UsageError as error:
+                broken[str(path)] = error
+    return files, broken
 
 
-def _decode(path: Path) -> File:
-    remedy = "name a file that pytest --benchmark-json or --benchmark-save wrote"
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UsageError(f"{path} is larger than {MAX_FILE_BYTES} bytes", remedy)
-        file = msgspec.json.decode(path.read_bytes(), type=File)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", remedy) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not pytest-benchmark's: {error}", remedy) from None
-    if not file.benchmarks:
-        raise UsageError(f"{path} holds no benchmark", remedy)
-    return file
+def _nothing(foreign: Mapping[Path, str], broken: Mapping[str, UsageError]) -> UsageError:
+    """Why nothing is left."""
+    if not foreign:
+        first, *others = broken.values()
+        return UsageError("\n".join([first.what, *(error.what for error in others)]), first.remedy)
+    path, why = next(iter(foreign.items()))
+    return UsageError(
+        f"no times were recorded on this machine class: {path} was recorded on {why}",
+        "import where it was recorded, or judge beside a revision, which needs no stored time: pytest --perf-base",
+    )
+
+
+def _commit_of(runs: Collection[File], asked: str) -> Commit:
+    """That of the newest run, of those whose commit starts as was asked for."""
+    found = [file for file in runs if (file.commit.id or "unknown").startswith(asked)]
+    if not found:
+        known = ", ".join(sorted({file.commit.text for file in runs}))
+        raise UsageError(f"no run of this machine class is of commit {asked!r}", f"name one of {known}")
+    return max(found, key=lambda file: file.time).commit
+
+
+def _other(commit: Commit, wanted: Commit) -> str:
+    return f"commit {commit.text}, not {wanted.text}; --commit chooses"
 
 
 def _foreign(file: File, here: Machine) -> str:
     """In what a file's machine differs from this one."""
-    return "; ".join(here.differences(_machine(file.machine_info, here)))
+    differences = "; ".join(here.differences(_machine(file.machine_info, here)))
+    return f"another machine class ({differences})" if differences else ""
 
 
 def _machine(info: Mapping[str, Any], here: Machine) -> Machine:
@@ -152,4 +143,4 @@ def _stored(measured: Sequence[tuple[File, Stats]]) -> StoredTime:
     data = [seconds for _, stats in measured for seconds in stats.data]
     p90, p99 = (quantile(data, q) * 1e3 for q in (0.9, 0.99)) if data else (None, None)
     p50_ms = quantile([stats.median for _, stats in measured], 0.5) * 1e3
-    return StoredTime(measured[-1][0].commit_info.text, SECOND, logs, p50_ms, p90, p99)
+    return StoredTime(measured[-1][0].commit.text, SECOND, logs, p50_ms, p90, p99)

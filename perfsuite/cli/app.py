@@ -1,4 +1,7 @@
-"""The command line: commands, and what errors become. Exit: 0 fine, 1 regression, 2 usage, 3 could not measure."""
+"""The command line: commands, and what errors become.
+
+Exit: 0 fine, 1 regression, 2 usage, 3 could not measure, 4 done in part.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ USAGE, COULD_NOT_MEASURE = 2, 3
 app = typer.Typer(
     name="perfsuite",
     help="Compare, optimize and watch PyTorch models. Gates in CI are pytest's: see 'pytest --help', perfsuite.",
-    epilog="Exit status: 0 fine, 1 regression, 2 usage, 3 could not measure.",
+    epilog="Exit status: 0 fine, 1 regression, 2 usage, 3 could not measure, 4 done in part.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -1,18 +1,21 @@
-"""Commands on baselines: show, diff, accept, prune."""
+"""Commands on baselines: show, diff, accept, prune, resolve."""
 
 from __future__ import annotations
 
-import fnmatch
+import difflib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perfsuite.cli.ini import storage_of
 from perfsuite.cli.output import Storage, say
+from perfsuite.cli.resolving import resolve
 from perfsuite.errors import UsageError
+from perfsuite.patterns import matching
 
 if TYPE_CHECKING:
     from perfsuite.baseline.schema import BaselineFile, Entry
@@ -23,7 +26,7 @@ Pattern = Annotated[str, typer.Argument(help="Cases, such as 'encoder-*/int8-dyn
 
 
 @app.command()
-def show(pattern: Pattern = "*", storage: Storage = "baselines") -> None:
+def show(pattern: Pattern = "*", storage: Storage = None) -> None:
     """What is stored of each case, at which commit, and how far times spread between processes."""
     for key, entry in _matching(_store(storage), pattern):
         say(key)
@@ -34,19 +37,19 @@ def show(pattern: Pattern = "*", storage: Storage = "baselines") -> None:
 @app.command()
 def diff(
     revision: Annotated[str, typer.Argument(help="A git revision.")] = "HEAD",
-    storage: Storage = "baselines",
+    storage: Storage = None,
 ) -> None:
     """What differs between the baselines in the working tree and those of a revision."""
     from perfsuite.session.git import commit_of, repository
 
     store = _store(storage)
     if not isinstance(store.folder, Path):
-        raise UsageError(f"{storage} is no folder of a repository", "diff baselines that git keeps")
+        raise UsageError(f"{store.folder} is no folder of a repository", "diff baselines that git keeps")
     here = repository(store.folder if store.folder.is_dir() else Path.cwd())
     commit = commit_of(here.top, revision)
     if commit is None:
         raise UsageError(f"unknown revision {revision!r}", "name a commit, branch or tag")
-    before, after = _entries_at(here.top, commit, store), dict(_matching(store, "*", required=False))
+    before, after = _entries_at(here.top, commit, store), dict(store.entries())
     lines = list(_differences(before, after))
     for line in lines or [f"no baseline differs from {revision}"]:
         say(line)
@@ -62,7 +65,7 @@ def accept(context: typer.Context) -> None:
 @app.command()
 def prune(
     pattern: Pattern,
-    storage: Storage = "baselines",
+    storage: Storage = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it; else only say what would be dropped.")] = False,
 ) -> None:
     """Drop the baselines of cases whose tests are gone."""
@@ -76,18 +79,31 @@ def prune(
         say("nothing was changed; --yes does it")
 
 
-def _store(storage: str) -> Store:
-    from perfsuite.baseline.remote import location
+app.command()(resolve)
+
+
+def _store(storage: str | None) -> Store:
     from perfsuite.baseline.store import Store
 
-    return Store(location(storage, Path.cwd()))
+    return Store(storage_of(storage))
 
 
-def _matching(store: Store, pattern: str, required: bool = True) -> Iterator[tuple[str, Entry]]:
-    found = [item for item in sorted(store.entries()) if fnmatch.fnmatch(item[0], pattern)]
-    if required and not found:
-        raise UsageError(f"no baseline in {store.folder} matches {pattern!r}", "'perfsuite baseline show' lists all")
-    yield from found
+def _matching(store: Store, pattern: str) -> Iterator[tuple[str, Entry]]:
+    entries = dict(store.entries())
+    found = matching(pattern, entries)
+    if not entries:
+        raise UsageError(
+            f"there is no baseline in {store.folder}", "record some: pytest --perf-update; or give --storage"
+        )
+    if not found:
+        raise UsageError(f"no baseline in {store.folder} is {pattern!r}, or matches it", _near(pattern, entries))
+    yield from ((key, entries[key]) for key in found)
+
+
+def _near(pattern: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(pattern, known, n=3)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return f"{hint}'perfsuite baseline show' lists all, and '*' stands for any text"
 
 
 def _described(entry: Entry) -> Iterator[str]:
@@ -106,15 +122,13 @@ def _described(entry: Entry) -> Iterator[str]:
 
 def _entries_at(top: Path, commit: str, store: Store) -> dict[str, Entry]:
     """What the baselines were at a commit."""
-    from perfsuite.session.git import git
+    from perfsuite.session.git import git, git_bytes
 
     assert isinstance(store.folder, Path)
     folder = store.folder.resolve().relative_to(top.resolve()).as_posix()
     names = git(top, "ls-tree", "--name-only", commit, f"{folder}/").stdout.split()
     files: list[BaselineFile] = [
-        store.decode(top / name, git(top, "show", f"{commit}:{name}").stdout.encode())
-        for name in names
-        if name.endswith(".json")
+        store.decode(top / name, git_bytes(top, "show", f"{commit}:{name}")) for name in names if name.endswith(".json")
     ]
     return {key: entry for file in files for key, entry in file.cases.items()}
 

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from perfsuite.cli.ini import history_of
 from perfsuite.cli.output import Reports, check_reports, is_ascii, merged, say, width, write_reports
 from perfsuite.errors import UsageError
+from perfsuite.files import read_regular
 from perfsuite.protocols import Run
 
 
@@ -31,14 +33,19 @@ def report(
 
 def history(
     case: Annotated[str, typer.Argument(help="A case, or a pattern such as 'encoder-*/fp32/*'.")],
-    file: Annotated[str, typer.Option("--file", "-f", help="What --perf-history wrote: a file or a URL.")],
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--file", "-f", help="What --perf-history wrote: a file or a URL. By default as perf_history says."
+        ),
+    ] = None,
     metric: Annotated[str, typer.Option(help="Only this metric.")] = "",
     branch: Annotated[str, typer.Option(help="Only runs of this branch.")] = "",
 ) -> None:
     """Draw how a case went over many runs, and the commits at which it changed."""
     from perfsuite import history as kept
 
-    rows = kept.read(file, metric=metric or None, branch=branch or None)
+    rows = kept.read(history_of(file), metric=metric or None, branch=branch or None)
     for line in kept.render(case, rows, width=width(), ascii=is_ascii()):
         say(line)
 
@@ -47,6 +54,6 @@ def _read(path: Path) -> Run:
     from perfsuite.report import as_json
 
     try:
-        return as_json.read(path.read_bytes(), str(path))
+        return as_json.read(read_regular(path), str(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", "name a report in JSON") from None

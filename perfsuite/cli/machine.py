@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfsuite.cli.output import say
+from perfsuite.cli.ini import threads_of
+from perfsuite.cli.output import Threads, say
 from perfsuite.progress import show_progress, tell
 
 if TYPE_CHECKING:
@@ -20,16 +21,16 @@ _SECONDS = 1.0  # for each peak
 
 
 def machine(
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 is every core that is usable.")] = 0,
+    threads: Threads = None,
     blocks: Annotated[int, typer.Option(min=2, help="Blocks that the noise is measured with.")] = 4,
 ) -> None:
     """The machine class, its instruction sets, measured peaks, the noise right now, and the tolerance it supports."""
     import torch
 
-    from perfsuite.baseline.machine import this_machine, usable_cores
+    from perfsuite.baseline.machine import this_machine
     from perfsuite.engine.threads import run_with_threads
 
-    here = this_machine(threads or usable_cores())
+    here = this_machine(threads_of(threads))
     say(f"machine class: {here.id}\n{here.cpu}, {here.cores} usable cores, {here.threads} threads, {here.os}")
     say(f"instruction sets: {here.isa or 'none that matter here'}\ntorch {here.torch}, Python {here.python}\n")
     with show_progress(), run_with_threads(here.threads), torch.no_grad():

@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+from perfsuite.baseline.remote import Location
 from perfsuite.errors import UsageError
+from perfsuite.files import write_whole
 from perfsuite.protocols import Run
 
 Reports = Annotated[
@@ -19,7 +21,15 @@ Reports = Annotated[
     typer.Option("--output", "-o", help="Write a report; its ending says which: .html, .md, .json..."),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of weights, inputs and orders.")]
-Storage = Annotated[str, typer.Option(help="Where the baselines are: a folder or a URL.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the baselines are: a folder or a URL. As pytest has it by default: perf_storage, or baselines."
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option(min=0, help="Threads; 0 is every core that is usable. By default as perf_threads says.")
+]
 
 
 def say(text: object = "") -> None:
@@ -32,6 +42,12 @@ def say(text: object = "") -> None:
         typer.echo(str(text).encode(encoding, "replace").decode(encoding))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def near(place: Location) -> Location:
+    """A place as it is seen from the current folder, if it is below that."""
+    here = Path.cwd()
+    return place.relative_to(here) if isinstance(place, Path) and place.is_relative_to(here) else place
 
 
 def width() -> int:
@@ -63,7 +79,7 @@ def write_reports(run: Run, paths: Iterable[Path] | None) -> None:
         text = "\n".join(reporter_of(path.name)(run)) + "\n"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            write_whole(path, text.encode())
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error}", "choose another place") from error
         say(f"written: {path}")

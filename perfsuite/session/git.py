@@ -100,6 +100,11 @@ def git(folder: Path, *arguments: str, timeout_s: float = 60) -> subprocess.Comp
         ) from None
 
 
+def git_bytes(folder: Path, *arguments: str) -> bytes:
+    """What git prints, also where it is not UTF-8."""
+    return git(folder, *arguments).stdout.encode("utf-8", "surrogateescape")
+
+
 def environment() -> dict[str, str]:
     """The environment of this process without what redirects git."""
     return {name: value for name, value in os.environ.items() if name not in _REDIRECTIONS}

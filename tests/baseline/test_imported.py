@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 
@@ -65,13 +66,81 @@ def test_a_time_is_stored_relative_to_a_second(write):
     assert (time.p50_ms, time.p90_ms, time.commit) == (2, None, "0123456789ab+changes")
 
 
-def test_all_runs_of_a_folder_are_processes_of_one_case_and_the_last_one_is_what_is_accepted(tmp_path, write):
-    write("Linux-CPython/0002_b.json", content(0.004, "2026-01-03", commit_info={"id": "f" * 40, "dirty": False}))
-    write("Linux-CPython/0001_a.json", content(0.002, "2026-01-01"))
-    write("0003_c.json", content(0.003, "2026-01-02"))
-    (time,) = read([tmp_path], HERE).times.values()
-    assert [round(1000 * math.exp(log)) for log in time.log_ratios] == [2, 3, 4]
-    assert (time.commit, time.p50_ms) == ("f" * 12, 3)
+OLD, NEW = ({"id": letter * 40, "dirty": False} for letter in "ab")
+
+
+@pytest.fixture
+def two_commits(tmp_path, write):
+    """Three runs of the newer commit, by their times of day in different zones, and two of the older one."""
+    write("Linux-CPython/0002.json", content(0.004, "2026-01-03T00:30:00+02:00", commit_info=NEW))
+    write("Linux-CPython/0001.json", content(0.002, "2026-01-02T23:00:00+00:00", commit_info=NEW))
+    write("0003.json", content(0.003, "2026-01-02T23:30:00", commit_info=NEW))
+    write("0000.json", content(0.5, "2026-01-01T10:00:00+00:00", commit_info=OLD))
+    write("0004.json", content(0.6, "2026-01-02T21:00:00+00:00", commit_info=OLD))
+    return tmp_path
+
+
+def milliseconds(time):
+    return [round(1000 * math.exp(log)) for log in time.log_ratios]
+
+
+def test_the_runs_of_the_newest_commit_are_processes_of_one_case(two_commits):
+    found = read([two_commits], HERE)
+    (time,) = found.times.values()
+    assert (milliseconds(time), time.commit, time.p50_ms) == ([4, 2, 3], "b" * 12, 3)
+    assert {path.name for path in found.left_out} == {"0000.json", "0004.json"}
+    assert {*found.left_out.values()} == {"commit aaaaaaaaaaaa, not bbbbbbbbbbbb; --commit chooses"}
+
+
+def test_another_commit_may_be_asked_for(two_commits):
+    (time,) = read([two_commits], HERE, "aaaa").times.values()
+    assert (milliseconds(time), time.commit) == ([500, 600], "a" * 12)
+    with pytest.raises(UsageError, match="of commit 'cc'") as refused:
+        read([two_commits], HERE, "cc")
+    assert refused.value.remedy == "name one of aaaaaaaaaaaa, bbbbbbbbbbbb"
+
+
+def test_uncommitted_changes_are_another_commit(write):
+    dirty = write("a.json", content(0.002, "2026-01-01", commit_info={**NEW, "dirty": True}))
+    clean = write("b.json", content(0.004, "2026-01-02", commit_info=NEW))
+    (time,) = read([dirty, clean], HERE).times.values()
+    assert milliseconds(time) == [4]
+
+
+def entry(name, median):
+    return {"fullname": name, "stats": {"median": median}}
+
+
+def test_what_is_sound_is_imported_and_the_rest_is_named(tmp_path, write):
+    """Files that are broken in many ways beside sound ones in unusual encodings, and entries within sound files."""
+    names = ["byte order mark.json", "UTF-16.json", "no commit.json"]
+    text = json.dumps(content(commit_info=None))
+    (tmp_path / names[0]).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (tmp_path / names[1]).write_text(text, encoding="utf-16")
+    entries = [entry("zero", 0), entry("n" * 600, 1.0), entry("nan", float("nan")), {"fullname": "none"}, 7]
+    entries += [entry("huge", 10**400), entry("t.py::good", 0.001)]
+    write(names[2], content(commit_info=None, benchmarks=entries))
+    write("disabled.json", content(benchmarks=[]))
+    write("truncated.json", text[:99])
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "fifo.json")
+    found = read([tmp_path, tmp_path / "missing.json"], HERE)
+    assert {case.key: len(time.log_ratios) for case, time in found.times.items()} == {
+        "tests/test_a.py::test_f[1]": 2, "t.py::good": 1,
+    }  # fmt: skip
+    reasons = {name.removeprefix(f"{tmp_path}/"): why for name, why in found.unusable.items()}
+    of_files = {name for name in reasons if not name.startswith(names[2])}
+    assert of_files == {f"{name}.json" for name in ("disabled", "truncated", "folder", "fifo", "missing")}
+    for name, says in {
+        "disabled": "holds no benchmark",
+        "truncated": "not pytest-benchmark's",
+        "folder": "directory",
+        "fifo": "FIFO",
+    }.items():
+        assert says in reasons[f"{name}.json"]
+    of_entries = {name.partition(": ")[2]: why for name, why in reasons.items() if name.startswith(names[2])}
+    assert of_entries.keys() == {"zero", f"{'n' * 100}... (600 characters)", "nan", "none", "entry 5", "huge"}
+    assert "`$.stats.median`" in of_entries["zero"]
 
 
 def test_percentiles_are_those_of_the_samples_where_they_were_saved(write):

@@ -122,6 +122,10 @@ def test_a_report_with_a_regression_exits_with_1(tmp_path):
         (("import", "missing.json"), "missing.json cannot be read"),
         (("history", "a", "-f", "missing.sqlite"), "missing.sqlite"),
         (("baseline", "show", "nothing", "--storage", "nowhere"), "no baseline in"),
+        (("baseline", "resolve", "missing.json"), "missing.json cannot be read"),
+        (("baseline", "resolve", "--ours", "--theirs"), "contradict"),
+        (("report", "/dev/zero"), "/dev/zero cannot be read: it is a device"),
+        (("history", "a", "-f", "/dev/zero"), "it is a device, not a regular file"),
     ],
 )
 def test_wrong_usage_is_one_clear_message_and_2(monkeypatch, capsys, tmp_path, arguments, message):
@@ -139,6 +143,23 @@ def test_a_place_that_cannot_be_written_is_said(monkeypatch, capsys, tmp_path):
     path.write_text("\n".join(as_json.lines(perfsuite.protocols.Run((), {}))))
     status, said = failing(monkeypatch, capsys, "report", path, "-o", tmp_path / "file" / "run.md")
     assert (status, "cannot be written" in said) == (2, True)
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path):
+    """As on a full disk: the system refuses to let a file grow. What was there stays, and nothing else is left."""
+    source, target = tmp_path / "run.json", tmp_path / "out" / "run.html"
+    source.write_text("\n".join(as_json.lines(perfsuite.protocols.Run((), {}))))
+    assert run(app, ["report", str(source), "-o", str(target)]).exit_code == 0
+    before = target.read_bytes()
+    code = (
+        "import resource, signal\nfrom perfsuite.cli.app import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (999, 999))\nmain()"
+    )
+    command = [sys.executable, "-c", code, "report", str(source), "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"{target} cannot be written: [Errno 27] File too large" in done.stderr
+    assert [(path.name, path.read_bytes()) for path in target.parent.iterdir()] == [("run.html", before)]
 
 
 def test_a_reader_who_has_seen_enough_ends_no_command(tmp_path):
@@ -192,6 +213,21 @@ def test_baselines_are_shown_compared_and_dropped(baselines):
     assert run(app, ["baseline", "prune", "*/bf16/*", "--yes"]).exit_code == 0
     assert list(dict(baselines.entries())) == ["m/fp32/cpu/b1"]
     assert "m/bf16/cpu/b1: gone" in run(app, ["baseline", "diff"]).output
+
+
+def test_a_key_is_dropped_and_never_another_that_it_would_match(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    store, keys = Store(tmp_path / "baselines"), ["t.py::test_x[a]", "t.py::test_x[b]", "t.py::test_xa"]
+    for key in keys:
+        store.accept("t", key, stored().entry, HERE)
+    dropped = run(app, ["baseline", "prune", keys[0], "--yes"])
+    assert dropped.output == f"dropped: {keys[0]}\n"
+    assert [*store.case_keys()] == keys[1:]
+    status, said = failing(monkeypatch, capsys, "baseline", "prune", keys[0], "--yes")
+    assert status == 2
+    assert f"did you mean {keys[1]!r}" in said
+    assert [*store.case_keys()] == keys[1:]
+    assert run(app, ["baseline", "show", keys[1]]).output.splitlines()[0] == keys[1]
 
 
 def test_an_unknown_revision_is_said(baselines, monkeypatch, capsys):

@@ -106,3 +106,25 @@ def test_our_own_export_for_pytest_benchmark_comes_back(project):
     done = invoke("run.pytest-benchmark.json")
     assert done.exit_code == 0, (done.output, done.exception)
     assert "test_b.py::test_work" in done.output
+
+
+def test_what_is_left_out_is_said_and_ends_with_4(project):
+    """Two runs of one commit that differ fourfold, one of an older commit, and one that is truncated."""
+    project.makepyfile(test_b=BENCHMARKED.format(count=2000))
+    assert project.runpytest_subprocess("--benchmark-json=run.json", *QUICK).ret == 0
+    run = json.loads((project.path / "run.json").read_text())
+    folder = project.mkdir("saved")
+    for name, commit, day, median in (("1", "a", 1, 1.0), ("2", "b", 2, 0.1), ("3", "b", 3, 0.4)):
+        run["benchmarks"][0]["stats"]["median"] = median
+        changed = {"commit_info": {"id": commit * 40}, "datetime": f"2026-01-0{day}T10:00:00+00:00"}
+        (folder / f"{name}.json").write_text(json.dumps(run | changed))
+    done = invoke("saved")
+    assert done.exit_code == 0
+    assert "left out: saved/1.json, recorded on commit aaaaaaaaaaaa, not bbbbbbbbbbbb" in done.output
+    assert "2 runs, spread 98.0%; its runs differ too much to tell even a doubled time" in done.output
+    (folder / "4.json").write_text(json.dumps(run)[:200])
+    done = invoke("saved", "--replace", "--commit", "aaa")
+    assert done.exit_code == 4
+    assert "unusable: saved/4.json is not pytest-benchmark's" in done.output
+    (time,) = Store(project.path / "baselines").entry("test_b", "test_b.py::test_work").time.values()
+    assert (time.commit, time.log_ratios) == ("a" * 12, (0.0,))
