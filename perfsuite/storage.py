@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import safetensors
@@ -23,7 +23,9 @@ from safetensors.torch import load_file, save_model
 from torch import nn
 
 from perfsuite.errors import StorageError, UsageError
+from perfsuite.files import read_regular
 from perfsuite.models.encoder import TransformerEncoder
+from perfsuite.models.limited import Header, check_counts, limited_to, read_header
 from perfsuite.protocols import Technique
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
 from perfsuite.techniques.recorded import Step, dtype_of, provenance
@@ -51,7 +53,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Versioned(msgspec.Struct):
-    version: int
+    version: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
 @dataclass(frozen=True)
@@ -112,18 +114,19 @@ def load(
     if missing:
         made = "+".join(step.technique for step in recipe.steps) or "fp32"
         raise StorageError(f"{source} was saved with technique {made!r}, not {missing.pop()!r}", "give that technique")
-    module = _structured(recipe, model, known)
     try:
+        header = read_header(source / WEIGHTS)
+        module = _structured(recipe, model, known, header)
         _load_exactly(module, source / WEIGHTS)
     except (OSError, safetensors.SafetensorError, RuntimeError, ValueError) as error:
         raise StorageError(f"cannot load {source / WEIGHTS}: {error}", "save the model again") from error
     return module.eval()
 
 
-def _structured(recipe: Recipe, model: nn.Module | None, known: Mapping[str, Technique]) -> nn.Module:
+def _structured(recipe: Recipe, model: nn.Module | None, known: Mapping[str, Technique], header: Header) -> nn.Module:
     """The module of a recipe, without its weights."""
     try:
-        module = model if model is not None else _build(recipe).to(_dtype(recipe.dtype))
+        module = model if model is not None else _build(recipe, header).to(_dtype(recipe.dtype))
         module = rebuild(module, recipe.steps, known)
         return module if dtype_of(module) == recipe.moved_to else module.to(_dtype(recipe.moved_to))
     except (StorageError, UsageError):
@@ -193,7 +196,7 @@ def _read_recipe(folder: Path) -> Recipe:
     if not path.exists() and (folder / HUGGING_FACE_CONFIG).is_file():
         return _read_hugging_face(folder / HUGGING_FACE_CONFIG)
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
         version = msgspec.json.decode(data, type=_Versioned).version
         if version != VERSION:
             remedy = "upgrade perfsuite" if version > VERSION else "save the model again"
@@ -208,7 +211,7 @@ def _read_recipe(folder: Path) -> Recipe:
 def _read_hugging_face(path: Path) -> Recipe:
     """What ``save_pretrained`` wrote: our record is part of the config."""
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        config = msgspec.json.decode(read_regular(path), type=dict[str, Any])
         steps = msgspec.convert(config.get("perfsuite_steps", ()), type=tuple[Step, ...])
         (class_name,) = msgspec.convert(config.get("architectures"), type=tuple[str])
     except (OSError, msgspec.DecodeError, RecursionError) as error:
@@ -217,7 +220,14 @@ def _read_hugging_face(path: Path) -> Recipe:
     return Recipe(VERSION, "transformers", config, steps, class_name, (steps[0].dtype if steps else "") or now, now)
 
 
-def _build(recipe: Recipe) -> nn.Module:
+def _build(recipe: Recipe, header: Header) -> nn.Module:
+    """The module before the first step, no larger than the file that its weights are in."""
+    check_counts(recipe.config, header)
+    with limited_to(header, reduced=bool(recipe.steps)):
+        return _built(recipe)
+
+
+def _built(recipe: Recipe) -> nn.Module:
     if recipe.architecture == "encoder":
         try:
             return TransformerEncoder.from_config(recipe.config)
