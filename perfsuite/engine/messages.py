@@ -149,6 +149,7 @@ Answer = Ready | Reached | Failed | Profile | TookBlock | WarmedUp | TookChunk |
 
 _ANSWERS: dict[type[Request], type[Answer]] = {
     Run: Reached, TakeBlock: TookBlock, WarmUp: WarmedUp, TakeChunk: TookChunk, TakeProfile: Profile,
+    TakeFacts: TookFacts,
 }  # fmt: skip
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
+
+from perfsuite.measure.repeatable import has_setup, prepared
 
 
 class Accelerator(Protocol):
@@ -98,6 +102,33 @@ def used_by(call: Callable[[], object], accelerators: Sequence[Accelerator]) -> 
         for accelerator, was, is_busy in zip(accelerators, before, busy, strict=True)
         if is_busy or accelerator.allocations() != was or accelerator.device in there
     )
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """A call that is over when the device has done its work; what is made before it is done before it begins."""
+
+    call: Callable[[], object]
+    wait: Callable[[], None]
+
+    @property
+    def has_setup(self) -> bool:
+        return has_setup(self.call)
+
+    def __call__(self) -> None:
+        with self.prepared() as call:
+            call()
+
+    @contextmanager
+    def prepared(self, calls: int = 1) -> Iterator[Callable[[], None]]:
+        with prepared(self.call, calls) as ready:
+            self.wait()
+            yield partial(_call_and_wait, ready, self.wait)
+
+
+def _call_and_wait(call: Callable[[], object], wait: Callable[[], None]) -> None:
+    call()
+    wait()
 
 
 def wait_for(accelerators: Iterable[Accelerator]) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
 
 from perfsuite.errors import OutputError
-from perfsuite.measure.accelerators import Accelerator, name_of, started, used_by, wait_for
+from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, started, used_by, wait_for
 from perfsuite.protocols import Built, Inputs, ModelSpec, Technique
 from perfsuite.spec import CANDIDATE, YARDSTICK, Case, Context, Metric, Scores
 
@@ -309,9 +309,4 @@ def _yardstick_named(arm: str, yardstick: str) -> str:
 
 
 def _awaited(call: Callable[[], object], wait: Callable[[], None] | None) -> Callable[[], object]:
-    return call if wait is None else partial(_call_and_wait, call, wait)
-
-
-def _call_and_wait(call: Callable[[], object], wait: Callable[[], None]) -> None:
-    call()
-    wait()
+    return call if wait is None else Awaited(call, wait)

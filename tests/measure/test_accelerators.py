@@ -11,6 +11,7 @@ import torch
 from perfsuite.measure.accelerators import name_of, started, used_by
 from perfsuite.measure.clock import SimulatedClock
 from perfsuite.measure.latency import LocalSampler, Plan
+from perfsuite.measure.repeatable import Repeatable
 from perfsuite.session import measurable
 from perfsuite.session.measurable import CallableCase
 from perfsuite.spec import CANDIDATE, YARDSTICK, Case
@@ -79,6 +80,21 @@ def test_a_timed_call_waits_and_its_machine_class_names_the_device(monkeypatch):
     device.give()
     yardstick()
     assert not device.is_busy()
+
+
+def test_what_is_made_for_a_call_is_done_before_its_time_begins(monkeypatch):
+    device = Simulated()
+    monkeypatch.setattr(measurable, "started", lambda: (device,))
+
+    def make():
+        device.give()
+        return (device,)
+
+    case = CallableCase(Case("c", "c"), Repeatable(Simulated.give, make))
+    arm = case.arm(CANDIDATE, "")
+    assert arm.has_setup
+    chunk = LocalSampler({CANDIDATE: arm}, Plan(), device.clock).chunk(CANDIDATE, 3, 1, True)
+    assert chunk.calls_ns == (WORK_NS,) * 3
 
 
 def test_equal_devices_are_counted():
