@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from perfsuite.plugin.options import added_words, given_options, words_of_flag
-from perfsuite.plugin.state import node_id
+from perfsuite.plugin.state import SEARCHES_FOLDER, node_id
 
 
 def update_command(item: pytest.Item) -> str:
@@ -89,9 +91,18 @@ def worker_command(config: pytest.Config, files: Sequence[Path], folder: Path) -
     What it leaves behind goes to the folder.
     """
     return [
-        sys.executable, "-m", "pytest", *map(str, files), *_options(config), "-s", "--continue-on-collection-errors",
+        sys.executable, *_interpreter_flags(), "-m", "pytest", *map(str, files), *_options(config), "-s",
+        "--continue-on-collection-errors",
         f"--rootdir={config.rootpath}", f"--basetemp={folder / 'tmp'}", *_of_other_plugins(config, folder),
     ]  # fmt: skip
+
+
+def _interpreter_flags() -> list[str]:
+    """Those that this Python was started with. ``pytest`` by itself does not look for modules in the folder that it
+    is called in, and ``python -m pytest`` does: what lies there must shadow as little for a worker as it does here.
+    """
+    flags: list[str] = cast(Any, subprocess)._args_from_interpreter_flags()  # as multiprocessing starts its own
+    return flags if SEARCHES_FOLDER or "-P" in flags else [*flags, "-P"]
 
 
 def _options(config: pytest.Config) -> list[str]:

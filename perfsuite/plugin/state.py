@@ -28,6 +28,7 @@ _COLLECTED = pytest.StashKey[int]()
 _FOLLOWING = pytest.StashKey[str]()
 _NAME = pytest.StashKey[str]()
 _FILES = pytest.StashKey[Sequence[Path]]()
+SEARCHES_FOLDER = sys.path[0] in ("", os.getcwd())  # noqa: PTH109  # as Python writes it; before tests' folders are added
 WORKER_VARIABLE = "PERFSUITE_WORKER"  # see perfsuite.engine.workers, which is not imported here
 _STATION = "_perfsuite_station"  # see perfsuite.engine.station, likewise
 

@@ -1,6 +1,9 @@
 """The pytest in a worker runs what it is asked for, and leaves alone what is the session's."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 CONFTEST = """
 import os
@@ -78,3 +81,25 @@ def test_a_worker_runs_items_that_others_deselect_and_writes_nothing_of_the_sess
     assert read.pop("written_before_measuring.txt") == "xxx"  # what tests write is real: here of two workers, too
     assert not read
     assert (folder / "junit.xml").read_text().count("<testcase") == 4
+
+
+SHADOWED = """
+import queue, sys
+
+def test_f(perf):
+    if sys.flags.optimize != 1 or not hasattr(queue, "Queue"):
+        raise RuntimeError(f"{sys.flags} {queue}")
+    perf(sum, [1], latency="<=1 ns")
+"""
+
+
+def test_a_worker_has_the_flags_of_python_and_no_module_that_only_the_folder_holds(plain):
+    plain.makepyfile(queue="raise RuntimeError('it shadows the standard library')")
+    tests = plain.mkdir("tests")
+    (tests / "test_f.py").write_text(SHADOWED)
+    script = str(Path(sys.executable).parent / "pytest")
+    done = subprocess.run(
+        [sys.executable, "-O", script, "tests", "-p", "no:randomly"], cwd=plain.path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert "REGRESSED tests/test_f.py::test_f: latency" in done.stdout, done.stdout + done.stderr
