@@ -169,7 +169,7 @@ def told(item: pytest.Item) -> Iterator[None]:
     try:
         yield
     except PerfsuiteError as error:
-        raise pytest.fail.Exception(f"{item.nodeid}: {error}", pytrace=False) from None
+        raise pytest.fail.Exception(f"{node_id(item)}: {error}", pytrace=False) from None
 
 
 def gate_item(
