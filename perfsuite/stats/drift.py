@@ -20,7 +20,7 @@ GROWTH_BESIDE = math.log(1.5)  # beside an arm whose calls leave nothing behind
 GROWTH_ALONE = math.log(3)  # where there is none, the drift of the machine does not cancel
 _TAU = 0.7
 _SIGNIFICANT = 4.0  # standard deviations of Kendall's score: one steady block in 30,000 by chance, whatever its size
-_POINTS = 12  # of a block; fewer chunks are divided, as far as they have calls
+_POINTS = 24  # of a block; fewer chunks are divided, as far as they have calls
 
 
 @dataclass(frozen=True)
