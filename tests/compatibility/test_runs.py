@@ -126,3 +126,51 @@ def test_pytest_sugar_shows_the_table(suite):
     assert result.ret == 0
     result.stdout.fnmatch_lines(["RECORDED  test_suite.py::test_recorded *", "1 PASS, 2 RECORDED*"])
     assert len(suite.recorded()) == 2
+
+
+def test_inside_of_a_running_loop_nothing_is_awaited_and_its_loop_is_left_alone(suite):
+    suite.write(
+        test_suite="""
+        import asyncio
+        import pytest
+
+        async def work():
+            await asyncio.sleep(0.02)
+
+        def test_plain(perf):
+            perf(work, latency="<=9 s")
+
+        @pytest.mark.asyncio
+        async def test_inside(perf):
+            perf(work, latency="<=9 s")
+
+        @pytest.mark.asyncio
+        async def test_after(perf):
+            await work()
+            perf(len, "abc", latency="<=1 s")
+        """
+    )
+    result = suite.run(plugins=["asyncio"])
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*the call returns an awaitable (coroutine), and cannot be awaited here, inside of a running event loop"]
+    )
+
+
+def test_codspeeds_fixture_is_left_alone_and_ours_again_without_it(suite):
+    suite.write(
+        test_suite="""
+        import pytest
+
+        @pytest.mark.perf(latency="<=1 s")
+        def test_work(benchmark):
+            benchmark(sorted, range(100))
+        """
+    )
+    result = suite.run("--codspeed", "--codspeed-max-time=0.05", plugins=["benchmark", "codspeed"])
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["perfsuite left test_suite.py::test_work alone: its fixture benchmark is not pytest-*"]
+    )
+    result = suite.run("--benchmark-max-time=0.05", plugins=["benchmark"])
+    result.stdout.fnmatch_lines(["1 PASS (limits over 1 cases)"])

@@ -88,16 +88,6 @@ def test_a_disabled_benchmark_is_left_alone_and_its_baseline_not_called_unused(p
     result.stdout.no_fnmatch_line("*not used*")
 
 
-def test_codspeeds_fixture_is_left_alone_and_ours_again_without_it(project, write):
-    pytest.importorskip("pytest_codspeed")
-    write(limit="<=1 s")
-    result = project.runpytest_subprocess("--codspeed", "--codspeed-max-time=0.05")
-    result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["perfsuite left test_w.py::test_work alone: its fixture benchmark is not pytest-*"])
-    result = project.runpytest_subprocess(*QUICK)
-    result.stdout.fnmatch_lines(["1 PASS (limits over 1 cases)"])
-
-
 def test_pedantic_is_gated_and_its_result_returned(project, write):
     write(WORK.replace("benchmark(work, size)", "benchmark.pedantic(work, args=(size,), rounds=6)"), limit="<=1 s")
     result = project.runpytest_subprocess(*QUICK)

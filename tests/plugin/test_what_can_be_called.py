@@ -124,35 +124,6 @@ def test_and_in_fresh_processes(project):
     assert stored(project, "test_exhausted")["p50_ms"] < 20
 
 
-def test_under_pytest_asyncio_a_plain_test_awaits_and_its_loop_is_left_alone(project):
-    pytest.importorskip("pytest_asyncio")
-    project.makepyfile(
-        test_it="""
-        import asyncio
-        import pytest
-
-        async def work():
-            await asyncio.sleep(0.02)
-
-        def test_plain(perf):
-            perf(work, latency="<=9 s")
-
-        @pytest.mark.asyncio
-        async def test_inside(perf):
-            perf(work, latency="<=9 s")
-
-        @pytest.mark.asyncio
-        async def test_after(perf):
-            await work()
-            perf(len, "abc", latency="<=1 s")
-        """
-    )
-    result = project.runpytest_subprocess(*QUICK)
-    result.assert_outcomes(passed=2, failed=1)
-    assert milliseconds(project, "test_plain") >= 20
-    assert "inside of a running event loop" in lines_of(result, "test_inside")[0]
-
-
 STATE = """
 import time
 import pytest
