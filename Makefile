@@ -1,5 +1,6 @@
 # make gate    judge this repository's models against baselines/   (the main job)
-# make test    prove the judge: every test but those of the docs
+# make test    prove the judge: every test but the slow ones, and those of the docs
+# make slow    those tests that start the most processes
 # make compatibility   try perfsuite beside other people's pytest plugins
 # make docs    walk through the docs: every block, file and command in them, as tests
 # make check   lint, strict types, layers
@@ -10,7 +11,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 OTHERS := .venv/compatibility
 
-.PHONY: gate test compatibility docs compiled check baseline clean
+.PHONY: gate test slow compatibility docs compiled check baseline clean
 
 gate: $(READY)
 	$(BIN)/pytest
@@ -21,7 +22,10 @@ compiled: $(READY)
 
 # One process for each core; torch's threads in them must not spin while they wait for one another.
 test: compiled
-	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -n auto --ignore=tests/docs --ignore=tests/compatibility
+	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -m "not slow" -n auto --ignore=tests/docs --ignore=tests/compatibility
+
+slow: compiled
+	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -m slow -n auto
 
 compatibility: compiled $(OTHERS)/.ready
 	$(BIN)/pytest tests/compatibility -n auto

@@ -1,7 +1,11 @@
 """What git ignores, beside a base: generated code, weights, compiled code; and a base that cannot run at all."""
 
+import pytest
+
 from perfsuite.session.ignored import add_ignored
 from tests.plugin.bases import Repository
+
+pytestmark = pytest.mark.slow
 
 WORK = """
     from pathlib import Path

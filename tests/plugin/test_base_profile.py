@@ -4,6 +4,8 @@ import pytest
 
 from tests.plugin.bases import Repository
 
+pytestmark = pytest.mark.slow
+
 WORK = "import torch\n\nX = torch.ones(256, 256)\n\ndef work():\n    return {}\n"
 TEST = "from mypkg import work\n\ndef test_it(perf):\n    perf(work.work, latency='20%')\n"
 

@@ -11,6 +11,8 @@ import pytest
 from perfsuite.plugin.commands import _starts_xdist, alone_command
 from perfsuite.plugin.options import resolve
 
+pytestmark = pytest.mark.slow
+
 TESTS = """
 import pytest
 

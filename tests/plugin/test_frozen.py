@@ -1,5 +1,9 @@
 """A suite that stops the clock in its tests, as a whole session."""
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 TESTS = """
 import time
 

@@ -4,6 +4,8 @@ import pytest
 
 from tests.plugin.bases import Repository
 
+pytestmark = pytest.mark.slow
+
 SLOW_AT_BASE_MS, SLOW_NOW_MS = 1, 4
 
 # Each is slow (the working tree slower than the base) unless it has ever been observed; then, it is slow no more.

@@ -7,6 +7,8 @@ import pytest
 
 from tests.plugin.bases import INI, Repository
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("pytest_benchmark")
 
 ASYNCHRONOUS = """

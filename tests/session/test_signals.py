@@ -13,6 +13,8 @@ import pytest
 from perfsuite.session.signals import Interrupts
 from tests.session.repositories import Repo
 
+pytestmark = pytest.mark.slow
+
 TESTS = """
 import os, signal, subprocess, sys
 from pathlib import Path
