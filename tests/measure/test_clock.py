@@ -29,11 +29,24 @@ def test_it_goes_on_where_a_test_has_stopped_time(frozen):
     assert moves() >= 20_000_000
 
 
+UNDER_FREEZEGUN = """
+import time
+import freezegun
+from perfsuite.measure.clock import RealClock
+
+with freezegun.freeze_time("2020-01-01"):
+    assert time.perf_counter_ns() == time.perf_counter_ns()
+    began = RealClock.now_ns()
+    RealClock.sleep(0.02)
+    print(RealClock.now_ns() - began)
+"""
+
+
 def test_it_goes_on_under_freezegun():
-    freezegun = pytest.importorskip("freezegun")
-    with freezegun.freeze_time("2020-01-01"):
-        assert time.perf_counter_ns() == time.perf_counter_ns()
-        assert moves() >= 20_000_000
+    """In a process of its own: freezegun looks into every module that is loaded, and makes lazy ones load all."""
+    pytest.importorskip("freezegun")
+    done = subprocess.run([sys.executable, "-c", UNDER_FREEZEGUN], capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= 20_000_000
 
 
 def test_it_goes_on_under_time_machine():
