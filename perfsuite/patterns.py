@@ -1,9 +1,9 @@
-"""Names as people ask for them: one of them, or a pattern."""
+"""Names as people ask for them, one or a pattern, and as sentences list them."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def matching(pattern: str, names: Iterable[str]) -> list[str]:
@@ -16,3 +16,9 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
         return [pattern]
     literal = pattern.replace("[", "[[]")
     return [name for name in known if fnmatch.fnmatchcase(name, literal)]
+
+
+def first_of(names: Sequence[str], shown: int) -> str:
+    """A list for a sentence: ``a, b and 3 more``."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfsuite.patterns import matching
+from perfsuite.patterns import first_of, matching
 
 KNOWN = [
     "t.py::test_x[a]",
@@ -37,3 +37,8 @@ def test_a_name_that_is_there_is_found_alone(names, data):
 @given(st.text("ab[]!-x", max_size=6), st.lists(st.text("ab[]*?!-x", max_size=6)))
 def test_what_is_no_pattern_finds_nothing_else(name, names):
     assert matching(name, names) == ([name] if name in names else [])
+
+
+def test_a_sentence_lists_the_first_and_counts_the_rest():
+    assert first_of(["a", "b", "c", "d"], 2) == "a, b and 2 more"
+    assert first_of(["a", "b"], 2) == "a, b"

@@ -183,7 +183,7 @@ def _blamed(change: Change) -> str:
     others = [commit for commit in dict.fromkeys(row.commit for row in change.likely) if commit != new]
     if not others and old == new:
         return f"with {new} on both sides, so not by a commit"
-    shown = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
+    shown = patterns.first_of(others, _SHOWN)
     return f"after {old}, by {new}" + (f" (or {shown})" if others else "")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from perfsuite.patterns import first_of
+
 _REPEATED = pytest.StashKey[bool]()
 _SHOWN = 5
 
@@ -27,8 +29,7 @@ def notes_on_plugins(again: Sequence[str], config: pytest.Config) -> Iterator[st
     if by_option or config.stash.get(_REPEATED, False):
         yield "pytest-repeat: performance tests run once, since a verdict takes as many measurements as it needs"
     if again:
-        more = f" and {len(again) - _SHOWN} more" if len(again) > _SHOWN else ""
-        names = ", ".join(again[:_SHOWN]) + more
+        names = first_of(again, _SHOWN)
         yield f"{names} ran again: a case is judged once in a session, so its verdict is that of the first run"
 
 

@@ -178,20 +178,15 @@ def gate_item(
     """The session decides; this turns its answer into an outcome of the item."""
     rerun = Rerun(update_command(item), node_id(item), following_of(item), digests(item), leaks_of(item))
     progress = TerminalProgress(item.config)
-    judged, failure = None, ""
     try:
-        if not session.settings.base and not is_worker() and not all(map(_is_bound, limits.values())):
-            check_key(item, subject.case.key)
-        with watched(progress):
+        with told(item), watched(progress):
+            if not session.settings.base and not is_worker() and not all(map(_is_bound, limits.values())):
+                check_key(item, subject.case.key)
             judged = judge_once(item, subject.case.key, limits, lambda: session.gate(subject, limits, rerun))
     except WorkerDone:
         pytest.skip("sampled blocks for the session that started this worker")
-    except PerfsuiteError as error:
-        failure = str(error)
     finally:
         progress.clear()
-    if judged is None:  # outside of the except block, whose exception would be printed, too
-        pytest.fail(f"{node_id(item)}: {failure}", pytrace=False)
     strict = options_of(item.config).strict
     failed = [verdict for verdict in judged.verdicts if verdict.status.fails(strict)]
     if failed:

@@ -16,6 +16,7 @@ from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.store import Store
 from perfsuite.errors import BaselineError, PerfsuiteError
 from perfsuite.files import write_whole
+from perfsuite.patterns import first_of
 from perfsuite.plugin.commands import update_all_command
 from perfsuite.plugin.compat import notes_on_plugins
 from perfsuite.plugin.ours import said_of_left_alone
@@ -103,8 +104,7 @@ def _unused(used: set[str], store: Store) -> Iterator[str]:
         yield str(error)
         return
     if unused:
-        more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
-        names = ", ".join(unused[:_SHOWN]) + more
+        names = first_of(unused, _SHOWN)
         yield f"{len(unused)} baselines were not used: {names}; delete them if their tests are gone"
 
 

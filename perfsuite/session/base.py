@@ -25,6 +25,7 @@ from perfsuite.gate.reference import BaseRevision, Reference
 from perfsuite.gate.timed import precision_needed
 from perfsuite.measure.clock import Deadline
 from perfsuite.measure.latency import Plan
+from perfsuite.patterns import first_of
 from perfsuite.progress import tell
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.record import entry_of_facts
@@ -63,7 +64,6 @@ class Bases:
     unsound: list[str] = field(default_factory=list)  # why cases were not measured as twins
     broken: list[str] = field(default_factory=list)  # why cases that the base has could not be measured there
     compared: int = 0  # cases that were measured on both sides
-    _trees: dict[str, BaseTree] = field(default_factory=dict)
 
     @staticmethod
     def of(settings: Settings) -> Bases:
@@ -81,8 +81,7 @@ class Bases:
             return Base(ACCEPTED, missing=f"{found.why}; {found.remedy}")
         name = f"{found.asked} ({found.sha[:12]})"
         try:
-            self._trees[found.sha] = self.worktrees.checkout(found.sha)
-            return Base(name, self._trees[found.sha])
+            return Base(name, self.worktrees.checkout(found.sha))
         except UsageError as error:  # it has no such folder yet: everything in it is new
             return Base(name, missing=error.what)
 
@@ -102,12 +101,10 @@ class Bases:
         yield from submodule_notes(self.settings.root)
         for why in dict.fromkeys(self.unsound):
             yield f"measured in pairs of processes, because {why}"
-        ignored = list(dict.fromkeys(name for tree in self._trees.values() for name in tree.ignored))
-        if ignored:
-            more = f" and {len(ignored) - _SHOWN} more" if len(ignored) > _SHOWN else ""
+        if ignored := self.worktrees.ignored:
             yield (
                 "files that git ignores are the working tree's on both sides, whatever the base would have: "
-                f"{', '.join(ignored[:_SHOWN])}{more}"
+                f"{first_of(ignored, _SHOWN)}"
             )
         if self.failure:
             yield f"{self.failure}; nothing was compared, so this run fails"

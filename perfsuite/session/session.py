@@ -233,9 +233,7 @@ class Session:
         recording = self.settings.update and not all(limit.is_bound for limit in timed)
         return run.record(evidence) if recording else run.judge(evidence)
 
-    def _acceptance(
-        self, limits: Sequence[Limit], evidence: Evidence, reference: Reference
-    ) -> Acceptance | None:  # fmt: skip
+    def _acceptance(self, limits: Sequence[Limit], evidence: Evidence, reference: Reference) -> Acceptance | None:
         """What the baseline will hold; None where nothing was measured that a baseline holds."""
         if not evidence.blocks and not evidence.facts:
             return None

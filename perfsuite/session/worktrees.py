@@ -83,6 +83,12 @@ class Worktrees:
             raise tree.with_traceback(None)
         return tree
 
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The files that git ignores and that were added to trees; paths from the top."""
+        trees = (tree for tree in self._trees.values() if isinstance(tree, BaseTree))
+        return tuple(dict.fromkeys(name for tree in trees for name in tree.ignored))
+
     def close(self) -> None:
         """Remove all trees. Raises EngineError, having tried everything, if something could not be removed."""
         if os.getpid() != self._owner:
