@@ -97,4 +97,10 @@ def test_closing_what_a_test_has_closed_is_nothing_special(ends):
     ours, _ = ends
     os.close(ours._reads)
     ours.close()
+    with pytest.raises(OSError):
+        os.fstat(ours._writes)  # the other end is closed all the same
+    with open(os.devnull, "rb") as other:  # noqa: PTH123  # a descriptor is wanted
+        os.dup2(other.fileno(), ours._writes)  # somebody else has that number now
     ours.close()
+    assert os.fstat(ours._writes)  # and keeps it
+    os.close(ours._writes)
