@@ -19,10 +19,11 @@ from pathlib import Path
 from power.changes import WORKLOADS, repository
 from power.twins import TESTS, launch_in
 
+from perfsuite.case import Case
 from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Run
 from perfsuite.engine.sources import Pairs, Served
 from perfsuite.engine.workers import Workers
-from perfsuite.spec import CANDIDATE, Case
+from perfsuite.spec import CANDIDATE
 from perfsuite.stats.blocks import block_effect
 
 CHANGES = ("none", "+10%")

@@ -18,6 +18,7 @@ from typing import Annotated
 
 import msgspec
 
+from perfsuite.case import Case
 from perfsuite.errors import UsageError
 from perfsuite.units import Unit, format_value
 
@@ -26,34 +27,6 @@ ORIGINAL = "original"
 YARDSTICK = "yardstick"
 SECOND = "second"  # the yardstick of a time that was stored without one
 BASE = "base"  # the candidate as a base revision has it
-
-
-@dataclass(frozen=True)
-class Case:
-    """What one baseline entry is about.
-
-    ``key`` is stable and readable, such as ``encoder-small/int8-dynamic/cpu/b8``; ``group`` names
-    the baseline file that holds it. ``of`` says what is measured beyond its name: digests by parameter
-    (perfsuite.baseline.identity).
-    """
-
-    key: str
-    group: str
-    device: str = "cpu"
-    batch_size: int = 1
-    of: Mapping[str, str] = field(default_factory=dict, compare=False)
-
-    @staticmethod
-    def of_model(model: str, technique: str, device: str, batch_size: int, variant: str = "") -> Case:
-        """``variant``: the ids of further parameters that the test has, such as ``True-fast``."""
-        ending = f"[{variant}]" if variant else ""
-        return Case(f"{model}/{technique}/{device}/b{batch_size}{ending}", model, device, batch_size)
-
-    @staticmethod
-    def of_callable(node_id: str, call: int | str = 1) -> Case:
-        """One callable that a test measures: the call of that number, or of that name."""
-        group = node_id.partition("::")[0].removesuffix(".py")
-        return Case(node_id if call == 1 else f"{node_id}#{call}", group)
 
 
 class Direction(Enum):

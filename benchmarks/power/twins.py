@@ -10,11 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from perfsuite.baseline.machine import usable_cores
+from perfsuite.case import Case
 from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Boot, Run
 from perfsuite.engine.sources import Served, ViewFailedError
 from perfsuite.engine.workers import Launch, Workers
 from perfsuite.measure.latency import Plan
-from perfsuite.spec import CANDIDATE, Case
+from perfsuite.spec import CANDIDATE
 
 TESTS = "gates/test_speed.py"
 LONGEST = Plan(rounds=2 * Plan.rounds, budget_ns=2 * Plan.budget_ns)  # so that replays can end it as they would

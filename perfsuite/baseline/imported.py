@@ -18,8 +18,9 @@ import msgspec
 from perfsuite.baseline.machine import Machine, isa_of
 from perfsuite.baseline.pytest_benchmark import Commit, File, Stats, decode
 from perfsuite.baseline.schema import StoredTime
+from perfsuite.case import Case
 from perfsuite.errors import UsageError
-from perfsuite.spec import SECOND, Case
+from perfsuite.spec import SECOND
 from perfsuite.stats.blocks import quantile
 
 

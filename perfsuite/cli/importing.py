@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from perfsuite.baseline.machine import Machine
     from perfsuite.baseline.schema import StoredTime
     from perfsuite.baseline.store import Store
-    from perfsuite.spec import Case
+    from perfsuite.case import Case
 
 IN_PART = 4  # the exit status
 _USEFUL = 0.35  # a spread with which latency="auto" tolerates a doubled time (perfsuite.gate.automatic)

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from perfsuite.case import Case
 from perfsuite.protocols import Run
-from perfsuite.spec import Block, Case, Scores
+from perfsuite.spec import Block, Scores
 from perfsuite.stats.paired import Flips, flips, p_more_lost
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class Study:
         """As gates name their cases: the original is fp32; a slash would end the name."""
         taken = any(profile.variant == FP32 for profile in self.profiles)
         name = FP32 if variant == self.original.variant and not taken else variant
-        return Case.of_model(self.model, name.replace("/", ":"), self.device, size).key
+        return Case(model=self.model, technique=name.replace("/", ":"), device=self.device, batch_size=size).key
 
     def paired(self, profile: Profile) -> Flips | None:
         """Which examples the variant lost and won against the original."""

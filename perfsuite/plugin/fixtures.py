@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import pytest
 
 from perfsuite.baseline.identity import CALL, call_sketch
+from perfsuite.case import Case
 from perfsuite.errors import PerfsuiteError, UnavailableError
 from perfsuite.measure.repeatable import Setup
 from perfsuite.plugin.commands import update_command
@@ -25,7 +26,7 @@ from perfsuite.session.callables import EventLoop, called_once
 from perfsuite.session.measurable import CallableCase, Measurable, ModelCase
 from perfsuite.session.session import Session
 from perfsuite.session.settings import Rerun, WorkerDone
-from perfsuite.spec import Case, Verdict
+from perfsuite.spec import Verdict
 
 if TYPE_CHECKING:
     from torch import nn

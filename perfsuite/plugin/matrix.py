@@ -14,6 +14,7 @@ from unittest import TestCase
 
 import pytest
 
+from perfsuite.case import Case
 from perfsuite.errors import PerfsuiteError, UsageError
 from perfsuite.gate.limits import parse_limits
 from perfsuite.models.zoo import model_spec
@@ -45,8 +46,13 @@ class CaseParameters:
     batch_size: int
 
     @property
+    def case(self) -> Case:
+        """As far as it is known before the model is built, whose weights may not be what its name promises."""
+        return Case(model=self.spec.name, technique=self.technique.name, device=self.device, batch_size=self.batch_size)
+
+    @property
     def id(self) -> str:
-        return f"{self.spec.name}/{self.technique.name}/{self.device}/b{self.batch_size}"
+        return self.case.key
 
 
 def check_and_parametrize(metafunc: pytest.Metafunc, options: Options, registries: Registries) -> None:

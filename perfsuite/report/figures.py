@@ -8,8 +8,9 @@ from functools import partial
 
 from markupsafe import Markup
 
+from perfsuite.case import FORWARD, ORIGINAL_TECHNIQUE, Case
 from perfsuite.protocols import Run
-from perfsuite.report.cases import ORIGINAL, Parts, parts, sparsity_of
+from perfsuite.report.cases import sparsity_of
 from perfsuite.report.charts.drawings import Interval, Line, Point, bars, intervals, ridges, scatter, shares, steps
 from perfsuite.report.charts.svg import LEAST, key
 from perfsuite.report.numbers import Number
@@ -42,15 +43,15 @@ class Group:
 
 @dataclass(frozen=True)
 class _Known:
-    """A row of the matrix, its key taken apart."""
+    """A row of the matrix, with the case that its key stands for."""
 
-    parts: Parts
+    of: Case
     row: Row
     series: int  # of its technique, among those of the model
 
     @property
     def label(self) -> str:
-        return f"{self.parts.technique} b{self.parts.batch_size}"
+        return f"{self.of.form} b{self.of.batch_size}"
 
     def number(self, *names: str) -> Number | None:
         """The first of these numbers that the case has."""
@@ -64,20 +65,25 @@ class _Known:
 
 def groups(found: Iterable[Row]) -> list[Group]:
     """The charts of every model and device, in the order of the rows: the worst first."""
-    by_title: dict[str, list[tuple[Parts, Row]]] = {}
+    by_title: dict[str, list[tuple[Case, Row]]] = {}
     for row in found:
-        known = parts(row.case)
-        if known is not None:
-            variant = f" [{known.variant}]" if known.variant else ""
-            by_title.setdefault(f"{known.model}{variant} on {known.device}", []).append((known, row))
+        case = Case.parse(row.case)
+        if not case.is_callable:
+            by_title.setdefault(_title(case), []).append((case, row))
     drawn = [Group(title, _figures(pairs)) for title, pairs in by_title.items()]
     return [group for group in drawn if group.figures]
 
 
-def _figures(pairs: Sequence[tuple[Parts, Row]]) -> tuple[Figure, ...]:
+def _title(case: Case) -> str:
+    variant = f" [{case.variant}]" if case.variant else ""
+    workload = "" if case.workload == FORWARD else f", {case.workload},"
+    return f"{case.model}{variant}{workload} on {case.device}"
+
+
+def _figures(pairs: Sequence[tuple[Case, Row]]) -> tuple[Figure, ...]:
     """A technique keeps its look in all of them; the original comes first."""
-    techniques = sorted({known.technique for known, _ in pairs}, key=lambda name: (name != ORIGINAL, name))
-    cases = [_Known(known, row, techniques.index(known.technique)) for known, row in pairs]
+    forms = sorted({case.form for case, _ in pairs}, key=lambda name: (name != ORIGINAL_TECHNIQUE, name))
+    cases = [_Known(case, row, forms.index(case.form)) for case, row in pairs]
     return tuple(figure for draw in _FIGURES if (figure := draw(cases)) is not None)
 
 
@@ -121,10 +127,10 @@ def _throughput(cases: Sequence[_Known]) -> Figure | None:
     for case in cases:
         number = case.positive("throughput")
         if number:
-            point = Point(case.parts.batch_size, number.value, f"{case.label}: {number}")
-            before = lines.get(case.parts.technique)
+            point = Point(case.of.batch_size, number.value, f"{case.label}: {number}")
+            before = lines.get(case.of.form)
             points = (*before.points, point) if before else (point,)
-            lines[case.parts.technique] = Line(case.series, case.parts.technique, points)
+            lines[case.of.form] = Line(case.series, case.of.form, points)
     if len({point.x for line in lines.values() for point in line.points}) < 2:
         return None
     ordered = sorted(lines.values(), key=lambda line: -max(point.y for point in line.points))
@@ -174,13 +180,11 @@ def _trade(cost: str, names: tuple[str, ...], title: str, cases: Sequence[_Known
     """Quality against a cost, at the smallest batch size that has both, so that like is compared with like."""
     quality = _quality(cases)
     found = [(case, y, x) for case in cases if (y := case.number(quality)) and (x := case.positive(*names))]
-    smallest = min((case.parts.batch_size for case, _, _ in found), default=0)
+    smallest = min((case.of.batch_size for case, _, _ in found), default=0)
     lines = {
-        case.parts.technique: Line(
-            case.series, case.parts.technique, (Point(x.value, y.value, f"{case.label}: {y} at {x}"),)
-        )
+        case.of.form: Line(case.series, case.of.form, (Point(x.value, y.value, f"{case.label}: {y} at {x}"),))
         for case, y, x in found
-        if case.parts.batch_size == smallest
+        if case.of.batch_size == smallest
     }
     if len(lines) < 2:
         return None
@@ -199,9 +203,9 @@ def _degradation(cases: Sequence[_Known]) -> Figure | None:
     quality = _quality(cases)
     points: dict[str, dict[float, Point]] = {}
     for case in cases:
-        number, sparsity = case.number(quality), sparsity_of(case.parts.technique)
+        number, sparsity = case.number(quality), sparsity_of(case.of.form)
         if number and sparsity:
-            point = Point(sparsity[1], number.value, f"{case.parts.technique}: {number}")
+            point = Point(sparsity[1], number.value, f"{case.of.form}: {number}")
             points.setdefault(sparsity[0], {}).setdefault(sparsity[1], point)
     start = _start(cases, quality)
     for family, line in points.items():
@@ -220,9 +224,9 @@ def _degradation(cases: Sequence[_Known]) -> Figure | None:
 
 def _start(cases: Iterable[_Known], quality: str) -> Point | None:
     """The original, where every pruning starts."""
-    numbers = (case.number(quality) for case in cases if case.parts.technique == ORIGINAL)
+    numbers = (case.number(quality) for case in cases if case.of.form == ORIGINAL_TECHNIQUE)
     found = next(filter(None, numbers), None)
-    return Point(0.0, found.value, f"{ORIGINAL}: {found}") if found else None
+    return Point(0.0, found.value, f"{ORIGINAL_TECHNIQUE}: {found}") if found else None
 
 
 def _unit(cases: Iterable[_Known], name: str) -> Unit:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
 import msgspec
 
+from perfsuite.case import Case
 from perfsuite.protocols import Run
-from perfsuite.report.cases import parts
 from perfsuite.report.rows import Row, rows
 
 _FORMAT = "5.0.0"  # the pytest-benchmark whose format this is
@@ -37,13 +36,14 @@ def lines(run: Run) -> Iterator[str]:
 
 
 def _benchmark(run: Run, row: Row, samples_ms: Sequence[float]) -> dict[str, Any]:
-    known = parts(row.case)
+    case = Case.parse(row.case)
+    of_model = not case.is_callable
     return {
-        "group": f"{known.model} {known.device} b{known.batch_size}" if known else None,
-        "name": row.case if known else _name(row.case),
+        "group": f"{case.model} {case.device} b{case.batch_size}" if of_model else None,
+        "name": row.case if of_model else _name(row.case),
         "fullname": row.case,
-        "params": {name: value for name, value in asdict(known).items() if value != ""} if known else None,
-        "param": row.case if known else None,
+        "params": case.parameters if of_model else None,
+        "param": row.case if of_model else None,
         "extra_info": {
             "verdicts": {verdict.metric: verdict.status.value for verdict in row.verdicts},
             "blocks": len(run.samples[row.case]),

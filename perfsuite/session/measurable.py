@@ -8,10 +8,11 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
 
+from perfsuite.case import Case
 from perfsuite.errors import OutputError
 from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, started, used_by, wait_for
 from perfsuite.protocols import Built, Inputs, ModelSpec, Technique
-from perfsuite.spec import CANDIDATE, YARDSTICK, Case, Context, Metric, Scores
+from perfsuite.spec import CANDIDATE, YARDSTICK, Context, Metric, Scores
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +70,7 @@ class ModelCase:
         self, spec: ModelSpec, technique: Technique, device: str, batch_size: int, seed: int,
         variant: str = "", of: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        """``variant`` and ``of`` tell cases apart whose test has further parameters (perfsuite.spec.Case)."""
+        """``variant`` and ``of`` tell cases apart whose test has further parameters (perfsuite.case)."""
         self.spec = spec
         self.technique = technique
         self.device_name = device
@@ -81,8 +82,10 @@ class ModelCase:
     def case(self) -> Case:
         """The key says so where the weights are not what the model's name promises."""
         name = self.spec.name + self._built.suffix
-        case = Case.of_model(name, self.technique.name, self.device_name, self.batch_size, self._variant)
-        return replace(case, of=self._of)
+        return Case(
+            model=name, technique=self.technique.name, device=self.device_name, batch_size=self.batch_size,
+            variant=self._variant, of=self._of,
+        )  # fmt: skip
 
     @property
     def weights(self) -> str:

@@ -7,12 +7,13 @@ import random
 
 from perfsuite.baseline.machine import Machine
 from perfsuite.baseline.schema import Entry, StoredExact, StoredScores, StoredTime, pack_bits
+from perfsuite.case import Case
 from perfsuite.gate.limits import parse_limit
 from perfsuite.gate.reference import Reference
 from perfsuite.registry import METRICS
-from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Block, Case, Chunk, Context, Evidence, Facts, Scores
+from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Block, Chunk, Context, Evidence, Facts, Scores
 
-CASE = Case.of_model("m", "fp32", "cpu", 4)
+CASE = Case(model="m", batch_size=4)
 HERE = Machine(cpu="cpu", isa="avx2", cores=2, os="Linux", python="3.11", torch="2.13.0", threads=2)
 ELSEWHERE = Machine(cpu="other", isa="avx2", cores=2, os="Linux", python="3.11", torch="2.13.0", threads=2)
 CONTEXT = Context("2.13.0", "int8:int_mm")

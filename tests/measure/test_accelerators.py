@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
+from perfsuite.case import Case
 from perfsuite.measure.accelerators import name_of, started, used_by
 from perfsuite.measure.clock import SimulatedClock
 from perfsuite.measure.latency import LocalSampler, Plan
 from perfsuite.measure.repeatable import Repeatable
 from perfsuite.session import measurable
 from perfsuite.session.measurable import CallableCase
-from perfsuite.spec import CANDIDATE, YARDSTICK, Case
+from perfsuite.spec import CANDIDATE, YARDSTICK
 
 WORK_NS = 1_000_000
 
@@ -65,13 +66,13 @@ def test_work_is_seen_in_a_queue_in_memory_and_in_what_is_returned():
 
 def test_without_an_accelerator_the_call_is_not_made():
     assert used_by(lambda: pytest.fail("it was called"), started()) == ()
-    assert CallableCase(Case("c", "c"), lambda: pytest.fail("it was called")).accelerator() == ""
+    assert CallableCase(Case.of_callable("c"), lambda: pytest.fail("it was called")).accelerator() == ""
 
 
 def test_a_timed_call_waits_and_its_machine_class_names_the_device(monkeypatch):
     device = Simulated()
     monkeypatch.setattr(measurable, "started", lambda: (device,))
-    case = CallableCase(Case("c", "c"), device.give)
+    case = CallableCase(Case.of_callable("c"), device.give)
     assert case.accelerator() == "Simulated 100"
     assert case.yardsticks()[0] != "interpreter-1"
     chunk = LocalSampler({CANDIDATE: case.arm(CANDIDATE, "")}, Plan(), device.clock).chunk(CANDIDATE, 3, 2, True)
@@ -90,7 +91,7 @@ def test_what_is_made_for_a_call_is_done_before_its_time_begins(monkeypatch):
         device.give()
         return (device,)
 
-    case = CallableCase(Case("c", "c"), Repeatable(Simulated.give, make))
+    case = CallableCase(Case.of_callable("c"), Repeatable(Simulated.give, make))
     arm = case.arm(CANDIDATE, "")
     assert arm.has_setup
     chunk = LocalSampler({CANDIDATE: arm}, Plan(), device.clock).chunk(CANDIDATE, 3, 1, True)

@@ -7,12 +7,12 @@ from perfsuite.errors import UnknownNameError
 from perfsuite.protocols import Run
 from perfsuite.registry import Registries
 from perfsuite.report import terminal
-from perfsuite.report.cases import Parts, parts, sparsity_of
+from perfsuite.report.cases import sparsity_of
 from perfsuite.report.endings import reporter_of
 from perfsuite.report.junit import properties
 from perfsuite.report.numbers import Number, described, direction, number_of, numbers
 from perfsuite.report.rows import cell, command_in, headline, metrics, remarks, rows, short, tally, visible
-from perfsuite.spec import Case, Direction, Status
+from perfsuite.spec import Direction, Status
 from perfsuite.units import Unit
 from tests.report.runs import EMPTY, HOSTILE, NOT_FINITE, RUN, compared_run, hostile_run, judged_run, verdict
 
@@ -97,23 +97,6 @@ def test_a_remedy_gives_its_command_to_be_copied():
         "",
     )
     assert command_in("note: read this") == ("note: read this", "")
-
-
-@pytest.mark.parametrize("key", ["m/fp32/cpu/b1", "hf:org/name/magnitude-50+bf16/cuda:0/b128"])
-def test_a_key_is_taken_apart_as_it_was_made(key):
-    found = parts(key)
-    assert Case.of_model(found.model, found.technique, found.device, found.batch_size).key == key
-
-
-@pytest.mark.parametrize(
-    "key", ["gates/test_x.py::test[m/fp32/cpu/b1]", "m/fp32/cpu/b1::x/a/b/b2", "a", "", "m/fp32/cpu/b"]
-)
-def test_a_callable_has_no_parts(key):
-    assert parts(key) is None
-
-
-def test_the_model_keeps_its_slashes():
-    assert parts("hf:org/name/int8-dynamic/cpu/b8") == Parts("hf:org/name", "int8-dynamic", "cpu", 8)
 
 
 @pytest.mark.parametrize(

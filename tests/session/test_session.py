@@ -10,6 +10,7 @@ import pytest
 from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.schema import Entry, StoredTime
 from perfsuite.baseline.store import Store
+from perfsuite.case import Case
 from perfsuite.engine.messages import CANDIDATE_VIEW, Boot, Run
 from perfsuite.engine.sources import InPlace, Served
 from perfsuite.engine.workers import Launch, Workers
@@ -21,7 +22,7 @@ from perfsuite.session.measurable import CallableCase
 from perfsuite.session.revision import revision
 from perfsuite.session.session import Session
 from perfsuite.session.settings import Rerun, Settings
-from perfsuite.spec import Case, Evidence, Status
+from perfsuite.spec import Evidence, Status
 from perfsuite.stats import sequential
 from tests.gate import steady
 from tests.gate.evidence import CONTEXT, blocks, limit
