@@ -104,7 +104,7 @@ def compare(shape, names, rounds, seed):
     """Log ratios fp32 / engine for each round, milliseconds, bytes and fidelity of every engine."""
     import torch
 
-    from perfsuite.measure.subject import fidelity
+    from perfsuite.measure.outputs import fidelity
 
     with tempfile.TemporaryDirectory() as folder:
         engines = {}

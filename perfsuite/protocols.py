@@ -1,9 +1,10 @@
-"""What models, tasks, techniques and reporters promise. Torch is only named here, never imported."""
+"""What models, tasks, techniques, runtimes, workloads and reporters promise. Torch is named here, never imported."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from perfsuite.spec import Direction, Scores, Verdict
@@ -44,6 +45,15 @@ class Inputs:
             return Inputs(kwargs=rest, labels=value.get("labels"))
         return Inputs.of(value)
 
+    def to(self, device: torch.device) -> Inputs:
+        """The same with every tensor on that device; what is no tensor stays as it is."""
+        moved = {name: _moved(value, device) for name, value in self.kwargs.items()}
+        return Inputs(tuple(_moved(value, device) for value in self.args), moved, _moved(self.labels, device))
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    return value.to(device) if hasattr(value, "untyped_storage") else value
+
 
 class Task(Protocol):
     """Real data and a score. ``examples`` is a digest of the data: equal digests can be paired.
@@ -83,6 +93,7 @@ class ModelSpec:
     task: Callable[[], Task] | None = None
     about: str = ""
     grad: bool = False
+    loss: Callable[[Any, Inputs], Any] | None = None  # (output of the model, inputs with labels) -> a scalar tensor
 
 
 def mark_gradients(module: nn.Module) -> None:
@@ -112,6 +123,67 @@ class Technique(Protocol):
     def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module: ...
 
     def skeleton(self, model: nn.Module) -> nn.Module: ...
+
+
+DISPATCH = "dispatch"  # each operator that computes is dispatched by torch, so that a call can be traced
+WEIGHTS = "weights"  # the state dict holds all that it computes with
+AUTOGRAD = "autograd"  # gradients flow through it
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a runtime made of a module, called as that is: ``call(*args, **kwargs)`` with a model's inputs.
+
+    ``files`` are those that would be deployed; the size is counted there, or where there are none, in the file that
+    the state dict is saved to. ``versions``: what its numbers depend on beside torch. ``observable`` says what can
+    be seen in it (DISPATCH, WEIGHTS, AUTOGRAD): the rest is not measured, and never counted as none.
+    """
+
+    call: Callable[..., Any]
+    files: tuple[Path, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    observable: frozenset[str] = frozenset()
+
+
+class Runtime(Protocol):
+    """What executes a model: eager torch, torch.compile, another engine.
+
+    ``load`` leaves the module as it is; what it writes, it writes into ``folder``, which is there for as long as the
+    program is. It raises TechniqueError for a module that it cannot take, UnavailableError where what it needs is not
+    installed.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def load(self, module: nn.Module, inputs: Inputs, folder: Path) -> Program: ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workload, ready to be repeated. ``call`` is one repetition.
+
+    ``reset`` brings back the state before the first repetition, outside of the time; None where a repetition leaves
+    nothing behind. ``held`` are the tensors that are alive all along (weights, gradients, an optimizer's state).
+    ``outputs`` runs one repetition and returns what fidelity compares, by name.
+    """
+
+    call: Callable[[], object]
+    reset: Callable[[], None] | None = None
+    held: tuple[torch.Tensor, ...] = ()
+    outputs: Callable[[], Mapping[str, torch.Tensor]] | None = None
+
+
+class Workload(Protocol):
+    """What one repetition is: a forward pass, a training step. ``needs``: what must be observable in the program."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> frozenset[str]: ...
+
+    def prepare(self, program: Program, spec: ModelSpec, inputs: Inputs) -> Prepared: ...
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def optimize(
     seed: Seed = 0,
 ) -> None:
     """Apply a technique and save the model, so that it can be loaded again without pickle."""
-    from perfsuite.comparison.inputs import Calibration, source
+    from perfsuite.models.source import source
     from perfsuite.storage import count_stored, save
     from perfsuite.techniques.recorded import provenance
     from perfsuite.techniques.values import parse_technique
@@ -96,7 +96,7 @@ def optimize(
     with show_progress():
         built = spec.build(seed)
         original = built.module.eval()
-        smaller = parsed.apply(original, data=Calibration(source(spec, seed=seed), 8, seed))
+        smaller = parsed.apply(original, data=source(spec, seed=seed).calibration(8, seed))
         folder = save(smaller, output)
     before, after = count_stored(original).size_bytes, count_stored(smaller).size_bytes
     smaller_by = f"{before / 1e6:.2f} MB -> {after / 1e6:.2f} MB, {before / after:.2f}x"

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from perfsuite.comparison.examine import Examined, examine
-from perfsuite.comparison.inputs import Generator, about_source, check_batch_sizes, source
 from perfsuite.comparison.study import measure
 from perfsuite.comparison.timing import Sampling
 from perfsuite.comparison.values import Profile, Study
 from perfsuite.comparison.variants import AnyModel, Variant, common_device, variant
 from perfsuite.comparison.views import Comparison, Report
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
+from perfsuite.models.source import Generator, about_source, check_batch_sizes, source
 from perfsuite.protocols import ModelSpec, Task
 from perfsuite.spec import ORIGINAL, Block
 
@@ -56,7 +56,7 @@ class OptimizationBenchmark:
         self.source = source(model, input_generator, task, seed=seed, device=device)
         self._original = variant(ORIGINAL, self.source.module)
         self._device = common_device([self._original])
-        self._inputs = {size: self.source.inputs(size, seed, self._device) for size in sizes}
+        self._inputs = {size: self.source.batch(size, seed, self._device) for size in sizes}
         self._notes = list(about_source(self.source, sizes[0], seed))
         self._variants: dict[str, Variant] = {}
         self._examined: dict[str, Examined] = {}

@@ -12,7 +12,8 @@ from perfsuite.comparison.values import Call, Profile
 from perfsuite.comparison.variants import Variant
 from perfsuite.errors import ModelError, UsageError
 from perfsuite.measure.memory import accelerator_peak_bytes
-from perfsuite.measure.subject import Subject, check_output, fidelity
+from perfsuite.measure.outputs import fidelity
+from perfsuite.measure.subject import Subject
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs, Task
 from perfsuite.spec import Scores
@@ -45,7 +46,7 @@ def examine(
         outputs, calls = {}, {}
         for number, (size, given) in enumerate(inputs.items(), start=1):
             subject = Subject.of_model(variant.module, given, f"{variant.name!r} at batch size {size}")
-            outputs[size] = output = check_output(subject.call(), subject.label)
+            outputs[size] = output = subject.outputs["output"]
             reference = original.outputs[size] if original else None
             sqnr_db, agreement = _fidelity(subject, reference, output, same_shape)
             calls[size] = replace(_traced(subject, variant, device), sqnr_db=sqnr_db, agreement=agreement)

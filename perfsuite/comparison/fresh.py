@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 import torch
 
-from perfsuite.comparison.inputs import Calibration, source
 from perfsuite.comparison.timing import arms_of
 from perfsuite.comparison.variants import common_device, variant
 from perfsuite.engine.processes import guarded
 from perfsuite.errors import EngineError, UsageError
 from perfsuite.measure.latency import Plan, sample_block
+from perfsuite.models.source import source
 from perfsuite.progress import tell
 from perfsuite.protocols import Technique
 from perfsuite.spec import ORIGINAL, Block
@@ -76,12 +76,12 @@ def serve(text: str, answer: str) -> None:
     order = msgspec.json.decode(text, type=Order)
     torch.set_num_threads(order.threads)
     found = source(order.model, seed=order.seed, device=order.device)
-    data = Calibration(found, order.batch_sizes[0], order.seed)
+    data = found.calibration(order.batch_sizes[0], order.seed)
     made = {name: applied(parse_technique(name), found.module, data) for name in order.techniques}
     variants = [variant(name, module) for name, module in ({ORIGINAL: found.module} | made).items()]
     device, blocks = common_device(variants), {}
     for size in order.batch_sizes:
-        arms = arms_of(variants, found.inputs(size, order.seed, device), device)
+        arms = arms_of(variants, found.batch(size, order.seed, device), device)
         blocks[size] = sample_block(
             arms, seed=order.seed + order.number, fresh=True, threads=order.threads, plan=order.plan
         )

@@ -10,10 +10,10 @@ from torch import nn
 
 from perfsuite.comparison.benchmark import BATCH_SIZES, OptimizationBenchmark
 from perfsuite.comparison.fresh import Order, fresh_blocks, name_for_fresh
-from perfsuite.comparison.inputs import Calibration, Generator
 from perfsuite.comparison.timing import Sampling
 from perfsuite.comparison.views import Report
 from perfsuite.errors import TechniqueError, UsageError
+from perfsuite.models.source import Generator
 from perfsuite.protocols import ModelSpec, Task, Technique
 from perfsuite.techniques.values import applied, parse_technique
 
@@ -62,7 +62,7 @@ def benchmark_optimizations(
 def _add(benchmark: OptimizationBenchmark, techniques: Sequence[Technique], data: Iterable[Any] | None) -> None:
     """Add what each technique makes of the original. Raises the first error if none applies."""
     if data is None:
-        data = Calibration(benchmark.source, benchmark.batch_sizes[0], benchmark.sampling.seed)
+        data = benchmark.source.calibration(benchmark.batch_sizes[0], benchmark.sampling.seed)
     kept = tuple(data) if isinstance(data, Iterator) else data  # each technique reads it from the start
     refused: list[TechniqueError] = []
     for technique in techniques:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from perfsuite.comparison.examine import examine
-from perfsuite.comparison.inputs import Generator, Source, about_source, check_batch_sizes, source
 from perfsuite.comparison.study import measure
 from perfsuite.comparison.timing import Sampling
 from perfsuite.comparison.values import Profile, Study
 from perfsuite.comparison.variants import AnyModel, common_device, variant
 from perfsuite.comparison.views import Performance, PerformanceComparison
 from perfsuite.errors import UsageError
+from perfsuite.models.source import Generator, Source, about_source, check_batch_sizes, source
 from perfsuite.protocols import ModelSpec
 from perfsuite.spec import ORIGINAL
 
@@ -61,7 +61,7 @@ def _study(name: str, sources: Mapping[str, Source], batch_sizes: Sequence[int],
     sizes, seed = check_batch_sizes(batch_sizes), sampling.seed
     variants = [variant(label, found.module) for label, found in sources.items()]
     device, first = common_device(variants), next(iter(sources.values()))
-    inputs = {size: first.inputs(size, seed, device) for size in sizes}
+    inputs = {size: first.batch(size, seed, device) for size in sizes}
     original = examine(variants[0], inputs, device)
     others = [examine(other, inputs, device, original=original, same_shape=False) for other in variants[1:]]
     profiles = [found.profile for found in (original, *others)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,8 +15,7 @@ from perfsuite.comparison.variants import Variant
 from perfsuite.errors import UsageError
 from perfsuite.measure.clock import Clock, RealClock
 from perfsuite.measure.latency import Arm, Plan, sample_block
-from perfsuite.measure.subject import forward_call
-from perfsuite.models.devices import synchronize
+from perfsuite.measure.subject import Subject
 from perfsuite.optimize.measured import BLOCKS, Speedup, interval
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs
@@ -50,7 +49,7 @@ class Sampling:
 
 def arms_of(variants: Sequence[Variant], inputs: Inputs, device: torch.device) -> dict[str, Arm]:
     """One call of each variant on the same inputs, waited for."""
-    return {variant.name: _arm(forward_call(variant.module, inputs), device) for variant in variants}
+    return {variant.name: Subject.of_model(variant.module, inputs, variant.name).arm for variant in variants}
 
 
 def sample(arms: Mapping[str, Arm], sampling: Sampling, what: str) -> tuple[Block, ...]:
@@ -124,14 +123,3 @@ def _energy_gain(energies: Energies, base: str, name: str) -> Speedup | None:
     if name == base or name not in energies:
         return None
     return interval([math.log(a / b) for a, b in zip(energies[base], energies[name], strict=True)])
-
-
-def _arm(forward: Callable[[], object], device: torch.device) -> Arm:
-    if device.type == "cpu":
-        return forward
-
-    def call() -> None:
-        forward()
-        synchronize(device)
-
-    return call

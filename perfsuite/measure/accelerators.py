@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from perfsuite.measure.repeatable import has_setup, prepared
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Accelerator(Protocol):
@@ -85,6 +88,13 @@ def started() -> tuple[Accelerator, ...]:
         return ()
     cuda = [Cuda(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
     return (*cuda, *([Mps()] if torch.backends.mps.is_available() else []))
+
+
+def of_device(device: torch.device) -> tuple[Accelerator, ...]:
+    """The accelerator that a device is; none for the CPU."""
+    if device.type == "cuda":
+        return (Cuda(_torch().cuda.current_device() if device.index is None else device.index),)
+    return (Mps(),) if device.type == "mps" else ()
 
 
 def used_by(call: Callable[[], object], accelerators: Sequence[Accelerator]) -> tuple[Accelerator, ...]:

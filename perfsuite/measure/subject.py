@@ -1,44 +1,82 @@
-"""One arm, ready to be measured: the exact metrics read what it computes, each thing once."""
+"""What is measured: a workload prepared on a program, or a callable. Each thing is found out once.
+
+The gate, comparisons and benchmarks measure nothing else. Importing this imports no torch, and timing a callable
+does not either.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
-from itertools import chain
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from perfsuite.case import EAGER
+from perfsuite.errors import UsageError
+from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, of_device, started, used_by, wait_for
+from perfsuite.measure.repeatable import FRESH_STATE, NOTHING_BEHIND, Repeatable
+from perfsuite.protocols import DISPATCH, WEIGHTS, Inputs, Prepared, Program, Task
+from perfsuite.spec import Against, Context, Facts, Metric, Scores
 
-from perfsuite.errors import ModelError, NonFiniteError, OutputError, UsageError
-from perfsuite.measure.engines import why_not_seen, why_not_stored
-from perfsuite.measure.repeatable import NOTHING_BEHIND, Repeatable
-from perfsuite.measure.trace import Trace, difference, trace
-from perfsuite.protocols import Inputs, wants_gradients
-from perfsuite.spec import Against, Context, Facts, Metric
-from perfsuite.storage import Stored, count_stored
-from perfsuite.techniques.common import main_output
-from perfsuite.techniques.quantization.kernels import kernel_name
-from perfsuite.techniques.quantization.layers import Int8Linear
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from perfsuite.measure.trace import Trace
+    from perfsuite.storage import Stored
 
 _MORE_CALLS = 2  # to settle
 
 
 class Subject:
-    """A callable to run, and the model behind it if there is one."""
+    """One repetition to run, and the program behind it if there is one.
+
+    ``inputs`` are what the program is called with, ``runtime`` what runs it, ``device`` where; of a callable nobody
+    knows, so that a first call shows it. ``task`` scores the program.
+    """
 
     def __init__(
-        self, call: Callable[[], object], model: nn.Module | None = None, label: str = "", given: Iterable[object] = ()
+        self,
+        prepared: Prepared,
+        program: Program | None = None,
+        *,
+        label: str = "",
+        inputs: Inputs | None = None,
+        runtime: str = EAGER,
+        device: torch.device | None = None,
+        task: Task | None = None,
     ) -> None:
-        self.call = call
-        self.model = model
+        self.prepared = prepared
+        self.program = program
         self.label = label
-        self.given = tuple(leaf for leaf in given if isinstance(leaf, Tensor))
+        self.inputs = inputs or Inputs()
+        self.runtime = runtime
+        self.task = task
+        self._device = device
 
-    @classmethod
-    def of_model(cls, model: nn.Module, inputs: Inputs, label: str = "") -> Subject:
-        call = Repeatable(forward_call(model, inputs), remedy=NOTHING_BEHIND)
-        return cls(call, model, label, tree_leaves((inputs.args, dict(inputs.kwargs))))
+    @staticmethod
+    def of_callable(call: Callable[[], object], label: str = "") -> Subject:
+        return Subject(Prepared(call), label=label)
+
+    @staticmethod
+    def of_model(model: nn.Module, inputs: Inputs, label: str = "", task: Task | None = None) -> Subject:
+        """The forward pass of a module, in eager torch."""
+        from perfsuite.models.devices import device_of
+        from perfsuite.runtimes.eager import program
+        from perfsuite.workloads.forward import forward_pass
+
+        eager = program(model)
+        return Subject(
+            forward_pass(eager, inputs), eager, label=label, inputs=inputs, device=device_of(model), task=task
+        )
+
+    @cached_property
+    def call(self) -> Callable[[], object]:
+        """One repetition, from the same state each time."""
+        if self.program is None:
+            return self.prepared.call
+        remedy = FRESH_STATE if self.prepared.reset else NOTHING_BEHIND
+        return Repeatable(self.prepared.call, self.prepared.reset, remedy=remedy)
 
     @cached_property
     def ready(self) -> Callable[[], object]:
@@ -47,44 +85,128 @@ class Subject:
         return self.call
 
     @cached_property
+    def arm(self) -> Callable[[], object]:
+        """The call, over when the devices that it uses have done its work: what is timed."""
+        return awaited(self.call, self.accelerators)
+
+    @cached_property
+    def accelerators(self) -> tuple[Accelerator, ...]:
+        return used_by(self.call, started()) if self._device is None else of_device(self._device)
+
+    @property
+    def accelerator(self) -> str:
+        """For a machine class; empty where there is none."""
+        return name_of(self.accelerators)
+
+    @property
+    def device(self) -> str:
+        """Where it computes, as torch names it."""
+        return self.accelerators[0].device if self.accelerators else "cpu"
+
+    @cached_property
+    def model(self) -> nn.Module | None:
+        """The program in the shape of a module; None of a callable."""
+        from torch import nn
+
+        from perfsuite.measure.engines import Shell
+
+        if self.program is None:
+            return None
+        return self.program.call if isinstance(self.program.call, nn.Module) else Shell(self.program.call)
+
+    def context(self) -> Context:
+        if self.program is None and "torch" not in sys.modules:
+            return Context("not imported", "")
+        import torch
+
+        from perfsuite.measure.context import context
+
+        return context(torch.device(self.device), self.model, self.program.versions if self.program else {})
+
+    @cached_property
+    def scores(self) -> Scores | None:
+        """What the task finds, an outcome for each example; None without a task."""
+        return self.task.score(self.model) if self.task and self.model is not None else None
+
+    @cached_property
+    def outputs(self) -> Mapping[str, Tensor]:
+        """What fidelity compares: dense, in float64 on the CPU. Raises NonFiniteError, OutputError."""
+        from perfsuite.measure.outputs import check_output
+
+        made = self.prepared.outputs() if self.prepared.outputs else {"output": self.call()}
+        return {name: check_output(output, self.label) for name, output in made.items()}
+
+    @cached_property
     def stored(self) -> Stored:
         """Counted in the file that the model is saved to."""
+        from perfsuite.storage import count_stored
+
         if self.model is None:
             raise UsageError(f"{self.label} is a plain callable: it has no weights to save or count", "gate a model")
         return count_stored(self.model)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the files that are deployed; where a runtime writes none, of the file that the model is saved to."""
+        files = self.program.files if self.program else ()
+        return sum(file.stat().st_size for file in files) if files else self.stored.size_bytes
 
     @property
     def trace(self) -> Trace:
         """One recorded call."""
         return self._traces[0]
 
+    @property
+    def was_traced(self) -> bool:
+        return "_traces" in self.__dict__
+
     @cached_property
     def why_not_seen(self) -> str:
         """Why what torch dispatches is not what a call does, if it is not."""
-        return why_not_seen(self._traces, self.model, self.given)
+        from perfsuite.measure.engines import why_not_seen
+
+        if self.program is not None and DISPATCH not in self.program.observable:
+            return f"the runtime {self.runtime!r} does not show its operators"
+        return why_not_seen(self._traces, self.model, self._given)
 
     @cached_property
     def why_not_stored(self) -> str:
         """Why the saved file does not hold what a model computes with, if it does not."""
-        return why_not_stored(self.model, self.trace, self.why_not_seen) if self.model is not None else ""
+        from perfsuite.measure.engines import why_not_stored
+
+        if self.program is None or self.model is None:
+            return ""
+        if WEIGHTS not in self.program.observable:
+            return f"the runtime {self.runtime!r} does not show its weights"
+        return why_not_stored(self.model, self.trace, self.why_not_seen)
 
     @property
     def varies(self) -> str:
         """In what two calls differ, if they do: then nothing that is seen at dispatch is exact."""
+        from perfsuite.measure.trace import difference
+
         return difference(*self._traces)
+
+    @cached_property
+    def _given(self) -> tuple[Tensor, ...]:
+        from torch import Tensor
+        from torch.utils._pytree import tree_leaves
+
+        leaves = tree_leaves((self.inputs.args, dict(self.inputs.kwargs)))
+        return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
 
     @cached_property
     def _traces(self) -> tuple[Trace, Trace]:
         """Two calls in a row that agree; the first calls, which may initialise something, need not."""
+        from perfsuite.measure.trace import trace
+
         record = partial(trace, self.ready)
-        held: tuple[Tensor, ...] = ()
-        if self.model is not None:
-            held = tuple(chain(self.model.parameters(), self.model.buffers()))
-        before, after = record(held, self.given), record(held, self.given)
+        held, given = self.prepared.held, self._given
+        before, after = record(held, given), record(held, given)
         for _ in range(_MORE_CALLS):
             if before == after:
                 break
-            before, after = after, record(held, self.given)
+            before, after = after, record(held, given)
         return before, after
 
     def facts(self, metrics: Iterable[Metric]) -> Facts:
@@ -104,94 +226,5 @@ class Subject:
         return (self.why_not_seen if metric.dispatched else "") or not_stored
 
 
-def forward_call(model: nn.Module, inputs: Inputs) -> Callable[[], object]:
-    """A callable that runs one forward pass, without gradients unless the model's spec asks for them."""
-    mode = torch.enable_grad if wants_gradients(model) else torch.no_grad
-
-    def forward() -> object:
-        try:
-            with mode():
-                return model(*inputs.args, **inputs.kwargs)
-        except (RuntimeError, AssertionError) as error:
-            for words, what, remedy in _KNOWN if mode is torch.no_grad else _KNOWN_WITH_GRADIENTS:
-                if words in str(error):
-                    raise ModelError(f"{what}: {error}", remedy) from error
-            raise
-
-    return forward
-
-
-_EXPORTED = (
-    "Guard failed",
-    "the model was exported for other inputs",
-    "export it with dynamic shapes, or name the batch sizes that it takes: batch_sizes=[...]",
-)
-_KNOWN = (
-    _EXPORTED,
-    (
-        "does not require grad",
-        "the forward pass computes gradients, and is called without them",
-        "register the model with grad=True: ModelSpec(name, build, inputs, grad=True)",
-    ),
-)
-_KNOWN_WITH_GRADIENTS = (
-    _EXPORTED,
-    (
-        "not have been used in the graph",
-        "the forward pass computes gradients through layers that have none",
-        "choose a technique whose layers can be differentiated, such as 'bf16' or 'magnitude-50'",
-    ),
-)
-
-
-def context(device: torch.device, model: nn.Module | None = None) -> Context:
-    """What dispatch-derived numbers depend on: torch's version, and the int8 kernel where int8 layers may run.
-
-    A callable without a known model may run some.
-    """
-    may_run_int8 = model is None or any(isinstance(module, Int8Linear) for module in model.modules())
-    kernels = f"int8:{kernel_name(device)}" if may_run_int8 else "torch's own"
-    return Context(torch.__version__.partition("+")[0], kernels)
-
-
-def check_output(output: object, label: str) -> Tensor:
-    """The main output, dense, in float64 on the CPU.
-
-    Raises NonFiniteError, naming the case, if it holds NaN or infinity; OutputError if there is nothing to compare.
-    """
-    tensor = _dense(main_output(output).detach(), label)
-    if not bool(torch.isfinite(tensor).all()):
-        raise NonFiniteError(
-            f"the output of {label} has NaN or infinite values",
-            "check the weights and the inputs, or use bf16 for fp16",
-        )
-    return tensor.double()
-
-
-def _dense(tensor: Tensor, label: str) -> Tensor:
-    try:
-        tensor = tensor.dequantize() if tensor.is_quantized else tensor
-        tensor = tensor.cpu() if tensor.layout is torch.strided else tensor.to_dense().cpu()
-        return torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    except (RuntimeError, NotImplementedError) as error:
-        raise OutputError(
-            f"the output of {label}, a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}, cannot be compared",
-            "return a dense tensor of numbers",
-        ) from error
-
-
-def fidelity(original: Tensor, candidate: Tensor) -> dict[str, float]:
-    """How well a candidate's output (..., C) follows the original's.
-
-    ``sqnr``: signal to quantization noise, in dB, capped at 300 for equal outputs. ``agreement``:
-    the fraction of rows whose largest entry is the same one. Raises OutputError for other shapes.
-    """
-    if original.shape != candidate.shape:
-        raise OutputError(
-            f"the output has shape {tuple(candidate.shape)}, the original's {tuple(original.shape)}",
-            "compare forms of one model",
-        )
-    noise, signal = (original - candidate).norm(), original.norm()
-    sqnr = 300.0 if noise == 0 else min(300.0, float(20 * torch.log10(signal / noise)))
-    agreement = float((original.argmax(-1) == candidate.argmax(-1)).double().mean())
-    return {"sqnr": sqnr, "agreement": agreement}
+def awaited(call: Callable[[], object], accelerators: tuple[Accelerator, ...]) -> Callable[[], object]:
+    return Awaited(call, partial(wait_for, accelerators)) if accelerators else call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,7 @@ from torch import nn
 
 from perfsuite.measure.clock import Clock
 from perfsuite.measure.latency import Plan, sample_block
-from perfsuite.measure.subject import forward_call
-from perfsuite.models.devices import device_of, synchronize
+from perfsuite.measure.subject import Subject
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs
 from perfsuite.stats.blocks import log_ratio
@@ -51,9 +50,8 @@ def measure_speedups(
     ``inputs``: a tensor, a tuple of arguments or a dict of keywords, on the models' device.
     """
     given = Inputs.of(inputs)
-    device = device_of(original)
     models = {"": original, **candidates}
-    arms = {name: _arm(model, given, device) for name, model in models.items()}
+    arms = {name: Subject.of_model(model, given).arm for name, model in models.items()}
     sampled = []
     for number in range(blocks):
         threads = torch.get_num_threads()
@@ -67,13 +65,3 @@ def interval(logs: Sequence[float]) -> Speedup:
     found = estimate(logs, spread_of(logs))
     low, high = found.bounds(ALPHA) if len(logs) > 1 else (-math.inf, math.inf)
     return Speedup(math.exp(found.center), math.exp(low), math.exp(high))
-
-
-def _arm(model: nn.Module, inputs: Inputs, device: torch.device) -> Callable[[], None]:
-    forward = forward_call(model, inputs)
-
-    def call() -> None:
-        forward()
-        synchronize(device)
-
-    return call

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.errors import TechniqueError
-from perfsuite.measure.subject import fidelity
+from perfsuite.measure.outputs import fidelity
 from perfsuite.progress import tell
 from perfsuite.protocols import wants_gradients
 from perfsuite.techniques.calibrating import batches, in_eval_mode

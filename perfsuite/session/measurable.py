@@ -1,24 +1,28 @@
-"""What a session can measure: a case of the matrix, or any callable."""
+"""What a session can measure: a model's case, with its candidate and its original, or any callable."""
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from perfsuite.case import Case
-from perfsuite.errors import OutputError
-from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, started, used_by, wait_for
-from perfsuite.protocols import Built, Inputs, ModelSpec, Technique
+from perfsuite.errors import OutputError, UsageError
+from perfsuite.measure.subject import Subject, awaited
+from perfsuite.protocols import Inputs, ModelSpec, Program, Runtime, Technique, Workload
+from perfsuite.runtimes.eager import RUNTIME as EAGER_RUNTIME
 from perfsuite.spec import CANDIDATE, YARDSTICK, Context, Metric, Scores
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from perfsuite.measure.subject import Subject
+    from perfsuite.models.source import Source
 
 
 class Measurable(Protocol):
@@ -62,13 +66,17 @@ class Measurable(Protocol):
 
 
 class ModelCase:
-    """Model x technique x device x batch size. Everything is built when it is first asked for."""
+    """A model, what is made of it, what runs it, and what it does. Everything is built when it is first asked for.
+
+    The original is the model before the technique, in eager torch, whatever runtime the case names.
+    """
 
     has_original = True
 
     def __init__(
         self, spec: ModelSpec, technique: Technique, device: str, batch_size: int, seed: int,
-        variant: str = "", of: Mapping[str, str] | None = None,
+        variant: str = "", of: Mapping[str, str] | None = None, *,
+        runtime: Runtime = EAGER_RUNTIME, workload: Workload | None = None,
     ) -> None:  # fmt: skip
         """``variant`` and ``of`` tell cases apart whose test has further parameters (perfsuite.case)."""
         self.spec = spec
@@ -76,24 +84,32 @@ class ModelCase:
         self.device_name = device
         self.batch_size = batch_size
         self.seed = seed
+        self.runtime = runtime
+        self._workload = workload
         self._variant, self._of = variant, of or {}
+
+    @cached_property
+    def workload(self) -> Workload:
+        from perfsuite.workloads.forward import WORKLOAD
+
+        return self._workload or WORKLOAD
 
     @cached_property
     def case(self) -> Case:
         """The key says so where the weights are not what the model's name promises."""
-        name = self.spec.name + self._built.suffix
         return Case(
-            model=name, technique=self.technique.name, device=self.device_name, batch_size=self.batch_size,
+            model=self._source.name, technique=self.technique.name, runtime=self.runtime.name,
+            workload=self.workload.name, device=self.device_name, batch_size=self.batch_size,
             variant=self._variant, of=self._of,
         )  # fmt: skip
 
     @property
     def weights(self) -> str:
-        return self._built.weights
+        return self._source.weights
 
     @property
     def memo_key(self) -> tuple[object, ...]:
-        return (self.spec.name, self.device_name, self.batch_size, self.seed)
+        return (self.spec.name, self.workload.name, self.device_name, self.batch_size, self.seed)
 
     @cached_property
     def device(self) -> torch.device:
@@ -101,60 +117,74 @@ class ModelCase:
 
         return resolve_device(self.device_name)
 
+    @cached_property
+    def _source(self) -> Source:
+        from perfsuite.models.source import source
+
+        return source(self.spec, seed=self.seed, device=self.device_name)
+
     @property
     def original(self) -> nn.Module:
         """The model before the technique, on the device, in eval mode."""
-        return self._built.module
-
-    @cached_property
-    def _built(self) -> Built:
-        from perfsuite.models.ready import ready
-
-        built = self.spec.build(self.seed)
-        return replace(built, module=ready(self.spec, built.module, self.device))
+        module: nn.Module = self._source.module
+        return module
 
     @cached_property
     def model(self) -> nn.Module:
         """The model after the technique, on the device."""
-        return self.technique.apply(self.original, data=Calibration(self)).to(self.device)
+        data = self._source.calibration(self.batch_size, self.seed)
+        return self.technique.apply(self.original, data=data).to(self.device)
 
     @cached_property
     def inputs(self) -> Inputs:
         """Seeded inputs for the batch size, on the device."""
-        made = Inputs.of(self.spec.inputs(self.original, self.batch_size, self.seed))
-        return Inputs(tuple(map(self._to_device, made.args)), {k: self._to_device(v) for k, v in made.kwargs.items()})
-
-    def _to_device(self, value: object) -> object:
-        import torch
-
-        return value.to(self.device) if isinstance(value, torch.Tensor) else value
+        return self._source.inputs(self.batch_size, self.seed, self.device)
 
     def subject(self, arm: str) -> Subject:
         return self._candidate if arm == CANDIDATE else self._original
 
     @cached_property
     def _candidate(self) -> Subject:
-        from perfsuite.measure.subject import Subject
-
-        return Subject.of_model(self.model, self.inputs, self.case.key)
+        return self._subject(self.model, self.runtime, self.case.key)
 
     @cached_property
     def _original(self) -> Subject:
-        from perfsuite.measure.subject import Subject
+        return self._subject(self.original, EAGER_RUNTIME, f"the original of {self.case.key}")
 
-        return Subject.of_model(self.original, self.inputs, f"the original of {self.case.key}")
+    def _subject(self, module: nn.Module, runtime: Runtime, label: str) -> Subject:
+        program = self._loaded(module, runtime)
+        hidden = sorted(self.workload.needs - program.observable)
+        if hidden:
+            raise UsageError(
+                f"the workload {self.workload.name!r} needs {', '.join(hidden)}, which the runtime {runtime.name!r} "
+                "does not have",
+                "gate it on another runtime, such as 'eager'",
+            )
+        prepared = self.workload.prepare(program, self.spec, self.inputs)
+        return Subject(
+            prepared, program, label=label, inputs=self.inputs, runtime=runtime.name, device=self.device,
+            task=self._source.task,
+        )  # fmt: skip
+
+    def _loaded(self, module: nn.Module, runtime: Runtime) -> Program:
+        """What the runtime makes of it; its files are removed with this case."""
+        if runtime is EAGER_RUNTIME:
+            return EAGER_RUNTIME.load(module, self.inputs, Path())
+        from perfsuite.temporary import new_folder
+
+        folder = new_folder("program")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return runtime.load(module, self.inputs, folder)
 
     def scores(self, arm: str) -> Scores | None:
-        if self.spec.task is None:
-            return None
-        return self.spec.task().score(self.model if arm == CANDIDATE else self.original)
+        return self.subject(arm).scores
 
     def relations(self, needed: bool) -> Mapping[str, float]:
         """Fidelity of the candidate's output to the original's; checks both for NaN."""
-        from perfsuite.measure.subject import check_output, fidelity
+        from perfsuite.measure.outputs import fidelity_of_all
 
         try:
-            return fidelity(*(check_output(one.call(), one.label) for one in (self._original, self._candidate)))
+            return fidelity_of_all(self._original.outputs, self._candidate.outputs)
         except OutputError:
             if needed:
                 raise
@@ -167,25 +197,19 @@ class ModelCase:
         peak = accelerator_peak_bytes(self._candidate.call, self.device)
         if peak is not None:
             shown["accelerator_peak_bytes"] = peak
-        if self._candidate.trace.uncounted:
+        if self._candidate.was_traced and self._candidate.trace.uncounted:
             shown["flops_do_not_count"] = self._candidate.trace.uncounted
         return shown
 
     def arm(self, name: str, yardstick: str) -> Callable[[], object]:
-        from perfsuite.measure.yardstick import yardstick as reference_workload
-        from perfsuite.models.devices import synchronize
-
-        named = _yardstick_named(name, yardstick)
-        wait = None if self.device.type == "cpu" else partial(synchronize, self.device)
-        if named:
-            workload = reference_workload(named, self.device_name)
-            return replace(workload, work=_awaited(workload.work, wait))
-        return _awaited(self.subject(name).ready, wait)
+        """Of a subject, after a first call: a program may compile something in it, and take long."""
+        if workload := _yardstick(name, yardstick, self._candidate):
+            return workload
+        subject = self.subject(name)
+        return awaited(subject.ready, subject.accelerators)
 
     def context(self) -> Context:
-        from perfsuite.measure.subject import context
-
-        return context(self.device, self.model)
+        return self._candidate.context()
 
     def has_facts(self, metrics: list[Metric]) -> bool:
         return True
@@ -196,34 +220,10 @@ class ModelCase:
         return TRANSFORMER, MATMUL, COPY
 
     def accelerator(self) -> str:
-        import torch
-
-        return (
-            torch.cuda.get_device_name(self.device)
-            if self.device.type == "cuda"
-            else self.device.type.replace("cpu", "")
-        )
+        return self._candidate.accelerator
 
     def timed_ns(self) -> Sequence[float]:
         return ()
-
-
-class Calibration:
-    """Calibration data of a case, made when it is read: the task's, else inputs from other seeds."""
-
-    batches = 4
-
-    def __init__(self, case: ModelCase) -> None:
-        self._case = case
-
-    def __iter__(self) -> Iterator[Inputs]:
-        case = self._case
-        of_task = getattr(case.spec.task() if case.spec.task else None, "calibration", None)
-        if of_task is not None:
-            yield from of_task()
-        else:
-            for seed in range(case.seed + 1, case.seed + 1 + self.batches):
-                yield Inputs.of_batch(case.spec.inputs(case.original, case.batch_size, seed))
 
 
 class CallableCase:
@@ -233,18 +233,12 @@ class CallableCase:
 
     def __init__(self, case: Case, call: Callable[[], object], timed_ns: Sequence[float] = ()) -> None:
         self.case = case
-        self.call = call
+        self._subject = Subject.of_callable(call, case.key)
         self._timed_ns = timed_ns
 
     @property
     def memo_key(self) -> tuple[object, ...]:
         return (self.case.key,)
-
-    @cached_property
-    def _subject(self) -> Subject:
-        from perfsuite.measure.subject import Subject
-
-        return Subject(self.call, label=self.case.key)
 
     def subject(self, arm: str) -> Subject:
         return self._subject
@@ -261,33 +255,10 @@ class CallableCase:
         return {"resident_bytes": resident_bytes()}
 
     def arm(self, name: str, yardstick: str) -> Callable[[], object]:
-        from perfsuite.measure.yardstick import yardstick as reference_workload
-
-        used = self._accelerators
-        wait = partial(wait_for, used) if used else None
-        named = _yardstick_named(name, yardstick)
-        if not named:
-            return _awaited(self.call, wait)
-        workload = reference_workload(named, self._device)
-        return replace(workload, work=_awaited(workload.work, wait))
-
-    @cached_property
-    def _accelerators(self) -> tuple[Accelerator, ...]:
-        return used_by(self.call, started())
-
-    @property
-    def _device(self) -> str:
-        """Where the call works, as far as a yardstick is concerned."""
-        return self._accelerators[0].device if self._accelerators else "cpu"
+        return _yardstick(name, yardstick, self._subject) or self._subject.arm
 
     def context(self) -> Context:
-        if "torch" not in sys.modules:
-            return Context("not imported", "")
-        import torch
-
-        from perfsuite.measure.subject import context
-
-        return context(torch.device(self._device))
+        return self._subject.context()
 
     def has_facts(self, metrics: list[Metric]) -> bool:
         return any(metric.measure is not None for metric in metrics)
@@ -295,21 +266,23 @@ class CallableCase:
     def yardsticks(self) -> tuple[str, ...]:
         from perfsuite.measure.yardstick import COPY, INTERPRETER, MATMUL, TRANSFORMER
 
-        if self._accelerators:
+        if self._subject.accelerators:
             return TRANSFORMER, MATMUL, COPY, INTERPRETER
         return (INTERPRETER, TRANSFORMER, MATMUL, COPY) if "torch" in sys.modules else (INTERPRETER,)
 
     def accelerator(self) -> str:
-        return name_of(self._accelerators)
+        return self._subject.accelerator
 
     def timed_ns(self) -> Sequence[float]:
         return self._timed_ns
 
 
-def _yardstick_named(arm: str, yardstick: str) -> str:
+def _yardstick(arm: str, session: str, beside: Subject) -> Callable[[], object] | None:
     """The yardstick that an arm stands for: YARDSTICK is the session's, YARDSTICK:name one of several; or none."""
-    return yardstick if arm == YARDSTICK else arm.partition(f"{YARDSTICK}:")[2]
+    from perfsuite.measure.yardstick import yardstick
 
-
-def _awaited(call: Callable[[], object], wait: Callable[[], None] | None) -> Callable[[], object]:
-    return call if wait is None else Awaited(call, wait)
+    name = session if arm == YARDSTICK else arm.partition(f"{YARDSTICK}:")[2]
+    if not name:
+        return None
+    workload = yardstick(name, beside.device)
+    return replace(workload, work=awaited(workload.work, beside.accelerators))

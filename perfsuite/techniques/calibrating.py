@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,11 +25,7 @@ def batches(model: nn.Module, data: Digested, what: str) -> Iterator[Inputs]:
         raise TechniqueError(f"{what} needs calibration data", "give some: apply(model, data=batches of real inputs)")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     for number, inputs in enumerate(data, start=1):
-        yield Inputs(
-            tuple(_moved(arg, device) for arg in inputs.args),
-            {name: _moved(value, device) for name, value in inputs.kwargs.items()},
-            _moved(inputs.labels, device),
-        )
+        yield inputs.to(device)
         tell(what, number, max(number, len(data)))
     if data.batches == 0:
         raise TechniqueError(f"{what}: the calibration loader is empty", "give at least one batch of real inputs")
@@ -66,7 +61,3 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, Tensor) else value

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from perfsuite.case import Case
+from perfsuite.measure import subject
 from perfsuite.measure.accelerators import name_of, started, used_by
 from perfsuite.measure.clock import SimulatedClock
 from perfsuite.measure.latency import LocalSampler, Plan
 from perfsuite.measure.repeatable import Repeatable
-from perfsuite.session import measurable
 from perfsuite.session.measurable import CallableCase
 from perfsuite.spec import CANDIDATE, YARDSTICK
 
@@ -71,7 +71,7 @@ def test_without_an_accelerator_the_call_is_not_made():
 
 def test_a_timed_call_waits_and_its_machine_class_names_the_device(monkeypatch):
     device = Simulated()
-    monkeypatch.setattr(measurable, "started", lambda: (device,))
+    monkeypatch.setattr(subject, "started", lambda: (device,))
     case = CallableCase(Case.of_callable("c"), device.give)
     assert case.accelerator() == "Simulated 100"
     assert case.yardsticks()[0] != "interpreter-1"
@@ -85,7 +85,7 @@ def test_a_timed_call_waits_and_its_machine_class_names_the_device(monkeypatch):
 
 def test_what_is_made_for_a_call_is_done_before_its_time_begins(monkeypatch):
     device = Simulated()
-    monkeypatch.setattr(measurable, "started", lambda: (device,))
+    monkeypatch.setattr(subject, "started", lambda: (device,))
 
     def make():
         device.give()

@@ -123,7 +123,7 @@ def test_a_model_on_meta_asks_for_nothing():
 
 
 def test_a_callable_without_an_operator_of_torch_has_none_to_count():
-    facts = Subject(lambda: np.ones(3) + 1).facts(EXACT)
+    facts = Subject.of_callable(lambda: np.ones(3) + 1).facts(EXACT)
     assert facts.missing == dict.fromkeys(OF_A_CALL, "no operator of torch was seen in a call")
     assert not facts.exact
 

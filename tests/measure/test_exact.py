@@ -10,12 +10,15 @@ import torch
 from torch import nn
 
 from perfsuite.errors import NonFiniteError, UsageError
-from perfsuite.measure.subject import Subject, check_output, context, fidelity, main_output
+from perfsuite.measure.context import context
+from perfsuite.measure.outputs import check_output, fidelity
+from perfsuite.measure.subject import Subject
 from perfsuite.measure.trace import trace
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
 from perfsuite.registry import METRICS
+from perfsuite.techniques.common import main_output
 from perfsuite.techniques.values import parse_technique
 
 PRINT_FACTS = """
@@ -138,7 +141,7 @@ def test_facts_have_every_exact_metric_of_a_model_and_what_a_callable_can_have()
     assert set(model.facts(metrics).exact) == {
         "size_bytes", "parameters", "nonzeros", "sparsity", "flops", "operators", "peak_memory_bytes",
     }  # fmt: skip
-    plain = Subject(lambda: torch.ones(2), label="f")
+    plain = Subject.of_callable(lambda: torch.ones(2), "f")
     assert set(plain.facts(metrics).exact) == {"flops", "operators", "peak_memory_bytes"}
     with pytest.raises(UsageError, match="f is a plain callable"):
         _ = plain.stored
@@ -183,7 +186,7 @@ def test_a_callable_whose_calls_differ_has_no_exact_metrics_and_says_in_what():
         calls.append(1)
         return sum(torch.ones(4) for _ in range(len(calls)))
 
-    facts = Subject(call).facts([METRICS.get(name) for name in METRICS.names()])
+    facts = Subject.of_callable(call).facts([METRICS.get(name) for name in METRICS.names()])
     assert facts.exact == {}
     assert facts.operators == {}
     assert facts.varies == "one call asks for aten::add 4 times, the next 5 times"
@@ -191,12 +194,12 @@ def test_a_callable_whose_calls_differ_has_no_exact_metrics_and_says_in_what():
 
 def test_a_callable_that_takes_more_memory_each_time_differs_in_it():
     sizes = itertools.count(10, 10)
-    subject = Subject(lambda: torch.ones(next(sizes)))
+    subject = Subject.of_callable(lambda: torch.ones(next(sizes)))
     assert subject.varies == "one call has 160 bytes at its peak, the next 200"
 
 
 def test_a_first_call_may_be_unlike_the_others():
     sizes = iter([1000, 500, 10, 10])
-    subject = Subject(lambda: torch.ones(next(sizes)))
+    subject = Subject.of_callable(lambda: torch.ones(next(sizes)))
     assert subject.varies == ""
     assert subject.trace.peak_bytes == 40

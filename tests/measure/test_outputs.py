@@ -11,7 +11,8 @@ from perfsuite.comparison.performance import measure_performance
 from perfsuite.comparison.timing import Sampling
 from perfsuite.errors import ModelError, NonFiniteError, NotRepeatableError, OutputError
 from perfsuite.measure.latency import Plan
-from perfsuite.measure.subject import Subject, check_output, fidelity
+from perfsuite.measure.outputs import check_output, fidelity
+from perfsuite.measure.subject import Subject
 from perfsuite.models.ready import ready
 from perfsuite.optimize.sensitivity import sensitivities
 from perfsuite.protocols import Built, Inputs, ModelSpec

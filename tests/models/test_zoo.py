@@ -8,7 +8,7 @@ import torch
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 from perfsuite.errors import ModelError, StorageError, UnavailableError
-from perfsuite.measure.subject import fidelity
+from perfsuite.measure.outputs import fidelity
 from perfsuite.models import cache, digits, docstrings
 from perfsuite.models.digits import Digits, trained_encoder
 from perfsuite.models.docstrings import Docstrings, embed

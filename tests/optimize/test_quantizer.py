@@ -5,7 +5,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from perfsuite import DynamicQuantizer, QuantizationConfig, StaticQuantizer, quantize_model
 from perfsuite.errors import TechniqueError, UsageError
-from perfsuite.measure.subject import fidelity
+from perfsuite.measure.outputs import fidelity
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
 from perfsuite.optimize import quantizer as module

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from transformers import BertConfig, BertModel
 
 from perfsuite.errors import NonFiniteError, TechniqueError, UsageError
-from perfsuite.measure.subject import fidelity
+from perfsuite.measure.outputs import fidelity
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
 from perfsuite.progress import watched

@@ -9,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
 from perfsuite.errors import PerfsuiteError, UsageError
-from perfsuite.measure.subject import fidelity
+from perfsuite.measure.outputs import fidelity
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
 from perfsuite.storage import count_stored, load, save

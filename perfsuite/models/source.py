@@ -28,7 +28,7 @@ _CALIBRATION_BATCHES = 4
 
 @dataclass(frozen=True)
 class Source:
-    """A model, ready to be compared, with what feeds and what scores it. ``make``: (batch size, seed) -> inputs."""
+    """A model, ready to be called, with what feeds and what scores it. ``make``: (batch size, seed) -> inputs."""
 
     name: str
     module: Any
@@ -37,19 +37,23 @@ class Source:
     weights: str = ""
 
     def inputs(self, batch_size: int, seed: int, device: torch.device) -> Inputs:
-        """Seeded inputs on the device. Raises UsageError if they are no batch of that size."""
+        """Seeded inputs on the device."""
         with _seeded_everywhere(seed):
-            made = Inputs.of(self.make(batch_size, seed))
+            return Inputs.of(self.make(batch_size, seed)).to(device)
+
+    def batch(self, batch_size: int, seed: int, device: torch.device) -> Inputs:
+        """The same. Raises UsageError if they are no batch of that size."""
+        made = self.inputs(batch_size, seed, device)
         _check_batch(made, batch_size)
-        return Inputs(
-            tuple(_moved(arg, device) for arg in made.args),
-            {name: _moved(value, device) for name, value in made.kwargs.items()},
-        )
+        return made
+
+    def calibration(self, batch_size: int, seed: int) -> Calibration:
+        return Calibration(self, batch_size, seed)
 
     def follows_seed(self, batch_size: int, seed: int) -> bool:
         """Whether the same seed makes the same inputs again."""
         cpu = torch.device("cpu")
-        one, other = (_tensors(self.inputs(batch_size, seed, cpu)) for _ in range(2))
+        one, other = (_tensors(self.batch(batch_size, seed, cpu)) for _ in range(2))
         return len(one) == len(other) and all(map(torch.equal, one, other))
 
 
@@ -66,8 +70,10 @@ class Calibration:
         if of_task is not None:
             yield from of_task()
             return
-        for seed in range(self.seed + 1, self.seed + 1 + _CALIBRATION_BATCHES):
-            yield self.source.inputs(self.batch_size, seed % 2**32, torch.device("cpu"))
+        for number in range(1, 1 + _CALIBRATION_BATCHES):
+            seed = (self.seed + number) % 2**32
+            with _seeded_everywhere(seed):
+                yield Inputs.of_batch(self.source.make(self.batch_size, seed))
 
 
 def source(
@@ -146,10 +152,6 @@ def _check_batch(made: Inputs, batch_size: int) -> None:
 
 def _tensors(made: Inputs) -> list[Tensor]:
     return [value for value in (*made.args, *made.kwargs.values()) if isinstance(value, Tensor)]
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _name_of(model: Any) -> str:

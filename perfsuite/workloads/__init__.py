@@ -1,0 +1,1 @@
+"""What one repetition is: one file for each workload, registered like models (perfsuite.protocols.Workload)."""
