@@ -1,4 +1,4 @@
-"""One registry pattern for models, techniques, metrics and reporters.
+"""One registry pattern for models, techniques, runtimes, workloads, metrics and reporters.
 
 A name can come from four places: built in (a dotted path, imported at first use), an entry point
 of an installed package (group ``perfsuite.models`` and so on), the ``pytest_perfsuite_register``
@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
-from perfsuite.protocols import ModelSpec, Reporter, Technique
+from perfsuite.protocols import ModelSpec, Reporter, Runtime, Technique, Workload
 from perfsuite.spec import Against, Kind, Metric
 
 T = TypeVar("T")
@@ -62,10 +62,14 @@ class Registry(Generic[T]):
     def is_builtin(self, name: str) -> bool:
         return name in self._builtins
 
-    def get(self, name: str) -> T:
-        """The value of that name. Raises UnknownNameError with the nearest names."""
+    def check(self, name: str) -> None:
+        """Raises UnknownNameError with the nearest names where there is no such name. Loads nothing."""
         if name not in self:
             raise UnknownNameError(self.noun, name, self.names())
+
+    def get(self, name: str) -> T:
+        """The value of that name. Raises UnknownNameError with the nearest names."""
+        self.check(name)
         if name not in self._values:
             self._values[name] = self._checked(name, _load(self._sources[name]))
         return self._values[name]
@@ -115,6 +119,18 @@ def _must_be_callable(value: Any) -> str | None:
     return None if callable(value) else "it is not callable"
 
 
+def _must_have(*methods: str) -> Callable[[Any], str | None]:
+    """What is registered under a name must call itself so, and have these methods."""
+
+    def check(value: Any) -> str | None:
+        missing = [name for name in methods if not callable(getattr(value, name, None))]
+        if missing:
+            return f"it has no method {missing[0]}"
+        return None if isinstance(getattr(value, "name", None), str) else "it has no name"
+
+    return check
+
+
 def _must_be_measured(metric: Metric) -> str | None:
     """Times and accuracies are taken in ways of their own, for the built-in metrics of those kinds."""
     if metric.kind is not Kind.EXACT:
@@ -152,6 +168,10 @@ TECHNIQUES: Registry[TechniqueFactory] = Registry(
     },
     _must_be_callable,
 )
+RUNTIMES: Registry[Runtime] = Registry("runtime", {"eager": "perfsuite.runtimes.eager:RUNTIME"}, _must_have("load"))
+WORKLOADS: Registry[Workload] = Registry(
+    "workload", {"forward": "perfsuite.workloads.forward:WORKLOAD"}, _must_have("prepare")
+)
 METRICS: Registry[Metric] = Registry(
     "metric",
     {
@@ -182,9 +202,11 @@ REPORTERS: Registry[Reporter] = Registry(
 
 @dataclass(frozen=True)
 class Registries:
-    """The four registries that one session looks names up in."""
+    """The registries that one session looks names up in."""
 
     models: Registry[ModelSpec] = field(default_factory=MODELS.copy)
     techniques: Registry[TechniqueFactory] = field(default_factory=TECHNIQUES.copy)
+    runtimes: Registry[Runtime] = field(default_factory=RUNTIMES.copy)
+    workloads: Registry[Workload] = field(default_factory=WORKLOADS.copy)
     metrics: Registry[Metric] = field(default_factory=METRICS.copy)
     reporters: Registry[Reporter] = field(default_factory=REPORTERS.copy)

@@ -47,9 +47,12 @@ class PerfCase:
         if not hasattr(request, "param"):
             pytest.fail(f"{node_id(request.node)}: perf_case has no cases: no argument asks for it", pytrace=False)
         parameters: CaseParameters = request.param
+        registries = session.registries
         subject = ModelCase(
             parameters.spec, parameters.technique, parameters.device, parameters.batch_size, session.settings.seed,
             variant(request.node, parameters), case_digests(request.node),
+            runtime=registries.runtimes.get(parameters.runtime),
+            workload=registries.workloads.get(parameters.workload),
         )  # fmt: skip
         _require_device(subject, options_of(request.config).strict)
         return cls(request.node, session, subject)

@@ -14,7 +14,7 @@ from unittest import TestCase
 
 import pytest
 
-from perfsuite.case import Case
+from perfsuite.case import EAGER, FORWARD, ORIGINAL_TECHNIQUE, Case
 from perfsuite.errors import PerfsuiteError, UsageError
 from perfsuite.gate.limits import parse_limits
 from perfsuite.models.zoo import model_spec
@@ -31,7 +31,9 @@ class Matrix:
     """What the marker names: every combination is a case."""
 
     models: tuple[str, ...] = ()
-    techniques: tuple[str, ...] = ("fp32",)
+    techniques: tuple[str, ...] = (ORIGINAL_TECHNIQUE,)
+    runtimes: tuple[str, ...] = (EAGER,)
+    workload: tuple[str, ...] = (FORWARD,)
     devices: tuple[str, ...] = ("cpu",)
     batch_sizes: tuple[int, ...] = (1,)
 
@@ -44,11 +46,16 @@ class CaseParameters:
     technique: Technique
     device: str
     batch_size: int
+    runtime: str = EAGER
+    workload: str = FORWARD
 
     @property
     def case(self) -> Case:
         """As far as it is known before the model is built, whose weights may not be what its name promises."""
-        return Case(model=self.spec.name, technique=self.technique.name, device=self.device, batch_size=self.batch_size)
+        return Case(
+            model=self.spec.name, technique=self.technique.name, runtime=self.runtime, workload=self.workload,
+            device=self.device, batch_size=self.batch_size,
+        )  # fmt: skip
 
     @property
     def id(self) -> str:
@@ -107,10 +114,21 @@ def marked_limits(node: pytest.Item | Any) -> dict[str, object]:
 def _cases(metafunc: pytest.Metafunc, options: Options, registries: Registries) -> Iterator[CaseParameters]:
     matrix = _matrix(metafunc.definition, options)
     specs = [model_spec(name, registries.models) for name in matrix.models]
-    techniques = [parse_technique(name, registries.techniques) for name in matrix.techniques]
-    devices = _devices(matrix.devices)
-    for spec, technique, device, size in itertools.product(specs, techniques, devices, matrix.batch_sizes):
-        yield CaseParameters(spec, technique, device, size)
+    forms = dict.fromkeys(form for name in matrix.techniques for form in _forms(name, matrix.runtimes))
+    techniques = {name: parse_technique(name, registries.techniques) for name, _ in forms}
+    for _, runtime in forms:
+        registries.runtimes.check(runtime)
+    for workload in matrix.workload:
+        registries.workloads.check(workload)
+    axes = (specs, forms, matrix.workload, _devices(matrix.devices), matrix.batch_sizes)
+    for spec, (name, runtime), workload, device, size in itertools.product(*axes):
+        yield CaseParameters(spec, techniques[name], device, size, runtime, workload)
+
+
+def _forms(technique: str, runtimes: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The technique on each of the runtimes, or on the one that stands behind it: ``int8-static@openvino``."""
+    name, at, runtime = technique.partition("@")
+    yield from ((name, each) for each in ([runtime] if at else runtimes))
 
 
 def _matrix(definition: Any, options: Options) -> Matrix:

@@ -15,7 +15,7 @@ import pytest
 from perfsuite.plugin.state import options_of, registries_of
 
 FIXTURES = ("perf_case", "perf")
-AXES = ("models", "techniques", "devices", "batch_sizes")
+AXES = ("models", "techniques", "runtimes", "workload", "devices", "batch_sizes")
 _LEFT_ALONE = pytest.StashKey[dict[str, str]]()
 _HOOKS = "perfsuite.plugin.hooks"  # where our fixtures are defined
 

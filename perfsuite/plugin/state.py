@@ -188,7 +188,14 @@ def _test_folders(config: pytest.Config) -> Iterator[str]:
 def is_whole_run(config: pytest.Config, judged_items: int) -> bool:
     """Whether every test of the project ran and was judged: only then an unused baseline proves something."""
     options = options_of(config)
-    overridden = options.models or options.techniques or options.devices or options.batch_sizes or options.skip
+    overridden = (
+        options.models
+        or options.techniques
+        or options.runtimes
+        or options.devices
+        or options.batch_sizes
+        or options.skip
+    )
     chosen = config.args_source is pytest.Config.ArgsSource.ARGS or config.getoption("ignore", None)
     narrowed = config.stash.get(_NARROWED, False) or overridden or chosen or config.getoption("lf", False)
     under_xdist = config.pluginmanager.hasplugin("dsession")
