@@ -61,7 +61,8 @@ class Metric:
     """A named measurement. ``measure`` computes an exact one from a ``Subject`` (perfsuite.measure), or, if it is
     judged against the original, from the candidate's and the original's.
 
-    ``needs`` says what a subject must have: "model" (weights to save) or "call" (something to run).
+    ``needs`` says what a subject must have: "model" (weights to save), "files" (those that are deployed, or weights to
+    save) or "call" (something to run).
     ``dispatched`` marks values that depend on which operators torch and the machine choose.
     """
 

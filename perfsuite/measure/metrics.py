@@ -15,7 +15,7 @@ LATENCY = Metric("latency", Unit.SECONDS, LOWER, Kind.SAMPLED)
 THROUGHPUT = Metric("throughput", Unit.PER_SECOND, HIGHER, Kind.SAMPLED)
 SPEEDUP = Metric("speedup", Unit.RATIO, HIGHER, Kind.SAMPLED, Against.ORIGINAL)
 
-SIZE = Metric("size", Unit.BYTES, LOWER, measure=lambda subject: subject.stored.size_bytes, needs="model")
+SIZE = Metric("size", Unit.BYTES, LOWER, measure=lambda subject: subject.size_bytes, needs="files")
 PARAMETERS = Metric("parameters", Unit.COUNT, LOWER, measure=lambda subject: subject.stored.elements, needs="model")
 NONZEROS = Metric("nonzeros", Unit.COUNT, LOWER, measure=lambda subject: subject.stored.nonzeros, needs="model")
 SPARSITY = Metric("sparsity", Unit.FRACTION, HIGHER, measure=lambda subject: subject.stored.sparsity, needs="model")

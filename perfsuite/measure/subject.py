@@ -222,7 +222,8 @@ class Subject:
         """Why this subject has no such number, if it has none."""
         if metric.dispatched and self.varies:
             return self.varies
-        not_stored = self.why_not_stored if metric.needs == "model" else ""
+        deployed = metric.needs == "files" and self.program is not None and self.program.files
+        not_stored = "" if metric.needs == "call" or deployed else self.why_not_stored
         return (self.why_not_seen if metric.dispatched else "") or not_stored
 
 

@@ -137,7 +137,7 @@ def _matrix(definition: Any, options: Options) -> Matrix:
         if marker.args:
             raise UsageError("the marker perf takes keywords only", "write @pytest.mark.perf(models=[...])")
         values.update({name: _listed(name, marker.kwargs[name]) for name in AXES if name in marker.kwargs})
-    values.update({name: getattr(options, name) for name in AXES if getattr(options, name)})
+    values.update({name: given for name in AXES if (given := getattr(options, name, None))})
     matrix = Matrix(**values)
     if not matrix.models:
         raise UsageError(

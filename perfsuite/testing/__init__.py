@@ -8,7 +8,7 @@ A technique of your own, checked in three lines::
         technique = MyTechnique()
 
 ``MagnitudeContract``, ``StructuredContract``, ``QuantizationContract`` and ``PrecisionContract`` add the
-laws of their families.
+laws of their families; ``RuntimeContract`` and ``WorkloadContract`` are for what runs a model and for what it does.
 """
 
 try:
@@ -19,20 +19,26 @@ except ImportError as error:
 from perfsuite.testing.contract import LAWS, Contract, TechniqueContract
 from perfsuite.testing.pruning import MAGNITUDE_LAWS, STRUCTURED_LAWS, MagnitudeContract, StructuredContract
 from perfsuite.testing.quantization import PRECISION_LAWS, QUANTIZATION_LAWS, PrecisionContract, QuantizationContract
+from perfsuite.testing.runtimes import RUNTIME_LAWS, RuntimeContract
 from perfsuite.testing.strategies import float_tensors, models, scales, sparsities
+from perfsuite.testing.workloads import WORKLOAD_LAWS, WorkloadContract
 
 __all__ = [
     "LAWS",
     "MAGNITUDE_LAWS",
     "PRECISION_LAWS",
     "QUANTIZATION_LAWS",
+    "RUNTIME_LAWS",
     "STRUCTURED_LAWS",
+    "WORKLOAD_LAWS",
     "Contract",
     "MagnitudeContract",
     "PrecisionContract",
     "QuantizationContract",
+    "RuntimeContract",
     "StructuredContract",
     "TechniqueContract",
+    "WorkloadContract",
     "float_tensors",
     "models",
     "scales",

@@ -130,7 +130,7 @@ LAWS: tuple[Law, ...] = (
 )
 
 
-def each(laws: Iterable[Law]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def each(laws: Iterable[Callable[..., None]]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """One test for each law."""
     return pytest.mark.parametrize("law", tuple(laws), ids=lambda law: law.__name__)
 
