@@ -20,31 +20,31 @@ from power.changes import WORKLOADS, repository
 from power.twins import TESTS, launch_in
 
 from perfsuite.case import Case
-from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Run
-from perfsuite.engine.sources import Pairs, Served
-from perfsuite.engine.workers import Workers
-from perfsuite.spec import CANDIDATE
+from perfsuite.executors.messages import Run
+from perfsuite.executors.sources import FreshProcesses, ProcessesInTurns
+from perfsuite.executors.workers import Workers
+from perfsuite.spec import BASE, CANDIDATE
 from perfsuite.stats.blocks import block_effect
 
 CHANGES = ("none", "+10%")
 
 
 @dataclass(frozen=True)
-class Randomized(Pairs):
-    """Pairs whose memory is laid out at random, as the system does by default."""
+class Randomized(ProcessesInTurns):
+    """ProcessesInTurns whose memory is laid out at random, as the system does by default."""
 
     def _pair(self, number):
         return {
-            view: self.workers.worker(f"{self.kind}-{view}", number, {_view(view): tree})
-            for view, tree in self.views.items()
+            revision: self.workers.worker(f"{self.kind}-{revision}", number, {_revision(revision): tree})
+            for revision, tree in self.revisions.items()
         }
 
 
-def _view(name):
-    return CANDIDATE_VIEW if name == CANDIDATE_VIEW else BASE_VIEW
+def _revision(name):
+    return CANDIDATE if name == CANDIDATE else BASE
 
 
-KINDS = {"twins": Served, "pairs": Pairs, "pairs, addresses at random": Randomized}
+KINDS = {"twins": FreshProcesses, "pairs": ProcessesInTurns, "pairs, addresses at random": Randomized}
 
 
 def effect(kind, pair, item, number):
@@ -52,8 +52,8 @@ def effect(kind, pair, item, number):
     name = f"{TESTS}::test_speed[{item}]"
     request = Run(name, "", Case.of_callable(name).key, (CANDIDATE,), "", seed=0, threads=2)
     with Workers(launch_in(pair.tree)) as workers:
-        views = {CANDIDATE_VIEW: None, BASE_VIEW: str(pair.base_tree)}
-        source = KINDS[kind](workers, kind, views, request)
+        revisions = {CANDIDATE: None, BASE: str(pair.base_tree)}
+        source = KINDS[kind](workers, kind, revisions, request)
         start = time.perf_counter()
         return block_effect(source.block(number), CANDIDATE, "base").value, time.perf_counter() - start
 

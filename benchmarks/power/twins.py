@@ -11,11 +11,11 @@ from pathlib import Path
 
 from perfsuite.baseline.machine import usable_cores
 from perfsuite.case import Case
-from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Boot, Run
-from perfsuite.engine.sources import Served, ViewFailedError
-from perfsuite.engine.workers import Launch, Workers
+from perfsuite.executors.messages import Boot, Run
+from perfsuite.executors.sources import FreshProcesses, RevisionFailedError
+from perfsuite.executors.workers import Launch, Workers
 from perfsuite.measure.latency import Plan
-from perfsuite.spec import CANDIDATE
+from perfsuite.spec import BASE, CANDIDATE
 
 TESTS = "gates/test_speed.py"
 LONGEST = Plan(rounds=2 * Plan.rounds, budget_ns=2 * Plan.budget_ns)  # so that replays can end it as they would
@@ -26,7 +26,7 @@ def record_blocks(pair, items, seed, rounds=None):
     """[(item, Block, seconds)]; ``rounds`` of chunks, if not as many as a block may take at most."""
     plan = LONGEST if rounds is None else Plan(rounds=rounds, budget_ns=rounds * ROUND_NS)
     with Workers(launch_in(pair.tree)) as workers:
-        with suppress(ViewFailedError):  # answered as soon as it has started, beside a second one, as in a session
+        with suppress(RevisionFailedError):  # answered as soon as it has started, beside a second one, as in a session
             source(workers, pair, "nothing", plan, most=seed + 1).take(seed)
         return [block_of(workers, pair, item, plan, seed) for item in random.Random(seed).sample(items, len(items))]
 
@@ -39,9 +39,9 @@ def block_of(workers, pair, item, plan, seed):
 
 def source(workers, pair, item, plan, most=1):
     name = f"{TESTS}::test_speed[{item}]"
-    views = {CANDIDATE_VIEW: None, BASE_VIEW: str(pair.base_tree)}
+    revisions = {CANDIDATE: None, BASE: str(pair.base_tree)}
     request = Run(name, "", Case.of_callable(name).key, (CANDIDATE,), "", seed=0, threads=usable_cores())
-    return Served(workers, "twins", views, request, plan, most)
+    return FreshProcesses(workers, "twins", revisions, request, plan, most)
 
 
 def launch_in(tree):

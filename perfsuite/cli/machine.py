@@ -28,7 +28,7 @@ def machine(
     import torch
 
     from perfsuite.baseline.machine import this_machine
-    from perfsuite.engine.threads import run_with_threads
+    from perfsuite.executors.threads import run_with_threads
 
     here = this_machine(threads_of(threads))
     say(f"machine class: {here.id}\n{here.cpu}, {here.cores} usable cores, {here.threads} threads, {here.os}")

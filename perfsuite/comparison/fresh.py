@@ -16,8 +16,8 @@ import torch
 
 from perfsuite.comparison.timing import arms_of
 from perfsuite.comparison.variants import common_device, variant
-from perfsuite.engine.processes import guarded
 from perfsuite.errors import EngineError, UsageError
+from perfsuite.executors.processes import guarded
 from perfsuite.measure.latency import Plan, sample_block
 from perfsuite.models.source import source
 from perfsuite.progress import tell

@@ -1,7 +1,7 @@
 """pytest inside a worker: items run when the session asks for them, up to their measurement.
 
-A worker with two views runs two pytest sessions on one stack: the first collects and then, under the
-second view, starts another pytest; when that has collected, too, the station answers the session.
+A worker with two module_sets runs two pytest sessions on one stack: the first collects and then, under the
+second revision, starts another pytest; when that has collected, too, the server answers the session.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from perfsuite.engine.messages import NOT_COLLECTED, Boot
-from perfsuite.engine.redirection import Redirection
-from perfsuite.engine.remedies import ID_VARIABLE
-from perfsuite.engine.station import open_station, station_of_process
-from perfsuite.engine.views import Views
-from perfsuite.engine.workers import BOOT_VARIABLE
+from perfsuite.executors.in_process_ab.module_sets import ModuleSets
+from perfsuite.executors.messages import NOT_COLLECTED, Boot
+from perfsuite.executors.redirection import Redirection
+from perfsuite.executors.remedies import ID_VARIABLE
+from perfsuite.executors.server import open_server, server_of_process
+from perfsuite.executors.workers import BOOT_VARIABLE
 from perfsuite.plugin.parameters import digests
 from perfsuite.plugin.state import rename
 
@@ -27,18 +27,18 @@ _COLLECTED = pytest.StashKey[dict[str, pytest.Item]]()
 
 
 def open_if_ordered() -> None:
-    """If this process was started as a worker, enter its first view: before any conftest is imported."""
+    """If this process was started as a worker, enter its first revision: before any conftest is imported."""
     text = os.environ.pop(BOOT_VARIABLE, None)  # what the tests start is no worker
     if text is not None:
         os.environ.pop("PYTEST_CURRENT_TEST", None)  # of the session: here none runs yet
-        open_station(msgspec.json.decode(text, type=Boot)).redirection.enter(on=True)
+        open_server(msgspec.json.decode(text, type=Boot)).redirection.enter(on=True)
 
 
 def redirect_writes(pluginmanager: pytest.PytestPluginManager) -> None:
     """What plugins and conftest files write is the session's to write; what modules and tests write is left alone."""
-    station = station_of_process()
-    assert station is not None
-    redirection = station.redirection
+    server = server_of_process()
+    assert server is not None
+    redirection = server.redirection
     pluginmanager.add_hookcall_monitoring(
         lambda name, implementations, arguments: redirection.enter(_IS_REDIRECTED.get(name)),
         lambda outcome, name, implementations, arguments: redirection.leave(),
@@ -48,7 +48,7 @@ def redirect_writes(pluginmanager: pytest.PytestPluginManager) -> None:
 _IS_REDIRECTED = {
     "pytest_load_initial_conftests": False,  # imports them
     "pytest_make_collect_report": False,  # imports test modules
-    "pytest_runtest_protocol": True,  # also of the second view's test, within a test of the first
+    "pytest_runtest_protocol": True,  # also of the second revision's test, within a test of the first
     "pytest_runtest_setup": False,
     "pytest_runtest_call": False,
     "pytest_runtest_teardown": False,
@@ -63,20 +63,20 @@ def keep_collected(item: pytest.Item) -> None:
 
 def serve(session: pytest.Session) -> None:
     """The run loop of a worker's session: the innermost one answers, the others wait around it."""
-    station = station_of_process()
-    assert station is not None
-    view = station.views.current
-    station.runners[view] = ItemRunner(session, station.redirection)
-    waiting = [name for name in station.views.names if name not in station.runners]
+    server = server_of_process()
+    assert server is not None
+    revision = server.module_sets.current
+    server.runners[revision] = ItemRunner(session, server.redirection)
+    waiting = [name for name in server.module_sets.names if name not in server.runners]
     if waiting:
-        station.views.switch(waiting[0])
+        server.module_sets.switch(waiting[0])
         os.environ[ID_VARIABLE] = f"{os.environ[ID_VARIABLE]}-{waiting[0]}"  # both set the same fixtures up
         arguments = map(str, session.config.invocation_params.args)
-        pytest.main([*arguments, *_apart(session.config, waiting[0]), "-p", _asks_first(station.views)])
-        station.views.switch(view)
-    if not station.served:  # the last view's session; or this one, where the next could not even collect
-        station.loop()
-    with station.redirection.off():
+        pytest.main([*arguments, *_apart(session.config, waiting[0]), "-p", _asks_first(server.module_sets)])
+        server.module_sets.switch(revision)
+    if not server.served:  # the last revision's session; or this one, where the next could not even collect
+        server.loop()
+    with server.redirection.off():
         _tear_down(session, None)  # the fixtures of the session are the tests'
 
 
@@ -85,15 +85,15 @@ def _tear_down(session: pytest.Session, following: pytest.Item | None) -> None:
     cast(Any, session)._setupstate.teardown_exact(following)  # pytest has no public name for it
 
 
-def _apart(config: pytest.Config, view: str) -> list[str]:
+def _apart(config: pytest.Config, revision: str) -> list[str]:
     """A folder for temporary files that is not the other session's: pytest empties it."""
-    return [f"--basetemp={config.option.basetemp}-{view}"] if config.option.basetemp else []
+    return [f"--basetemp={config.option.basetemp}-{revision}"] if config.option.basetemp else []
 
 
-def _asks_first(views: Views) -> str:
-    """A plugin that is there before any of the project: what pytest rewrites asserts of comes from the view, too."""
+def _asks_first(module_sets: ModuleSets) -> str:
+    """A plugin that is there before any of the project: asserts are rewritten in the revision's own files."""
     plugin = cast(Any, ModuleType("_perfsuite_first", "PYTEST_DONT_REWRITE"))
-    plugin.pytest_plugin_registered = lambda: views.ask_first()
+    plugin.pytest_plugin_registered = lambda: module_sets.ask_first()
     sys.modules[plugin.__name__] = plugin
     return str(plugin.__name__)
 
@@ -122,8 +122,8 @@ class ItemRunner:
 
     def _of_same_parameters(self, name: str) -> pytest.Item | None:
         """The item of the same function and parameters, whose name holds what differs from process to process."""
-        station = station_of_process()
-        wanted = station.request.parameters if station and station.request else {}
+        server = server_of_process()
+        wanted = server.request.parameters if server and server.request else {}
         function = name.partition("[")[0]
         mine = [item for item in self._items.values() if item.nodeid.partition("[")[0] == function]
         found = [item for item in mine if wanted and digests(item) == wanted]
@@ -135,9 +135,9 @@ class ItemRunner:
     @staticmethod
     def _seed(config: pytest.Config) -> None:
         """pytest-randomly draws a seed for each process; both revisions need the same one."""
-        station = station_of_process()
-        if station and station.request and hasattr(config.option, "randomly_seed"):
-            config.option.randomly_seed = station.request.seed
+        server = server_of_process()
+        if server and server.request and hasattr(config.option, "randomly_seed"):
+            config.option.randomly_seed = server.request.seed
 
 
 def note(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -150,7 +150,7 @@ def note(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 
 def _failures() -> dict[str, str]:
-    """Of the view that is shown: its pytest is the one that reports."""
-    station = station_of_process()
-    assert station is not None
-    return station.failures.setdefault(station.views.current, {})
+    """Of the revision that is shown: its pytest is the one that reports."""
+    server = server_of_process()
+    assert server is not None
+    return server.failures.setdefault(server.module_sets.current, {})

@@ -15,7 +15,7 @@ import pytest
 from perfsuite.plugin.options import Options, is_given, resolve
 
 if TYPE_CHECKING:
-    from perfsuite.engine.workers import Launch
+    from perfsuite.executors.workers import Launch
     from perfsuite.registry import Registries
     from perfsuite.session.session import Session
     from perfsuite.session.settings import Settings
@@ -29,8 +29,8 @@ _FOLLOWING = pytest.StashKey[str]()
 _NAME = pytest.StashKey[str]()
 _FILES = pytest.StashKey[Sequence[Path]]()
 SEARCHES_FOLDER = sys.path[0] in ("", os.getcwd())  # noqa: PTH109  # as Python writes it; before tests' folders are added
-WORKER_VARIABLE = "PERFSUITE_WORKER"  # see perfsuite.engine.workers, which is not imported here
-_STATION = "_perfsuite_station"  # see perfsuite.engine.station, likewise
+WORKER_VARIABLE = "PERFSUITE_WORKER"  # see perfsuite.executors.workers, which is not imported here
+_SERVER = "_perfsuite_server"  # see perfsuite.executors.server, likewise
 
 _XDIST = "under pytest-xdist other tests run at the same time"
 
@@ -51,11 +51,11 @@ def start(config: pytest.Config) -> None:
 
 def is_worker() -> bool:
     """Whether this pytest is a fresh process that samples blocks for another."""
-    return _STATION in sys.modules
+    return _SERVER in sys.modules
 
 
 def open_if_worker(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Enter the first view of a worker: before any conftest is imported."""
+    """Enter the first revision of a worker: before any conftest is imported."""
     if WORKER_VARIABLE in os.environ:
         from perfsuite.plugin.serving import open_if_ordered
 
@@ -88,13 +88,13 @@ def registries_of(config: pytest.Config) -> Registries:
 def session_of(config: pytest.Config) -> Session:
     """The one session, made when the first performance test runs."""
     if _SESSION not in config.stash:
-        from perfsuite.engine.station import station_of_process
+        from perfsuite.executors.server import server_of_process
         from perfsuite.session.session import Session
         from perfsuite.session.worktrees import remove_abandoned
 
         if not is_worker():
             remove_abandoned()
-        config.stash[_SESSION] = Session(settings_of(config), registries_of(config), station_of_process())
+        config.stash[_SESSION] = Session(settings_of(config), registries_of(config), server_of_process())
     return config.stash[_SESSION]
 
 
@@ -155,14 +155,14 @@ def _cores_for(threads: int) -> tuple[int, ...]:
 
 
 def _launch(config: pytest.Config, options: Options) -> Launch:
-    from perfsuite.engine.messages import Boot
-    from perfsuite.engine.workers import Launch
+    from perfsuite.executors.messages import Boot
+    from perfsuite.executors.workers import Launch
     from perfsuite.plugin.commands import worker_command
     from perfsuite.session.git import repository
 
     boot = Boot(
         pipes=(-1, -1),
-        views={},
+        revisions={},
         top=str(repository(config.rootpath).top if options.base else config.rootpath),
         test_folders=tuple(_test_folders(config)),
         test_files=tuple(config.getini("python_files")),

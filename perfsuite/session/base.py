@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from perfsuite.baseline.schema import Entry
-from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, NOT_COLLECTED, Measured, Run
-from perfsuite.engine.sources import (
-    PAIRS_PLAN,
-    Pairs,
+from perfsuite.errors import UsageError
+from perfsuite.executors.messages import NOT_COLLECTED, Measured, Run
+from perfsuite.executors.sources import (
+    IN_TURNS_PLAN,
+    FreshProcesses,
+    ProcessesInTurns,
+    RevisionFailedError,
     Sampled,
-    Served,
     UnsoundTwinsError,
     UnusedBaseError,
-    ViewFailedError,
 )
-from perfsuite.engine.workers import WorkerGoneError, Workers
-from perfsuite.errors import UsageError
+from perfsuite.executors.workers import WorkerGoneError, Workers
 from perfsuite.gate.base import PAIRS_PRIOR, TWINS_PRIOR
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.reference import BaseRevision, Reference
@@ -41,7 +41,7 @@ from perfsuite.stats.moderation import fit_prior
 CONTROL_BLOCKS = 2
 _ENOUGH = 2
 _SHOWN = 3  # files that git ignores
-_CONTROL_VIEW = "control"
+_CONTROL_REVISION = "control"
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ class BaseRun:
             compared = self._compared(evidence, base, base.tree)
             self.bases.compared += 1
             return compared
-        except ViewFailedError as error:
-            if error.view == CANDIDATE_VIEW:
+        except RevisionFailedError as error:
+            if error.revision == CANDIDATE:
                 raise
             if not _fails_there(error.reason, self.rerun.item, base.tree):
                 return evidence, self._without(base, f"it is new since {base.name} ({error.reason})")
@@ -161,7 +161,7 @@ class BaseRun:
         """Some code cannot be loaded twice in one process, so what fails there is tried in a process each."""
         try:
             return self._judge_as(evidence, base, tree, twins=True)
-        except (UnsoundTwinsError, ViewFailedError, WorkerGoneError) as error:
+        except (UnsoundTwinsError, RevisionFailedError, WorkerGoneError) as error:
             hung = isinstance(error, WorkerGoneError) and error.hung
             if hung or self.bases.settings.arms == "twins":
                 raise
@@ -171,16 +171,16 @@ class BaseRun:
         return judged
 
     def _judge_as(self, evidence: Evidence, base: Base, tree: BaseTree, twins: bool) -> tuple[Evidence, Reference]:
-        shown = {CANDIDATE_VIEW: None, BASE_VIEW: str(tree.top)}
+        shown = {CANDIDATE: None, BASE: str(tree.top)}
         source = self._source("beside", tree, twins, shown, self.bases.settings.max_blocks)
         revision = BaseRevision(base.name, twins=twins)
         metrics = [limit.metric for limit in self.limits]
         timed, facts = any(metric.kind is Kind.SAMPLED for metric in metrics), self.subject.has_facts(metrics)
         self._tell(f"beside {base.name}", 0)
         first = source.take(1, facts=facts, timed=timed)
-        reference = self._with(revision, first.measured.get(BASE_VIEW))
+        reference = self._with(revision, first.measured.get(BASE))
         if facts and self.bases.settings.base != ACCEPTED:
-            evidence = _measured_beside(evidence, first.measured[CANDIDATE_VIEW])
+            evidence = _measured_beside(evidence, first.measured[CANDIDATE])
         if not timed:
             return evidence, reference
         for seen in self._blocks(evidence, source, first):
@@ -193,7 +193,9 @@ class BaseRun:
                 evidence = replace(evidence, profiles=source.profiles(1))
         return evidence, reference
 
-    def _blocks(self, evidence: Evidence, source: Served | Pairs, first: Sampled) -> Iterator[Evidence]:
+    def _blocks(
+        self, evidence: Evidence, source: FreshProcesses | ProcessesInTurns, first: Sampled
+    ) -> Iterator[Evidence]:
         """The evidence with one more block each time, while there is time."""
         settings = self.bases.settings
         budget = Deadline.after(settings.budget_s)
@@ -209,24 +211,24 @@ class BaseRun:
     def _with_control(self, evidence: Evidence, tree: BaseTree, twins: bool) -> Evidence:
         """The base beside itself: before an item fails, the session must have shown that it can tell nothing apart."""
         self._tell("the base beside itself", 0)
-        views = {_CONTROL_VIEW: str(tree.top), BASE_VIEW: str(tree.top)}
-        source = self._source("control", tree, twins, views, CONTROL_BLOCKS)
+        revisions = {_CONTROL_REVISION: str(tree.top), BASE: str(tree.top)}
+        source = self._source("control", tree, twins, revisions, CONTROL_BLOCKS)
         return replace(evidence, control=tuple(source.block(number) for number in range(1, CONTROL_BLOCKS + 1)))
 
     def _source(
         self, kind: str, tree: BaseTree, twins: bool, shown: Mapping[str, str | None], most: int
-    ) -> Served | Pairs:
+    ) -> FreshProcesses | ProcessesInTurns:
         settings = self.bases.settings
         scored = any(limit.metric.kind is Kind.PAIRED for limit in self.limits)
         request = Run(
             self.rerun.item, self.rerun.following, self.subject.case.key, (CANDIDATE,), "",
             settings.seed, settings.threads, scored=scored, parameters=dict(self.rerun.parameters),
         )  # fmt: skip
-        plan = settings.plan(Plan() if twins else PAIRS_PLAN, precision_needed(self.limits))
+        plan = settings.plan(Plan() if twins else IN_TURNS_PLAN, precision_needed(self.limits))
         name = f"{kind}-{tree.sha}-{twins}"
         if twins:
-            return Served(self.workers, name, shown, request, plan, most)
-        return Pairs(self.workers, name, shown, request, plan)
+            return FreshProcesses(self.workers, name, shown, request, plan, most)
+        return ProcessesInTurns(self.workers, name, shown, request, plan)
 
     def _is_settled(self, evidence: Evidence, reference: Reference) -> bool:
         return not any(verdict.is_open for verdict in self._verdicts(evidence, reference))

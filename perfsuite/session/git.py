@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from perfsuite.engine.processes import end, guarded
 from perfsuite.errors import EngineError, UsageError
+from perfsuite.executors.processes import end, guarded
 
 # What git sets for its hooks, for `rebase --exec` and for aliases: it would lead us to another repository or index.
 _REDIRECTIONS = frozenset(

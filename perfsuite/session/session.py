@@ -13,11 +13,11 @@ from perfsuite.baseline.identity import differing
 from perfsuite.baseline.machine import Machine, this_machine
 from perfsuite.baseline.schema import Entry
 from perfsuite.baseline.store import Store
-from perfsuite.engine.messages import Measured, Run
-from perfsuite.engine.sources import facts_apart
-from perfsuite.engine.station import Station
-from perfsuite.engine.workers import Workers
 from perfsuite.errors import UsageError
+from perfsuite.executors.messages import Measured, Run
+from perfsuite.executors.server import WorkerServer
+from perfsuite.executors.sources import facts_apart
+from perfsuite.executors.workers import Workers
 from perfsuite.gate import base as base_gate
 from perfsuite.gate.judge import judge, judge_all
 from perfsuite.gate.limits import parse_limits
@@ -39,18 +39,18 @@ from perfsuite.stats.session_error import Allowance
 
 
 class Session:
-    """Judges cases one after the other. ``station`` is there if this process is a worker itself. Close it when done."""
+    """Judges cases one after the other. ``server`` is there if this process is a worker itself. Close it when done."""
 
     def __init__(
         self,
         settings: Settings,
         registries: Registries | None = None,
-        station: Station | None = None,
+        server: WorkerServer | None = None,
     ) -> None:
         self.settings = settings
         self.registries = registries or Registries()
         self.store = Store(settings.storage)
-        self._station = station
+        self._server = server
         self._workers: Workers | None = None
         self._bases: Bases | None = None
         self._interrupts = Interrupts()
@@ -71,8 +71,8 @@ class Session:
                 f"{', '.join(related)} relates a technique's model to its original; a callable has none",
                 "gate a model with perf_case, or the callable's latency",
             )
-        if self._station is not None:
-            return self._serve(self._station, subject, parsed)
+        if self._server is not None:
+            return self._serve(self._server, subject, parsed)
         reference = self._reference(subject, rerun)
         evidence = Evidence(subject.case, _NOT_LOOKED_AT)
         evidence = self._timed_evidence(subject, parsed, evidence, reference, rerun)  # before anything observes it
@@ -110,17 +110,17 @@ class Session:
                 if owner is not None:
                     stack.callback(owner.close)
 
-    def _serve(self, station: Station, subject: Measurable, limits: Sequence[Limit]) -> Judged:
+    def _serve(self, server: WorkerServer, subject: Measurable, limits: Sequence[Limit]) -> Judged:
         """In a worker: hand the arms over, and end the test when the session releases it."""
-        request = station.request
+        request = server.request
         if request is None or request.case != subject.case.key:
             return Judged(())  # an earlier gate of the same test: not what this worker is for
         arms = {name: subject.arm(name, request.yardstick) for name in request.arms}
-        station.at_measurement(arms, lambda: self._measured(subject, limits, request))
+        server.at_measurement(arms, lambda: self._measured(subject, limits, request))
         raise WorkerDone
 
     def _measured(self, subject: Measurable, limits: Sequence[Limit], request: Run) -> Mapping[str, object]:
-        """What a station answers with, as plain builtins."""
+        """What a server answers with, as plain builtins."""
         if request.related:
             found = self._exact_evidence(subject, limits, Evidence(subject.case, subject.context()))
             measured = Measured(found.candidate, found.context, found.original, dict(found.relations))

@@ -10,7 +10,7 @@ from pathlib import Path
 from perfsuite.baseline.machine import Machine
 from perfsuite.baseline.remote import Location
 from perfsuite.baseline.schema import Entry
-from perfsuite.engine.workers import Launch
+from perfsuite.executors.workers import Launch
 from perfsuite.measure.latency import Plan
 from perfsuite.spec import Verdict
 

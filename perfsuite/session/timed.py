@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from perfsuite.engine.messages import CANDIDATE_VIEW, Run
-from perfsuite.engine.sources import BlockSource, InPlace, Served
-from perfsuite.engine.workers import Workers
 from perfsuite.errors import EngineError
+from perfsuite.executors.messages import Run
+from perfsuite.executors.sources import BlockSource, FreshProcesses, ThisProcess
+from perfsuite.executors.workers import Workers
 from perfsuite.gate import drift
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.reference import Reference
@@ -119,7 +119,7 @@ class TimedRun:
 
     def _in_place(self, names: tuple[str, ...]) -> BlockSource:
         arms = {name: self.subject.arm(name, self._yardstick()) for name in names}
-        return InPlace(arms, self.settings.threads, self.settings.seed, self._plan())
+        return ThisProcess(arms, self.settings.threads, self.settings.seed, self._plan())
 
     def _plan(self) -> Plan:
         """For a verdict; what is recorded has its full time."""
@@ -133,7 +133,7 @@ class TimedRun:
             self.rerun.item, self.rerun.following, self.subject.case.key, arms, self._yardstick(),
             self.settings.seed, self.settings.threads, parameters=dict(self.rerun.parameters),
         )  # fmt: skip
-        return Served(workers, "fresh", {CANDIDATE_VIEW: None}, request, plan, most)
+        return FreshProcesses(workers, "fresh", {CANDIDATE: None}, request, plan, most)
 
     def _tell(self, what: str, done: int, total: int) -> None:
         tell(f"{self.subject.case.key}: {what}", done, total)

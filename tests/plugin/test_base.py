@@ -63,7 +63,7 @@ CANDIDATE = {
         import pytest
         from mypkg import work
 
-        IN_WORKER = "_perfsuite_station" in __import__("sys").modules
+        IN_WORKER = "_perfsuite_server" in __import__("sys").modules
 
         @pytest.mark.parametrize("n", [800], ids=["a b[\\u00e9]::x"])
         def test_equal(perf, n):

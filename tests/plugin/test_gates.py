@@ -221,7 +221,7 @@ def test_a_worker_that_dies_fails_its_item_with_its_own_words_and_nothing_else(g
     edit(
         project,
         "class Net",
-        "import os, sys\nif '_perfsuite_station' in sys.modules:\n    os.write(2, b'the worker ran out of luck')\n"
+        "import os, sys\nif '_perfsuite_server' in sys.modules:\n    os.write(2, b'the worker ran out of luck')\n"
         "    os._exit(3)\nclass Net",
     )
     edit(

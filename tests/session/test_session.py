@@ -11,10 +11,10 @@ from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.schema import Entry, StoredTime
 from perfsuite.baseline.store import Store
 from perfsuite.case import Case
-from perfsuite.engine.messages import CANDIDATE_VIEW, Boot, Run
-from perfsuite.engine.sources import InPlace, Served
-from perfsuite.engine.workers import Launch, Workers
 from perfsuite.errors import EngineError
+from perfsuite.executors.messages import Boot, Run
+from perfsuite.executors.sources import FreshProcesses, ThisProcess
+from perfsuite.executors.workers import Launch, Workers
 from perfsuite.gate.reference import BaseRevision, Reference
 from perfsuite.session import timed as timed_module
 from perfsuite.session.base import BaseRun
@@ -22,7 +22,7 @@ from perfsuite.session.measurable import CallableCase
 from perfsuite.session.revision import revision
 from perfsuite.session.session import Session
 from perfsuite.session.settings import Rerun, Settings
-from perfsuite.spec import Evidence, Status
+from perfsuite.spec import CANDIDATE, Evidence, Status
 from perfsuite.stats import sequential
 from tests.gate import steady
 from tests.gate.evidence import CONTEXT, blocks, limit
@@ -165,7 +165,7 @@ def test_a_worker_that_dies_or_hangs_is_said_with_its_last_words(code, message):
     launch = Launch(lambda folder: [sys.executable, "-c", code], Boot((-1, -1), {}, "/"), timeout_s=timeout_s)
     request = Run("test_x.py::test_x", "", CASE.key, ("candidate",), "interpreter-1", 0, 2)
     with Workers(launch) as workers, pytest.raises(EngineError, match=message):
-        Served(workers, "fresh", {CANDIDATE_VIEW: None}, request).block(1)
+        FreshProcesses(workers, "fresh", {CANDIDATE: None}, request).block(1)
 
 
 def test_threads_are_set_while_sampling_and_restored():
@@ -173,7 +173,7 @@ def test_threads_are_set_while_sampling_and_restored():
 
     before = torch.get_num_threads()
     seen = set()
-    InPlace({"candidate": lambda: seen.add(torch.get_num_threads())}, threads=1).block(0)
+    ThisProcess({"candidate": lambda: seen.add(torch.get_num_threads())}, threads=1).block(0)
     assert seen == {1}
     assert torch.get_num_threads() == before
 

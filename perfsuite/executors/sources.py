@@ -10,29 +10,36 @@ from typing import Protocol
 import msgspec
 
 from perfsuite.baseline.machine import usable_cores
-from perfsuite.engine import messages
-from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Answer, Failed, Measured, Reached, Request, Run
-from perfsuite.engine.remedies import remedy_for
-from perfsuite.engine.threads import run_with_threads
-from perfsuite.engine.workers import Worker, WorkerGoneError, Workers
 from perfsuite.errors import EngineError
+from perfsuite.executors import messages
+from perfsuite.executors.messages import (
+    Answer,
+    Failed,
+    Measured,
+    Reached,
+    Request,
+    Run,
+)
+from perfsuite.executors.remedies import remedy_for
+from perfsuite.executors.threads import run_with_threads
+from perfsuite.executors.workers import Worker, WorkerGoneError, Workers
 from perfsuite.measure.clock import Clock, RealClock
 from perfsuite.measure.latency import Arm, Plan, Warm, interleave, sample_block
 from perfsuite.spec import BASE, CANDIDATE, Block, Chunk
 
 # Threads of one process spin for a while when the other's turn has come: longer chunks make less of that.
-PAIRS_PLAN = Plan(chunk_ns=30_000_000, rounds=10, min_calls=2)
+IN_TURNS_PLAN = Plan(chunk_ns=30_000_000, rounds=10, min_calls=2)
 
-Views = Mapping[str, str | None]
-"""Views of a worker by name, each with its worktree; None is the working tree."""
+Revisions = Mapping[str, str | None]
+"""Revisions of a worker by name, each with its worktree; None is the working tree."""
 
 
-class ViewFailedError(EngineError):
-    """The test failed under one view; ``reason`` is the line of it that says why."""
+class RevisionFailedError(EngineError):
+    """The test failed under one revision; ``reason`` is the line of it that says why."""
 
-    def __init__(self, what: str, remedy: str, view: str, reason: str) -> None:
+    def __init__(self, what: str, remedy: str, revision: str, reason: str) -> None:
         super().__init__(what, remedy)
-        self.view = view
+        self.revision = revision
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[EngineError], tuple[str, str]]:
@@ -49,7 +56,7 @@ class UnusedBaseError(EngineError):
 
 @dataclass(frozen=True)
 class Sampled:
-    """What one set of fresh processes gave: facts by view if they were asked for, and a block if it was timed."""
+    """What one set of fresh processes gave: facts by revision if they were asked for, and a block if it was timed."""
 
     measured: Mapping[str, Measured]
     block: Block | None = None
@@ -61,7 +68,7 @@ class BlockSource(Protocol):
 
 
 @dataclass(frozen=True)
-class InPlace:
+class ThisProcess:
     """Blocks from this process: cheap, and good for a first look."""
 
     arms: Mapping[str, Arm]
@@ -78,12 +85,12 @@ class InPlace:
 
 
 @dataclass(frozen=True)
-class Served:
-    """Blocks from one fresh process each, which shows one view, or two side by side (twins)."""
+class FreshProcesses:
+    """Blocks from one fresh process each, which shows one revision, or two side by side (twins)."""
 
     workers: Workers
     kind: str
-    views: Views
+    revisions: Revisions
     request: Run  # its seed is the session's; each block adds its number
     plan: Plan = field(default_factory=Plan)
     most: int = 1  # blocks that may be asked for
@@ -94,7 +101,7 @@ class Served:
         return sampled
 
     def take(self, number: int, *, facts: bool = False, timed: bool = True) -> Sampled:
-        """Raises WorkerGoneError, ViewFailedError, UnsoundTwinsError, UnusedBaseError."""
+        """Raises WorkerGoneError, RevisionFailedError, UnsoundTwinsError, UnusedBaseError."""
         seed = self.request.seed + number
         worker = self._started(number, and_next=timed and number < self.most)
         request = msgspec.structs.replace(self.request, seed=seed, examined=number > 1)
@@ -115,8 +122,8 @@ class Served:
     def _started(self, number: int, *, and_next: bool = False) -> Worker:
         """A start keeps one core busy: where there are two, the next process starts in the same time."""
         if and_next and usable_cores() > 1 and not self.workers.has(self.kind, number):
-            self.workers.worker(self.kind, number + 1, self.views)
-        worker = self.workers.worker(self.kind, number, self.views)
+            self.workers.worker(self.kind, number + 1, self.revisions)
+        worker = self.workers.worker(self.kind, number, self.revisions)
         self.workers.settle()
         return worker
 
@@ -131,14 +138,14 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ProcessesInTurns:
     """Blocks from two fresh processes each, one for each revision, taking turns; one is active at a time."""
 
     workers: Workers
     kind: str
-    views: Views  # each view gets a process of its own
+    revisions: Revisions  # each revision gets a process of its own
     request: Run
-    plan: Plan = PAIRS_PLAN
+    plan: Plan = IN_TURNS_PLAN
     clock: Clock = field(default_factory=RealClock)
 
     def block(self, number: int) -> Block:
@@ -147,14 +154,14 @@ class Pairs:
         return sampled
 
     def take(self, number: int, *, facts: bool = False, timed: bool = True) -> Sampled:
-        """Raises as ``Served.take`` does."""
+        """Raises as ``FreshProcesses.take`` does."""
         seed = self.request.seed + number
         request = msgspec.structs.replace(self.request, seed=seed, examined=number > 1)
         pair = self._pair(number)
         reached: list[Worker] = []
         try:
-            for view, worker in pair.items():
-                with _blaming(view):
+            for revision, worker in pair.items():
+                with _blaming(revision):
                     _reach(worker, request)
                 reached.append(worker)
             block = self._sample(pair, request.seed) if timed else None
@@ -165,13 +172,13 @@ class Pairs:
 
     def _facts(self, pair: Mapping[str, Worker]) -> dict[str, Measured]:
         found: dict[str, Measured] = {}
-        for view, worker in pair.items():
-            with _blaming(view):
-                found[view] = next(iter(_facts(worker, self.request.case).values()))
+        for revision, worker in pair.items():
+            with _blaming(revision):
+                found[revision] = next(iter(_facts(worker, self.request.case).values()))
         return found
 
     def profiles(self, number: int) -> Mapping[str, Mapping[str, float]]:
-        """As ``Served.profiles``."""
+        """As ``FreshProcesses.profiles``."""
         pair = self._pair(number)
         reached: list[Worker] = []
         try:
@@ -186,16 +193,18 @@ class Pairs:
     def _pair(self, number: int) -> dict[str, Worker]:
         """Without address randomization both processes lay their memory out alike, so that it cancels."""
         pair = {
-            view: self.workers.worker(f"{self.kind}-{view}", number, {_kind_of(view): tree}, fixed_addresses=True)
-            for view, tree in self.views.items()
+            revision: self.workers.worker(
+                f"{self.kind}-{revision}", number, {_kind_of(revision): tree}, fixed_addresses=True
+            )
+            for revision, tree in self.revisions.items()
         }
         self.workers.settle()
         return pair
 
     def _sample(self, pair: Mapping[str, Worker], seed: int) -> Block:
         arms = _arms(pair)
-        views = dict(zip(arms, pair, strict=True))
-        sampler = _Remote(arms, views, self.plan, self.request.case)
+        revisions = dict(zip(arms, pair, strict=True))
+        sampler = _Remote(arms, revisions, self.plan, self.request.case)
         return interleave(
             tuple(arms), sampler, seed=seed, fresh=True, threads=self.request.threads, plan=self.plan, clock=self.clock
         )
@@ -203,10 +212,10 @@ class Pairs:
 
 @dataclass(frozen=True)
 class _Remote:
-    """Arms that live in a worker each; every worker calls its own arm CANDIDATE or, in a base view, BASE."""
+    """Arms that live in a worker each; every worker calls its own arm CANDIDATE or, in a base revision, BASE."""
 
     arms: Mapping[str, Worker]
-    views: Mapping[str, str]
+    revisions: Mapping[str, str]
     plan: Plan
     case: str
 
@@ -221,15 +230,15 @@ class _Remote:
         return Chunk(arm, answer.chunk.calls_ns)
 
     def _ask(self, arm: str, request: Request) -> Answer:
-        with _blaming(self.views[arm]):
+        with _blaming(self.revisions[arm]):
             return _ask(self.arms[arm], request, self.case)
 
     def _its_name(self, arm: str) -> str:
-        return CANDIDATE if _kind_of(self.views[arm]) == CANDIDATE_VIEW else BASE
+        return CANDIDATE if _kind_of(self.revisions[arm]) == CANDIDATE else BASE
 
 
 def _arms(pair: Mapping[str, Worker]) -> dict[str, Worker]:
-    """The candidate's view is the first one, the base's the last."""
+    """The candidate's revision is the first one, the base's the last."""
     return {CANDIDATE: next(iter(pair.values())), BASE: list(pair.values())[-1]}
 
 
@@ -242,8 +251,8 @@ def facts_apart(workers: Workers | None, request: Run) -> Measured:
     """Facts of the working tree from a fresh process, without a block. Raises EngineError if there is none."""
     if workers is None:
         raise EngineError("this session cannot start fresh processes", "run it through pytest")
-    source = Served(workers, "fresh", {CANDIDATE_VIEW: None}, request)
-    return source.take(1, facts=True, timed=False).measured[CANDIDATE_VIEW]
+    source = FreshProcesses(workers, "fresh", {CANDIDATE: None}, request)
+    return source.take(1, facts=True, timed=False).measured[CANDIDATE]
 
 
 def _facts(worker: Worker, case: str) -> Mapping[str, Measured]:
@@ -252,27 +261,27 @@ def _facts(worker: Worker, case: str) -> Mapping[str, Measured]:
     return answer.measured
 
 
-def _kind_of(view: str) -> str:
-    """A control has two base views; both are of the kind base."""
-    return CANDIDATE_VIEW if view == CANDIDATE_VIEW else BASE_VIEW
+def _kind_of(revision: str) -> str:
+    """A control has two base revisions; both are of the kind base."""
+    return CANDIDATE if revision == CANDIDATE else BASE
 
 
 @contextmanager
-def _blaming(view: str) -> Iterator[None]:
-    """A process of its own that dies is the fault of its view."""
+def _blaming(revision: str) -> Iterator[None]:
+    """A process of its own that dies is the fault of its revision."""
     try:
         yield
     except WorkerGoneError as error:
-        raise ViewFailedError(error.what, error.remedy, _kind_of(view), f"its process {error.how}") from None
+        raise RevisionFailedError(error.what, error.remedy, _kind_of(revision), f"its process {error.how}") from None
 
 
 def _reach(worker: Worker, request: Run) -> Reached:
     answer = worker.run(request)
     if isinstance(answer, Failed):
-        raise ViewFailedError(
+        raise RevisionFailedError(
             f"in a fresh process, {request.case} did not reach its measurement:\n{answer.text}",
             remedy_for(answer.text),
-            answer.view,
+            answer.revision,
             _reason(answer.text),
         )
     if answer.unused and not request.examined:  # a later process may have run no other test that loads something
@@ -287,13 +296,13 @@ def _reach(worker: Worker, request: Run) -> Reached:
 def _ask(worker: Worker, request: Request, case: str) -> Answer:
     answer = worker.ask(request, case)
     if isinstance(answer, Failed) and answer.remedy:
-        what = f"{case}, in a fresh process, under its {answer.view} revision: {answer.text}"
-        raise ViewFailedError(what, answer.remedy, answer.view, answer.text)
+        what = f"{case}, in a fresh process, under its {answer.revision} revision: {answer.text}"
+        raise RevisionFailedError(what, answer.remedy, answer.revision, answer.text)
     if isinstance(answer, Failed):
-        raise ViewFailedError(
-            f"a timed call of {case} raised in a fresh process, under its {answer.view} revision:\n{answer.text}",
+        raise RevisionFailedError(
+            f"a timed call of {case} raised in a fresh process, under its {answer.revision} revision:\n{answer.text}",
             "make the callable repeatable: it is called many times with the same arguments",
-            answer.view,
+            answer.revision,
             _reason(answer.text),
         )
     return answer

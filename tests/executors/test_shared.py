@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from perfsuite.engine.shared import SharedCode, project_code, registers_once
+from perfsuite.executors.in_process_ab.shared import SharedCode, project_code, registers_once
 
 OWN = {"mypkg"}
 LIBRARY = """

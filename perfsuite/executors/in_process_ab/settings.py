@@ -1,4 +1,4 @@
-"""What a module can set for the whole process, so that it does not leak from one view into the other."""
+"""What a module can set for the whole process, so that it does not leak from one revision into the other."""
 
 from __future__ import annotations
 

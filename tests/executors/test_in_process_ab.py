@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from perfsuite.engine.messages import BASE_VIEW
-from perfsuite.engine.sources import UnsoundTwinsError, ViewFailedError
-from perfsuite.engine.workers import Workers
-from tests.engine.projects import Project, ratio
+from perfsuite.executors.sources import RevisionFailedError, UnsoundTwinsError
+from perfsuite.executors.workers import Workers
+from perfsuite.spec import BASE
+from tests.executors.projects import Project, ratio
 
 GUARDED, UNGUARDED = 1, 2  # only the first block of a case is examined
 
@@ -105,7 +105,7 @@ def test_the_guard_refuses_them(project, workers):
         project.twins(workers, "test_operator").block(GUARDED)
     with pytest.raises(UnsoundTwinsError, match=r"torch\.nn\.functional\.gelu"):
         project.twins(workers, "test_patched").block(GUARDED)
-    with pytest.raises(ViewFailedError, match="Only a single TORCH_LIBRARY"):
+    with pytest.raises(RevisionFailedError, match="Only a single TORCH_LIBRARY"):
         project.twins(workers, "test_library").block(GUARDED)
 
 
@@ -143,9 +143,9 @@ def test_a_compiled_package_is_measured_in_pairs(tmp_path):
     project = Project(tmp_path, COMPILED, {"mypkg/__init__.py": "SIDE = '{side}'\n"})
     build(project.top, "here")
     with Workers(project.launch()) as workers:
-        with pytest.raises(ViewFailedError, match=r"cannot import name '_fast'") as caught:
+        with pytest.raises(RevisionFailedError, match=r"cannot import name '_fast'") as caught:
             project.pairs(workers, "test_fast").block(1)  # it was not built in the base
-        assert caught.value.view == BASE_VIEW
+        assert caught.value.revision == BASE
     build(project.base, "base")
     with Workers(project.launch()) as workers:
         with pytest.raises(UnsoundTwinsError, match=r"mypkg\._fast is compiled"):

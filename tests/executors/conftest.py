@@ -4,16 +4,16 @@ import textwrap
 
 import pytest
 
-from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW
-from perfsuite.engine.project import Project
-from perfsuite.engine.views import Views
+from perfsuite.executors.in_process_ab.module_sets import ModuleSets
+from perfsuite.executors.in_process_ab.project import Project
+from perfsuite.spec import BASE, CANDIDATE
 
 SIDES = ("here", "base")
 SIDE = "SIDE = '{side}'\n"
 
 
 class Trees:
-    """A working tree and a base of the same project, and the two views of them in this process."""
+    """A working tree and a base of the same project, and the two module_sets of them in this process."""
 
     def __init__(self, folder, monkeypatch):
         self.here, self.base = folder / "project", folder / "base" / "project"
@@ -34,8 +34,8 @@ class Trees:
             self._monkeypatch.syspath_prepend(self.here / folder)
         return self
 
-    def views(self, **project):
-        return Views(Project(self.here.resolve(), **project), {CANDIDATE_VIEW: None, BASE_VIEW: self.base.resolve()})
+    def module_sets(self, **project):
+        return ModuleSets(Project(self.here.resolve(), **project), {CANDIDATE: None, BASE: self.base.resolve()})
 
 
 @pytest.fixture
@@ -51,21 +51,21 @@ def trees(tmp_path, monkeypatch):
     importlib.invalidate_caches()
 
 
-def seen(views, module, name="SIDE"):
-    """What each view finds in its own module."""
+def seen(module_sets, module, name="SIDE"):
+    """What each revision finds in its own module."""
     found = {}
-    for view in views.names:
-        views.switch(view)
-        found[view] = getattr(importlib.import_module(module), name)
-    views.switch(CANDIDATE_VIEW)
+    for revision in module_sets.names:
+        module_sets.switch(revision)
+        found[revision] = getattr(importlib.import_module(module), name)
+    module_sets.switch(CANDIDATE)
     return tuple(found.values())
 
 
-def both(views, run):
-    """What a function gives under each view."""
+def both(module_sets, run):
+    """What a function gives under each revision."""
     found = []
-    for view in (CANDIDATE_VIEW, BASE_VIEW):
-        views.switch(view)
+    for revision in (CANDIDATE, BASE):
+        module_sets.switch(revision)
         found.append(run())
-    views.switch(CANDIDATE_VIEW)
+    module_sets.switch(CANDIDATE)
     return tuple(found)

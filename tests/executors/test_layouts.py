@@ -1,4 +1,4 @@
-"""Where modules are found under each view, for the ways in which projects are laid out and installed."""
+"""Where modules are found under each revision, for the ways in which projects are laid out and installed."""
 
 import importlib
 import subprocess
@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from perfsuite.engine.messages import BASE_VIEW
-from tests.engine.conftest import SIDE, SIDES, both, seen
+from perfsuite.spec import BASE
+from tests.executors.conftest import SIDE, SIDES, both, seen
 
 PYPROJECT = """
 [build-system]
@@ -25,7 +25,7 @@ package-dir = {mypkg = "lib/code"}
 @pytest.mark.parametrize("root", [".", "src", "packages/one/src"])
 def test_layouts_on_the_path(trees, root):
     trees.write({f"{root}/mypkg/__init__.py": "", f"{root}/mypkg/sub/__init__.py": "", f"{root}/mypkg/sub/a.py": SIDE})
-    assert seen(trees.on_path(root).views(), "mypkg.sub.a") == SIDES
+    assert seen(trees.on_path(root).module_sets(), "mypkg.sub.a") == SIDES
 
 
 def test_the_base_is_in_the_other_layout(trees):
@@ -35,7 +35,7 @@ def test_the_base_is_in_the_other_layout(trees):
         base={"mypkg/__init__.py": "", "mypkg/a.py": "SIDE = 'base'"},
     )
     (trees.here / "mypkg").mkdir()
-    assert seen(trees.on_path("src").views(), "mypkg.a") == SIDES
+    assert seen(trees.on_path("src").module_sets(), "mypkg.a") == SIDES
 
 
 @pytest.mark.parametrize("turned", ["into a package", "into a module"])
@@ -43,7 +43,7 @@ def test_a_module_that_turned(trees, turned):
     shapes = ["mypkg/a/__init__.py", "mypkg/a.py"]
     here, base = shapes if turned == "into a package" else shapes[::-1]
     trees.write({"mypkg/__init__.py": ""}, {here: "SIDE = 'here'"}, {base: "SIDE = 'base'"})
-    assert seen(trees.on_path().views(), "mypkg.a") == SIDES
+    assert seen(trees.on_path().module_sets(), "mypkg.a") == SIDES
 
 
 def test_an_editable_install_by_a_pth_file(trees, monkeypatch, tmp_path):
@@ -54,7 +54,7 @@ def test_an_editable_install_by_a_pth_file(trees, monkeypatch, tmp_path):
     packages.mkdir(parents=True)
     (packages / "__editable__.mypkg.pth").write_text(f"{trees.here / 'src'}\n")
     site.addsitedir(str(packages))
-    assert seen(trees.views(), "mypkg") == SIDES
+    assert seen(trees.module_sets(), "mypkg") == SIDES
 
 
 def test_an_editable_install_by_a_finder(trees, tmp_path):
@@ -69,17 +69,17 @@ def test_an_editable_install_by_a_finder(trees, tmp_path):
     finder = next(packages.glob("__editable___*_finder.py"))
     sys.path.append(str(packages))
     importlib.import_module(finder.stem).install()
-    views = trees.views()
-    assert seen(views, "mypkg") == SIDES
-    assert seen(views, "mypkg.sub") == SIDES
+    module_sets = trees.module_sets()
+    assert seen(module_sets, "mypkg") == SIDES
+    assert seen(module_sets, "mypkg.sub") == SIDES
 
 
 def test_namespace_packages(trees):
     trees.write({"ns/one/__init__.py": SIDE, "ns/two.py": SIDE}, base={"ns/old/gone.py": "SIDE = 'base'"})
-    views = trees.on_path().views()
-    assert seen(views, "ns.one") == SIDES
-    assert seen(views, "ns.two") == SIDES
-    views.switch(BASE_VIEW)
+    module_sets = trees.on_path().module_sets()
+    assert seen(module_sets, "ns.one") == SIDES
+    assert seen(module_sets, "ns.two") == SIDES
+    module_sets.switch(BASE)
     assert importlib.import_module("ns.old.gone").SIDE == "base"
 
 
@@ -91,9 +91,9 @@ def test_a_namespace_package_that_others_share(trees, monkeypatch, tmp_path, our
     (theirs / "ns").mkdir(parents=True)
     (theirs / "ns" / "theirs.py").write_text("SIDE = 'installed'")
     sys.path[:0] = [str(trees.here), str(theirs)] if ours_first else [str(theirs), str(trees.here)]
-    views = trees.views()
-    assert seen(views, "ns.ours") == SIDES
-    assert seen(views, "ns.theirs") == ("installed", "installed")
+    module_sets = trees.module_sets()
+    assert seen(module_sets, "ns.ours") == SIDES
+    assert seen(module_sets, "ns.theirs") == ("installed", "installed")
 
     def by_attribute():
         from ns import ours
@@ -101,7 +101,7 @@ def test_a_namespace_package_that_others_share(trees, monkeypatch, tmp_path, our
         importlib.import_module("ns.ours")
         return sys.modules["ns"].ours.SIDE, ours.SIDE
 
-    assert both(views, by_attribute) == (("here", "here"), ("base", "base"))
+    assert both(module_sets, by_attribute) == (("here", "here"), ("base", "base"))
 
 
 def test_a_repository_behind_a_symlink(trees, tmp_path):
@@ -109,17 +109,17 @@ def test_a_repository_behind_a_symlink(trees, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(trees.here)
     sys.path[:0] = [str(link / "src"), str(link / "checks")]
-    views = trees.views(test_folders=(link / "checks",))
-    assert seen(views, "mypkg") == SIDES
-    assert seen(views, "cases") == ("here", "here")
+    module_sets = trees.module_sets(test_folders=(link / "checks",))
+    assert seen(module_sets, "mypkg") == SIDES
+    assert seen(module_sets, "cases") == ("here", "here")
 
 
 @pytest.mark.parametrize("environment", [".venv/lib/python3/site-packages", "env/lib/python3/dist-packages"])
 def test_an_environment_inside_of_the_repository_is_shared(trees, environment):
     trees.write({f"{environment}/installed.py": SIDE}).on_path(environment)
-    views = trees.views()
-    assert seen(views, "installed") == ("here", "here")
-    assert both(views, lambda: id(importlib.import_module("installed")))[0] == id(sys.modules["installed"])
+    module_sets = trees.module_sets()
+    assert seen(module_sets, "installed") == ("here", "here")
+    assert both(module_sets, lambda: id(importlib.import_module("installed")))[0] == id(sys.modules["installed"])
 
 
 def test_a_whole_python_inside_of_the_repository_is_shared(trees, monkeypatch):
@@ -129,7 +129,7 @@ def test_a_whole_python_inside_of_the_repository_is_shared(trees, monkeypatch):
     trees.write({"envs/x/lib/python3.11/standard.py": SIDE}).on_path("envs/x/lib/python3.11")
     paths = {**sysconfig.get_paths(), "stdlib": str(trees.here / "envs/x/lib/python3.11")}
     monkeypatch.setattr(sysconfig, "get_paths", lambda: paths)
-    assert seen(trees.views(), "standard") == ("here", "here")
+    assert seen(trees.module_sets(), "standard") == ("here", "here")
 
 
 def test_a_worktree_inside_of_the_repository(trees):
@@ -139,6 +139,6 @@ def test_a_worktree_inside_of_the_repository(trees):
     inside = trees.here / "tmp" / "base"
     inside.parent.mkdir()
     trees.base = trees.base.rename(inside)
-    views = trees.on_path().views()
-    assert seen(views, "mypkg.a") == SIDES
-    assert seen(views, "mypkg.b") == SIDES
+    module_sets = trees.on_path().module_sets()
+    assert seen(module_sets, "mypkg.a") == SIDES
+    assert seen(module_sets, "mypkg.b") == SIDES

@@ -1,8 +1,8 @@
 """Two revisions of a project's modules in one process, one visible at a time.
 
-A *view* is what ``import`` gives: the working tree's modules, or a base revision's from its worktree.
-Switching views exchanges the project's entries in ``sys.modules``; everything else (torch, pytest) is
-shared. In a base view a finder stands first on ``sys.meta_path`` and answers for the project's files
+A *revision* is what ``import`` gives: the working tree's modules, or a base revision's from its worktree.
+Switching module_sets exchanges the project's entries in ``sys.modules``; everything else (torch, pytest) is
+shared. In a base revision a finder stands first on ``sys.meta_path`` and answers for the project's files
 with their counterparts in the worktree. Tests and conftest files always come from the working tree.
 """
 
@@ -18,16 +18,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from perfsuite.engine.finder import BaseFinder
-from perfsuite.engine.project import Project
-from perfsuite.engine.settings import ProcessSettings
+from perfsuite.executors.in_process_ab.finder import BaseFinder
+from perfsuite.executors.in_process_ab.project import Project
+from perfsuite.executors.in_process_ab.settings import ProcessSettings
 
 _RUNNING = __name__.partition(".")[0]  # cannot be exchanged
 _COMPILED = (".so", ".pyd", ".dylib")
 
 
 @dataclass
-class View:
+class ModuleSet:
     """The modules that one revision sees while it is hidden. ``tree``: its worktree; None: the working tree."""
 
     tree: Path | None
@@ -35,13 +35,13 @@ class View:
     modules: dict[str, ModuleType] = field(default_factory=dict)
 
 
-class Views:
-    """Switches between views. The first one named is the current one."""
+class ModuleSets:
+    """Switches between module_sets. The first one named is the current one."""
 
     def __init__(self, project: Project, trees: Mapping[str, Path | None]) -> None:
         self._project = project
         at_first = ProcessSettings.now()
-        self._views = {name: View(tree, at_first) for name, tree in trees.items()}
+        self._module_sets = {name: ModuleSet(tree, at_first) for name, tree in trees.items()}
         self._finders = {name: BaseFinder(project, tree) for name, tree in trees.items() if tree is not None}
         self._shared: set[str] = set()
         self.current = next(iter(trees))
@@ -51,13 +51,13 @@ class Views:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._views)
+        return tuple(self._module_sets)
 
     def switch(self, name: str) -> None:
-        """Hide the current view's modules and settings, and show those of another."""
+        """Hide the current revision's modules and settings, and show those of another."""
         if name == self.current:
             return
-        leaving, entering = self._views[self.current], self._views[name]
+        leaving, entering = self._module_sets[self.current], self._module_sets[name]
         leaving.modules = self._owned()
         self._hide(leaving.modules)
         leaving.settings = ProcessSettings.now()
@@ -73,12 +73,12 @@ class Views:
         self._install(self.current)
 
     def modules(self, name: str) -> Mapping[str, ModuleType]:
-        """The project's modules that a view has loaded."""
-        return self._owned() if name == self.current else self._views[name].modules
+        """The project's modules that a revision has loaded."""
+        return self._owned() if name == self.current else self._module_sets[name].modules
 
     def has_base(self, name: str) -> bool:
-        """Whether a view has loaded anything from its worktree; true for a view of the working tree."""
-        tree = self._views[name].tree
+        """Whether a revision has loaded anything from its worktree; true for a revision of the working tree."""
+        tree = self._module_sets[name].tree
         files = (_file(module) for module in self.modules(name).values())
         return tree is None or any(file is not None and file.is_relative_to(tree) for file in files)
 
@@ -89,7 +89,7 @@ class Views:
 
     def holds(self, path: Path) -> bool:
         """Whether a file is the project's own, in the working tree or in a base's."""
-        trees = (view.tree for view in self._views.values() if view.tree is not None)
+        trees = (revision.tree for revision in self._module_sets.values() if revision.tree is not None)
         return self._project.owns(path) or any(path.is_relative_to(tree) for tree in trees)
 
     def _owned(self) -> dict[str, ModuleType]:

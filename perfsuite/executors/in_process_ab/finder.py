@@ -10,7 +10,7 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from perfsuite.engine.project import Project
+from perfsuite.executors.in_process_ab.project import Project
 
 
 class BaseFinder(MetaPathFinder):

@@ -2,7 +2,7 @@
 
 import math
 
-from perfsuite.engine.sources import InPlace
+from perfsuite.executors.sources import ThisProcess
 from perfsuite.measure.clock import SimulatedClock
 from perfsuite.measure.latency import Plan
 from perfsuite.spec import BASE, CANDIDATE
@@ -22,7 +22,7 @@ def block(plan=None, **durations_ns):
         return call
 
     arms = {name: arm(name, ns) for name, ns in durations_ns.items()}
-    return InPlace(arms, threads=1, plan=plan or Plan(), clock=clock).block(1), calls, clock.now_ns()
+    return ThisProcess(arms, threads=1, plan=plan or Plan(), clock=clock).block(1), calls, clock.now_ns()
 
 
 def test_a_call_of_a_minute_is_made_a_few_times_only():

@@ -5,12 +5,11 @@ import statistics
 import psutil
 import pytest
 
-from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW
-from perfsuite.engine.sources import UnusedBaseError, ViewFailedError
-from perfsuite.engine.workers import WorkerGoneError, Workers
+from perfsuite.executors.sources import RevisionFailedError, UnusedBaseError
+from perfsuite.executors.workers import WorkerGoneError, Workers
 from perfsuite.spec import BASE, CANDIDATE
-from tests.engine.misbehaving import CONFTEST, ITEMS, MYPKG
-from tests.engine.projects import Project, ratio
+from tests.executors.misbehaving import CONFTEST, ITEMS, MYPKG
+from tests.executors.projects import Project, ratio
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +38,16 @@ def log(tmp_path, monkeypatch):
     ("name", "error", "message"),
     [
         ("test_dies_in_a_fixture", WorkerGoneError, "ended with status 3"),
-        ("test_raises", ViewFailedError, "not today"),
-        ("test_never_measures", ViewFailedError, "it ended without measuring"),
-        ("test_is_skipped", ViewFailedError, "it was skipped: Skipped: no reason"),
-        ("test_nowhere", ViewFailedError, "test_nowhere was not collected"),
+        ("test_raises", RevisionFailedError, "not today"),
+        ("test_never_measures", RevisionFailedError, "it ended without measuring"),
+        ("test_is_skipped", RevisionFailedError, "it was skipped: Skipped: no reason"),
+        ("test_nowhere", RevisionFailedError, "test_nowhere was not collected"),
         ("test_timed[exits]", WorkerGoneError, "ended with status 7"),
         ("test_timed[killed]", WorkerGoneError, r"was killed by signal 9 \(often: the system was out of memory\)"),
-        ("test_timed[system exit]", ViewFailedError, "in a fresh process, .* call 2 raised SystemExit: 5"),
-        ("test_timed[skips]", ViewFailedError, "(?s)a timed call of .* raised .*in the middle"),
-        ("test_timed[fails]", ViewFailedError, "(?s)a timed call of .* raised .*in the middle"),
-        ("test_timed[raises]", ViewFailedError, "it cannot be repeated: call 2 raised ZeroDivisionError"),
+        ("test_timed[system exit]", RevisionFailedError, "in a fresh process, .* call 2 raised SystemExit: 5"),
+        ("test_timed[skips]", RevisionFailedError, "(?s)a timed call of .* raised .*in the middle"),
+        ("test_timed[fails]", RevisionFailedError, "(?s)a timed call of .* raised .*in the middle"),
+        ("test_timed[raises]", RevisionFailedError, "it cannot be repeated: call 2 raised ZeroDivisionError"),
         ("test_timed[forks]", WorkerGoneError, "was killed by signal 9"),
     ],
 )
@@ -124,25 +123,25 @@ def test_the_second_measurement_of_a_test_is_a_case_of_its_own(project, workers)
 
 
 @pytest.mark.parametrize(
-    ("name", "view", "reason"),
+    ("name", "revision", "reason"),
     [
-        ("test_base_raises", BASE_VIEW, "ZeroDivisionError: division by zero"),
-        ("test_base_dies", BASE_VIEW, "its process ended with status 4 before it measured"),
-        ("test_base_dies_timed", BASE_VIEW, "its process ended with status 4 before it measured"),
-        ("test_candidate_dies", CANDIDATE_VIEW, "its process ended with status 4 before it measured"),
+        ("test_base_raises", BASE, "ZeroDivisionError: division by zero"),
+        ("test_base_dies", BASE, "its process ended with status 4 before it measured"),
+        ("test_base_dies_timed", BASE, "its process ended with status 4 before it measured"),
+        ("test_candidate_dies", CANDIDATE, "its process ended with status 4 before it measured"),
     ],
 )
-def test_pairs_tell_which_revision_failed(project, workers, name, view, reason):
-    with pytest.raises(ViewFailedError) as caught:
+def test_pairs_tell_which_revision_failed(project, workers, name, revision, reason):
+    with pytest.raises(RevisionFailedError) as caught:
         project.pairs(workers, name).block(1)
-    assert (caught.value.view, caught.value.reason) == (view, reason)
+    assert (caught.value.revision, caught.value.reason) == (revision, reason)
     assert project.pairs(workers, "test_good").block(1).of(BASE)
 
 
 def test_twins_tell_which_revision_raised_but_not_which_one_died(project, workers):
-    with pytest.raises(ViewFailedError) as caught:
+    with pytest.raises(RevisionFailedError) as caught:
         project.twins(workers, "test_base_raises").block(1)
-    assert (caught.value.view, caught.value.reason) == (BASE_VIEW, "ZeroDivisionError: division by zero")
+    assert (caught.value.revision, caught.value.reason) == (BASE, "ZeroDivisionError: division by zero")
     with pytest.raises(WorkerGoneError):
         project.twins(workers, "test_base_dies").block(1)
     assert project.twins(workers, "test_good").block(1).of(BASE)
@@ -187,9 +186,9 @@ def test_an_interrupted_question_ends_its_worker(project, monkeypatch):
     ids=["with the plugin", "before the plugin"],
 )
 def test_a_worker_whose_pytest_does_not_start_says_why(project, option, reason):
-    with Workers(project.launch(option)) as mine, pytest.raises(ViewFailedError, match=r"(?s)no.such") as caught:
+    with Workers(project.launch(option)) as mine, pytest.raises(RevisionFailedError, match=r"(?s)no.such") as caught:
         project.pairs(mine, "test_good").block(1)
-    assert caught.value.view == CANDIDATE_VIEW
+    assert caught.value.revision == CANDIDATE
     assert caught.value.reason.startswith(reason)
 
 

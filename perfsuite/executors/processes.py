@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from perfsuite.engine import guard
+from perfsuite.executors import guard
 from perfsuite.measure.clock import Deadline, RealClock
 
 _GUARD = Path(guard.__file__).resolve()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from perfsuite.engine.messages import NOT_COLLECTED
+from perfsuite.executors.messages import NOT_COLLECTED
 
 ID_VARIABLE = "PERFSUITE_WORKER_ID"  # set in fresh processes, and in what they start: docs/suites.md
 

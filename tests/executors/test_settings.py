@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW
-from perfsuite.engine.settings import ProcessSettings, seed_everything
+from perfsuite.executors.in_process_ab.settings import ProcessSettings, seed_everything
+from perfsuite.spec import BASE, CANDIDATE
 
 SWITCHES = {
     "dtype": (torch.get_default_dtype, lambda: torch.set_default_dtype(torch.float64)),
@@ -86,7 +86,7 @@ def test_a_folder_that_is_gone_is_no_error(tmp_path, monkeypatch):
 
 
 def test_what_is_set_at_import_and_in_calls_stays_in_its_view(trees):
-    """Also on the very first change of views, when the other one has no settings of its own yet."""
+    """Also on the very first change of module_sets, when the other one has no settings of its own yet."""
     module = """
         import os, torch
         if "{side}" == "here":
@@ -101,13 +101,13 @@ def test_what_is_set_at_import_and_in_calls_stays_in_its_view(trees):
                 torch.set_num_threads(seen()[-1] + 1)
         """
     trees.write({"mypkg.py": module}).on_path()
-    views, threads, found = trees.views(), torch.get_num_threads(), []
-    for view in (CANDIDATE_VIEW, BASE_VIEW) * 2:
-        views.switch(view)
+    module_sets, threads, found = trees.module_sets(), torch.get_num_threads(), []
+    for revision in (CANDIDATE, BASE) * 2:
+        module_sets.switch(revision)
         mine = importlib.import_module("mypkg")
         found.append(mine.seen())
         mine.call()
-    views.switch(CANDIDATE_VIEW)
+    module_sets.switch(CANDIDATE)
     here, base = (torch.float64, "here", threads), (torch.float32, None, threads)
     assert found == [here, base, here, (*base[:2], threads + 1)]
 

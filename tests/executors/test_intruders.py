@@ -7,10 +7,10 @@ import time
 import pytest
 from filelock import FileLock
 
-from perfsuite.engine.sources import ViewFailedError
-from perfsuite.engine.workers import WorkerGoneError, Workers
+from perfsuite.executors.sources import RevisionFailedError
+from perfsuite.executors.workers import WorkerGoneError, Workers
 from perfsuite.spec import CANDIDATE
-from tests.engine.projects import Project
+from tests.executors.projects import Project
 
 ITEMS = """
 import os, socket, time
@@ -150,7 +150,7 @@ def test_a_port_that_the_session_has_is_explained(project, monkeypatch):
     with socket.socket() as ours:
         ours.bind(("127.0.0.1", 0))
         monkeypatch.setenv("PORT", str(ours.getsockname()[1]))
-        with Workers(project.launch()) as mine, pytest.raises(ViewFailedError, match="already in use") as caught:
+        with Workers(project.launch()) as mine, pytest.raises(RevisionFailedError, match="already in use") as caught:
             project.alone(mine, "test_port").block(1)
     assert AT_ONCE in caught.value.remedy
     assert "PERFSUITE_WORKER_ID" in caught.value.remedy
@@ -160,7 +160,7 @@ def test_a_lock_that_the_session_has_is_explained(project, monkeypatch, tmp_path
     path = str(tmp_path / "lock")
     monkeypatch.setenv("LOCK", path)
     with Workers(project.launch()) as mine, FileLock(path):
-        with pytest.raises(ViewFailedError, match="could not be acquired") as caught:
+        with pytest.raises(RevisionFailedError, match="could not be acquired") as caught:
             project.alone(mine, "test_impatient_lock").block(1)
         assert AT_ONCE in caught.value.remedy
         mine.worker("alone", 1, {})._launch = project.launch(timeout_s=1)

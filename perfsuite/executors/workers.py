@@ -16,12 +16,12 @@ from types import TracebackType
 
 import msgspec
 
-from perfsuite.engine import messages
-from perfsuite.engine.channel import Channel, MessageError
-from perfsuite.engine.messages import Answer, Boot, Failed, Reached, Release, Request, Run
-from perfsuite.engine.processes import end, guarded, wait
-from perfsuite.engine.remedies import ID_VARIABLE, WRITTEN_INTO, innermost, remedy_for, remedy_for_hang
 from perfsuite.errors import EngineError
+from perfsuite.executors import messages
+from perfsuite.executors.channel import Channel, MessageError
+from perfsuite.executors.messages import Answer, Boot, Failed, Reached, Release, Request, Run
+from perfsuite.executors.processes import end, guarded, wait
+from perfsuite.executors.remedies import ID_VARIABLE, WRITTEN_INTO, innermost, remedy_for, remedy_for_hang
 from perfsuite.measure.clock import Deadline
 from perfsuite.temporary import new_folder
 
@@ -36,7 +36,7 @@ class Launch:
     """How this session's workers are started."""
 
     command: WorkerCommand
-    boot: Boot  # its pipe and views are filled in for each worker
+    boot: Boot  # its pipe and revisions are filled in for each worker
     cwd: Path | None = None
     timeout_s: float = 300
 
@@ -56,12 +56,12 @@ class WorkerGoneError(EngineError):
 class Worker:
     """One worker process. After a WorkerGoneError it is gone; its folder and its children, too."""
 
-    def __init__(self, launch: Launch, views: Mapping[str, str | None], seed: int, fixed_addresses: bool) -> None:
+    def __init__(self, launch: Launch, revisions: Mapping[str, str | None], seed: int, fixed_addresses: bool) -> None:
         self._launch = launch
         self._folder = new_folder("worker")
         self._log = self._folder / "output.txt"
         self._channel, theirs = Channel.with_far_end()
-        boot = msgspec.structs.replace(launch.boot, pipes=theirs, views=dict(views), folder=str(self._folder))
+        boot = msgspec.structs.replace(launch.boot, pipes=theirs, revisions=dict(revisions), folder=str(self._folder))
         environment = {
             **os.environ,
             BOOT_VARIABLE: msgspec.json.encode(boot).decode(),
@@ -84,7 +84,7 @@ class Worker:
         """Run an item up to its measurement."""
         answer = self.ask(request, request.case)
         assert isinstance(answer, Reached | Failed)
-        return Failed(answer.view, self._last_words()) if isinstance(answer, Failed) and not answer.text else answer
+        return Failed(answer.revision, self._last_words()) if isinstance(answer, Failed) and not answer.text else answer
 
     def ask(self, request: Request, case: str) -> Answer:
         """Raises WorkerGoneError, with the end of its output, if the worker dies, hangs or answers out of turn."""
@@ -207,7 +207,7 @@ class Workers:
         self._workers: dict[tuple[str, int], Worker] = {}
 
     def worker(
-        self, kind: str, number: int, views: Mapping[str, str | None], *, fixed_addresses: bool = False
+        self, kind: str, number: int, revisions: Mapping[str, str | None], *, fixed_addresses: bool = False
     ) -> Worker:
         """The worker of that kind and number; started if there is none, or if it has died."""
         key = (kind, number)
@@ -218,7 +218,7 @@ class Workers:
             self._workers.pop(key).close()
         while len(self._workers) >= MOST_ALIVE:
             self._workers.pop(next(iter(self._workers))).close()
-        self._workers[key] = Worker(self._launch, views, seed=number, fixed_addresses=fixed_addresses)
+        self._workers[key] = Worker(self._launch, revisions, seed=number, fixed_addresses=fixed_addresses)
         return self._workers[key]
 
     def has(self, kind: str, number: int) -> bool:

@@ -1,7 +1,7 @@
-"""The worker's side: runs a test up to its measurement under every view, then serves samples on request.
+"""The worker's side: runs a test up to its measurement under every revision, then serves samples on request.
 
-Everything happens on one thread, as nested calls: the first view's test reaches its measurement and
-hands over its arms; from there the second view's test is run up to the same point; from there the
+Everything happens on one thread, as nested calls: the first revision's test reaches its measurement and
+hands over its arms; from there the second revision's test is run up to the same point; from there the
 requests are answered. Then both tests end, the last one first.
 """
 
@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import msgspec
 
-from perfsuite.engine import messages
-from perfsuite.engine.channel import Channel, out_of_reach
-from perfsuite.engine.messages import BASE_VIEW, Boot, Failed, Measured, Reached, Ready, Release, Run
-from perfsuite.engine.project import Project
-from perfsuite.engine.redirection import Redirection
-from perfsuite.engine.settings import seed_everything
-from perfsuite.engine.shared import SharedCode, project_code, registers_once
-from perfsuite.engine.threads import keep_to_cores, run_with_threads, set_threads
-from perfsuite.engine.views import Views
 from perfsuite.errors import NotRepeatableError
+from perfsuite.executors import messages
+from perfsuite.executors.channel import Channel, out_of_reach
+from perfsuite.executors.in_process_ab.module_sets import ModuleSets
+from perfsuite.executors.in_process_ab.project import Project
+from perfsuite.executors.in_process_ab.settings import seed_everything
+from perfsuite.executors.in_process_ab.shared import SharedCode, project_code, registers_once
+from perfsuite.executors.messages import Boot, Failed, Measured, Reached, Ready, Release, Run
+from perfsuite.executors.redirection import Redirection
+from perfsuite.executors.threads import keep_to_cores, run_with_threads, set_threads
 from perfsuite.measure.compiled import forget_compiled
 from perfsuite.measure.latency import LocalSampler, Plan, no_garbage_collection, sample_block
 from perfsuite.measure.profile import profile
@@ -42,26 +42,26 @@ RunItem = Callable[[str, str], str]
 """(item, following item) -> why it did not reach its measurement, if it did not."""
 
 FindFacts = Callable[[], Mapping[str, object]]
-"""Gives the fields of a ``Measured`` as plain builtins: a view's session may have its own copies of our classes."""
+"""Gives the fields of a ``Measured`` as plain builtins: a revision's session may have its own copies of our classes."""
 
-_HOME = "_perfsuite_station"  # in sys.modules under a name without a file: no view takes it away
+_HOME = "_perfsuite_server"  # in sys.modules under a name without a file: no revision takes it away
 
 
-class Station:
-    """What the pytest sessions of one worker share. A session of each view registers how it runs an item."""
+class WorkerServer:
+    """What the pytest sessions of one worker share. A session of each revision registers how it runs an item."""
 
-    def __init__(self, boot: Boot, channel: Channel, views: Views) -> None:
+    def __init__(self, boot: Boot, channel: Channel, module_sets: ModuleSets) -> None:
         self.boot = boot
-        self.views = views
+        self.module_sets = module_sets
         self.runners: dict[str, RunItem] = {}
         self.request: Run | None = None
         self._channel = channel
         self._shared_code = SharedCode()
         self._arms: dict[str, Arm] = {}
-        self._views_of_arms: dict[str, str] = {}
+        self._revisions_of_arms: dict[str, str] = {}
         self._finders_of_facts: dict[str, FindFacts] = {}
         self._answered = False
-        self.failures: dict[str, dict[str, str]] = {}  # by view, then by item or file: why it failed
+        self.failures: dict[str, dict[str, str]] = {}  # by revision, then by item or file: why it failed
         self.served = False  # whether the loop has begun
         self.redirection = Redirection(Path(boot.folder) / "written")  # what its pytests write between tests
 
@@ -79,49 +79,49 @@ class Station:
             return
         messages.send(self._channel, Ready())
         while isinstance(messages.receive_request(self._channel), Run):
-            messages.send(self._channel, Failed(self.views.current, ""))
+            messages.send(self._channel, Failed(self.module_sets.current, ""))
 
     def _run(self, request: Run) -> None:
         self.request = request
-        self._arms, self._views_of_arms, self._finders_of_facts, self._answered = {}, {}, {}, False
+        self._arms, self._revisions_of_arms, self._finders_of_facts, self._answered = {}, {}, {}, False
         forget_compiled()
-        order = random.Random(request.seed).sample(self.views.names, len(self.views.names))
+        order = random.Random(request.seed).sample(self.module_sets.names, len(self.module_sets.names))
         failure = self._descend(order)
         if failure is not None and not self._answered:
             messages.send(self._channel, failure)
         self.request = None
 
     def _descend(self, order: list[str]) -> Failed | None:
-        """Run the item under the first view; its measurement continues with the rest of the order."""
-        view = order[0]
+        """Run the item under the first revision; its measurement continues with the rest of the order."""
+        revision = order[0]
         self._rest = order[1:]
         self._failure: Failed | None = None
         assert self.request is not None
-        self.views.switch(view)
-        if view not in self.runners:
-            return Failed(view, "")
+        self.module_sets.switch(revision)
+        if revision not in self.runners:
+            return Failed(revision, "")
         reached = len(self._finders_of_facts)
         seed_everything(self.request.seed)
-        text = self.runners[view](self.request.item, self.request.following)
-        self.views.switch(view)
+        text = self.runners[revision](self.request.item, self.request.following)
+        self.module_sets.switch(revision)
         if self._failure is not None or self._answered:
             return self._failure
-        return None if len(self._finders_of_facts) > reached else Failed(view, text)
+        return None if len(self._finders_of_facts) > reached else Failed(revision, text)
 
     def at_measurement(self, arms: Mapping[str, Arm], find_facts: FindFacts) -> None:
-        """Called by a view's session when its test has reached the measurement. Returns when the test may end."""
+        """Called by a revision's session when its test has reached the measurement. Returns when the test may end."""
         if self._answered:
             return  # another plugin has run the test once more
-        view = self.views.current
+        revision = self.module_sets.current
         for name, arm in arms.items():
-            name = BASE if view == BASE_VIEW and name == CANDIDATE else name
-            self._arms[name], self._views_of_arms[name] = arm, view
-        self._finders_of_facts[view] = find_facts
+            name = BASE if revision == BASE and name == CANDIDATE else name
+            self._arms[name], self._revisions_of_arms[name] = arm, revision
+        self._finders_of_facts[revision] = find_facts
         if self._rest:
             self._failure = self._descend(self._rest)
         else:
             self._serve()
-        self.views.switch(view)
+        self.module_sets.switch(revision)
 
     def _serve(self) -> None:
         """At the measurement: answer until the session releases the test."""
@@ -136,9 +136,9 @@ class Station:
         try:
             return self._measure(request)
         except NotRepeatableError as error:
-            return Failed(self.views.current, error.what, error.remedy)
+            return Failed(self.module_sets.current, error.what, error.remedy)
         except BaseException:  # an arm may raise anything, SystemExit and pytest's outcomes too: the session tells it
-            return Failed(self.views.current, traceback.format_exc())
+            return Failed(self.module_sets.current, traceback.format_exc())
 
     def _measure(self, request: messages.Request) -> messages.Answer:
         assert self.request is not None
@@ -158,51 +158,51 @@ class Station:
                 self._enter(arm)
                 return messages.Profile(profile(self._arms[arm]))
             case messages.TakeFacts():
-                return messages.TookFacts({view: self._facts(view) for view in self._finders_of_facts})
+                return messages.TookFacts({revision: self._facts(revision) for revision in self._finders_of_facts})
             case _:
                 raise TypeError(f"{request} is no request at a measurement")
 
-    def _facts(self, view: str) -> Measured:
-        self.views.switch(view)
-        return msgspec.convert(self._finders_of_facts[view](), Measured)
+    def _facts(self, revision: str) -> Measured:
+        self.module_sets.switch(revision)
+        return msgspec.convert(self._finders_of_facts[revision](), Measured)
 
     def _enter(self, arm: str) -> None:
-        """An arm is timed under its own view's modules and settings, but with the threads of the machine class."""
+        """An arm is timed under its own revision's modules and settings, but with the threads of the machine class."""
         assert self.request is not None
-        self.views.switch(self._views_of_arms[arm])
+        self.module_sets.switch(self._revisions_of_arms[arm])
         set_threads(self.request.threads)
 
     def _reached(self, request: Run) -> Reached:
-        unused = tuple(name for name in self.views.names if not self.views.has_base(name))
-        alone = request.examined or len(self.views.names) == 1
+        unused = tuple(name for name in self.module_sets.names if not self.module_sets.has_base(name))
+        alone = request.examined or len(self.module_sets.names) == 1
         return Reached("" if alone else self._unsound(), unused)
 
     def _unsound(self) -> str:
-        modules = [item for view in self.views.names for item in self.views.modules(view).items()]
+        modules = [item for revision in self.module_sets.names for item in self.module_sets.modules(revision).items()]
         own = {*(name for name, _ in modules), *(name for name in sys.modules if name.startswith("_perfsuite_"))}
-        if replaced := sorted({*self._shared_code.exchanged(), *project_code(own, self.views.holds)}):
+        if replaced := sorted({*self._shared_code.exchanged(), *project_code(own, self.module_sets.holds)}):
             return f"the project replaces or registers {', '.join(replaced[:3])}, which both revisions would get"
         if registering := sorted(registers_once(modules)):
             return f"{registering[0]} registers operators with torch, which keeps one of a name for a process"
-        if compiled := self.views.compiled():
+        if compiled := self.module_sets.compiled():
             return f"{compiled[0]} is compiled and cannot be loaded twice in one process"
         return ""
 
 
-def open_station(boot: Boot) -> Station:
-    """Make this process a worker: its first view is entered before anything of the project is imported."""
+def open_server(boot: Boot) -> WorkerServer:
+    """Make this process a worker: its first revision is entered before anything of the project is imported."""
     for name in boot.preload:
         __import__(name)
     keep_to_cores(boot.cores)
     sys.stdout, sys.stderr = _own_copy(1), _own_copy(2)
     project = Project(Path(boot.top), tuple(map(Path, boot.test_folders)), boot.test_files, boot.only)
-    trees: dict[str, Path | None] = {name: Path(tree) if tree else None for name, tree in boot.views.items()}
-    station = Station(boot, Channel(*boot.pipes), Views(project, trees))
+    trees: dict[str, Path | None] = {name: Path(tree) if tree else None for name, tree in boot.revisions.items()}
+    server = WorkerServer(boot, Channel(*boot.pipes), ModuleSets(project, trees))
     home = cast(Any, ModuleType(_HOME))
-    home.station = station
+    home.server = server
     sys.modules[_HOME] = home
-    atexit.register(station.end)
-    return station
+    atexit.register(server.end)
+    return server
 
 
 def _own_copy(descriptor: int) -> TextIO:
@@ -210,6 +210,6 @@ def _own_copy(descriptor: int) -> TextIO:
     return os.fdopen(out_of_reach(os.dup(descriptor)), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
 
 
-def station_of_process() -> Station | None:
-    """The station, if this process is a worker."""
-    return getattr(sys.modules.get(_HOME), "station", None)
+def server_of_process() -> WorkerServer | None:
+    """The server, if this process is a worker."""
+    return getattr(sys.modules.get(_HOME), "server", None)

@@ -1,4 +1,4 @@
-"""What code sees under each view: its own modules, state, data and tests of the working tree."""
+"""What code sees under each revision: its own modules, state, data and tests of the working tree."""
 
 import copy
 import importlib
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW
-from perfsuite.engine.project import Project
-from perfsuite.engine.views import Views
-from tests.engine.conftest import SIDE, SIDES, both, seen
+from perfsuite.executors.in_process_ab.module_sets import ModuleSets
+from perfsuite.executors.in_process_ab.project import Project
+from perfsuite.spec import BASE, CANDIDATE
+from tests.executors.conftest import SIDE, SIDES, both, seen
 
 MAKES_MODULES = """
 import sys
@@ -30,11 +30,11 @@ def test_tests_come_from_the_working_tree_also_inside_of_the_package(trees):
         "checks/cases.py": SIDE,
     }  # fmt: skip
     trees.write(files).on_path(".", "checks")
-    views = trees.views(test_folders=(trees.here / "checks",))
-    assert seen(views, "mypkg.tests.test_x", "MODEL") == SIDES
+    module_sets = trees.module_sets(test_folders=(trees.here / "checks",))
+    assert seen(module_sets, "mypkg.tests.test_x", "MODEL") == SIDES
     for module in ("mypkg.tests.test_x", "mypkg.bench_test", "mypkg.conftest", "cases"):
-        assert seen(views, module) == ("here", "here")
-    assert seen(views, "mypkg.tests.test_x", "HELPER") == ("here", "here")
+        assert seen(module_sets, module) == ("here", "here")
+    assert seen(module_sets, "mypkg.tests.test_x", "HELPER") == ("here", "here")
 
 
 @pytest.mark.parametrize(
@@ -45,20 +45,20 @@ def test_settings_for_collection_do_not_make_a_package_a_test(trees, project):
     """python_files = *.py and testpaths = mypkg are common; the comparison must not become one with itself."""
     trees.write({"mypkg/__init__.py": "", "mypkg/a.py": SIDE, "src/other/__init__.py": SIDE}).on_path(".", "src")
     folders = tuple(trees.here / folder for folder in project.get("test_folders", ()))
-    views = trees.views(**{**project, "test_folders": folders} if folders else project)
-    assert seen(views, "mypkg.a") == SIDES
-    assert seen(views, "other") == SIDES
+    module_sets = trees.module_sets(**{**project, "test_folders": folders} if folders else project)
+    assert seen(module_sets, "mypkg.a") == SIDES
+    assert seen(module_sets, "other") == SIDES
 
 
 def test_modules_that_only_one_revision_has(trees):
     trees.write({"mypkg/__init__.py": ""}, {"mypkg/new.py": "", "fresh.py": ""}, {"mypkg/old.py": "", "stale.py": ""})
-    views = trees.on_path().views()
+    module_sets = trees.on_path().module_sets()
     importlib.import_module("mypkg.new")
     importlib.import_module("fresh")
     for gone in ("mypkg.old", "stale"):
         with pytest.raises(ModuleNotFoundError):
             importlib.import_module(gone)
-    views.switch(BASE_VIEW)
+    module_sets.switch(BASE)
     importlib.import_module("mypkg.old")
     importlib.import_module("stale")
     for new in ("mypkg.new", "fresh"):
@@ -90,11 +90,11 @@ def test_imports_at_call_time_and_reload(trees):
                 return importlib.reload(heavy).SIDE
             """,
     })  # fmt: skip
-    views = trees.on_path().views()
-    functions = both(views, lambda: importlib.import_module("mypkg.a"))
+    module_sets = trees.on_path().module_sets()
+    functions = both(module_sets, lambda: importlib.import_module("mypkg.a"))
     for name in ("relative", "absolute", "by_name", "reload"):
         mine = iter(functions)
-        assert both(views, lambda mine=mine, name=name: getattr(next(mine), name)()) == SIDES, name
+        assert both(module_sets, lambda mine=mine, name=name: getattr(next(mine), name)()) == SIDES, name
 
 
 def test_state_classes_pickles_and_data_belong_to_their_view(trees):
@@ -136,16 +136,16 @@ def test_state_classes_pickles_and_data_belong_to_their_view(trees):
                 return told(again), data
             """,
     })  # fmt: skip
-    views = trees.on_path().views()
-    modules = both(views, lambda: importlib.import_module("mypkg.a"))
+    module_sets = trees.on_path().module_sets()
+    modules = both(module_sets, lambda: importlib.import_module("mypkg.a"))
     for _ in range(3):
         mine = iter(modules)
-        assert both(views, lambda mine=mine: next(mine).call()) == (("here", "here"), ("base", "base"))
+        assert both(module_sets, lambda mine=mine: next(mine).call()) == (("here", "here"), ("base", "base"))
     assert [module.COUNT for module in modules] == [3, 3]
     here, base = modules
     assert not isinstance(here.made(), base.Point)
     assert copy.copy(here.made()) != base.made()
-    views.switch(BASE_VIEW)
+    module_sets.switch(BASE)
     with pytest.raises(pickle.PicklingError, match="not the same object"):
         pickle.dumps(here.made())
 
@@ -153,30 +153,30 @@ def test_state_classes_pickles_and_data_belong_to_their_view(trees):
 def test_modules_without_a_file_belong_to_their_package(trees):
     """Such as a package makes at import: lazy ones, and namespaces of functions."""
     trees.write({"mypkg/__init__.py": MAKES_MODULES})
-    views = trees.on_path().views()
+    module_sets = trees.on_path().module_sets()
     for module in ("mypkg", "mypkg.made", "mypkg.object"):
-        both(views, lambda module=module: importlib.import_module(module))
-    assert both(views, lambda: sys.modules["mypkg.made"].SIDE) == SIDES
-    assert both(views, lambda: sys.modules["mypkg.object"].SIDE) == SIDES
+        both(module_sets, lambda module=module: importlib.import_module(module))
+    assert both(module_sets, lambda: sys.modules["mypkg.made"].SIDE) == SIDES
+    assert both(module_sets, lambda: sys.modules["mypkg.object"].SIDE) == SIDES
 
 
 def test_only_some_modules_come_from_the_base(trees):
     trees.write({"one/__init__.py": "", "one/a.py": SIDE, "one_more.py": SIDE, "two/__init__.py": SIDE})
-    views = trees.on_path().views(only=("one",))
-    assert seen(views, "one.a") == SIDES
-    assert seen(views, "one_more") == ("here", "here")
-    assert seen(views, "two") == ("here", "here")
+    module_sets = trees.on_path().module_sets(only=("one",))
+    assert seen(module_sets, "one.a") == SIDES
+    assert seen(module_sets, "one_more") == ("here", "here")
+    assert seen(module_sets, "two") == ("here", "here")
 
 
 @pytest.mark.parametrize("loaded_before", [False, True])
 def test_the_view_that_starts_can_be_the_base(trees, loaded_before):
-    """Plugins of pytest and .pth files may have imported the package before there was any view."""
+    """Plugins of pytest and .pth files may have imported the package before there was any revision."""
     trees.write({"mypkg/__init__.py": SIDE, "mypkg/a.py": SIDE}).on_path()
     if loaded_before:
         importlib.import_module("mypkg.a")
-    views = Views(Project(trees.here.resolve()), {BASE_VIEW: trees.base.resolve(), CANDIDATE_VIEW: None})
-    assert seen(views, "mypkg.a") == ("base", "here")
-    assert both(views, lambda: importlib.import_module("mypkg").SIDE) == SIDES
+    module_sets = ModuleSets(Project(trees.here.resolve()), {BASE: trees.base.resolve(), CANDIDATE: None})
+    assert seen(module_sets, "mypkg.a") == ("base", "here")
+    assert both(module_sets, lambda: importlib.import_module("mypkg").SIDE) == SIDES
 
 
 def test_threads_of_the_other_finders_and_odd_modules_do_no_harm(trees, monkeypatch):
@@ -186,5 +186,5 @@ def test_threads_of_the_other_finders_and_odd_modules_do_no_harm(trees, monkeypa
     monkeypatch.setitem(sys.modules, "stranger", object())
     monkeypatch.setattr(sys, "meta_path", [object(), *sys.meta_path])
     sys.meta_path.remove(next(f for f in sys.meta_path if type(f) is object))
-    assert seen(trees.views(), "mypkg") == SIDES
+    assert seen(trees.module_sets(), "mypkg") == SIDES
     assert Path(sys.modules["mypkg"].__file__).parent == trees.here

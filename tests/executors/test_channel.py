@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from perfsuite.engine import channel as channel_module
-from perfsuite.engine.channel import Channel, MessageError
-from perfsuite.engine.messages import Failed, Ready, TakeProfile, receive_answer, receive_request, send
+from perfsuite.executors import channel as channel_module
+from perfsuite.executors.channel import Channel, MessageError
+from perfsuite.executors.messages import Failed, Ready, TakeProfile, receive_answer, receive_request, send
 
 
 @pytest.fixture

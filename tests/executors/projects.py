@@ -4,9 +4,9 @@ import statistics
 import sys
 from pathlib import Path
 
-from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, Boot, Run
-from perfsuite.engine.sources import Pairs, Served
-from perfsuite.engine.workers import Launch
+from perfsuite.executors.messages import Boot, Run
+from perfsuite.executors.sources import FreshProcesses, ProcessesInTurns
+from perfsuite.executors.workers import Launch
 from perfsuite.measure.latency import Plan
 from perfsuite.spec import BASE, CANDIDATE
 
@@ -39,17 +39,17 @@ class Project:
         return Run(item, following and f"test_items.py::{following}", f"test_items.py::{name}", (CANDIDATE,), "", 0, 1)
 
     def alone(self, workers, name, **kwargs):
-        return Served(workers, "alone", {CANDIDATE_VIEW: None}, self.run(name, **kwargs), PLAN)
+        return FreshProcesses(workers, "alone", {CANDIDATE: None}, self.run(name, **kwargs), PLAN)
 
     def twins(self, workers, name, **kwargs):
-        return Served(workers, "twins", self.views, self.run(name, **kwargs), PLAN)
+        return FreshProcesses(workers, "twins", self.revisions, self.run(name, **kwargs), PLAN)
 
     def pairs(self, workers, name, **kwargs):
-        return Pairs(workers, "pairs", self.views, self.run(name, **kwargs), PLAN)
+        return ProcessesInTurns(workers, "pairs", self.revisions, self.run(name, **kwargs), PLAN)
 
     @property
-    def views(self):
-        return {CANDIDATE_VIEW: None, BASE_VIEW: str(self.base)}
+    def revisions(self):
+        return {CANDIDATE: None, BASE: str(self.base)}
 
 
 def ratio(block):

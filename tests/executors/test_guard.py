@@ -11,7 +11,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from perfsuite.engine.processes import end, guarded, wait
+from perfsuite.executors.processes import end, guarded, wait
 
 # Two that have left the group, of which one has lost its parent, and one that has not.
 BROOD = """
@@ -114,7 +114,7 @@ def test_what_does_not_listen_is_killed_after_its_grace():
 OWNER = """
 import subprocess, sys, time
 from pathlib import Path
-from perfsuite.engine.processes import guarded
+from perfsuite.executors.processes import guarded
 command = guarded([sys.executable, "-S", "-c", sys.argv[1]], folder=Path(sys.argv[2]))
 subprocess.Popen(command, start_new_session=True)
 time.sleep(600)

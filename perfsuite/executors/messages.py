@@ -3,7 +3,7 @@
 session                       worker
                         <-    Ready, once it has started
 Run(item, arms, ...)    ->    runs the test up to its measurement
-                        <-    Reached or Failed(view, why)
+                        <-    Reached or Failed(revision, why)
 TakeBlock | WarmUp | TakeChunk | TakeProfile | TakeFacts    (as often as wanted)
                         <-    Block | Warm | Chunk | Profile | Facts, or Failed
 Release                 ->    lets the test end; then the next Run, or the end of the pipe
@@ -15,20 +15,18 @@ from contextlib import suppress
 
 import msgspec
 
-from perfsuite.engine.channel import Channel, MessageError
+from perfsuite.executors.channel import Channel, MessageError
 from perfsuite.measure.latency import Plan, Warm
 from perfsuite.spec import Block, Chunk, Context, Facts
 
-BASE_VIEW = "base"
-CANDIDATE_VIEW = "candidate"
 NOT_COLLECTED = "was not collected"
 
 
 class Boot(msgspec.Struct, frozen=True):
-    """What a worker is started with. ``views`` in the order in which they are loaded, each with its worktree."""
+    """What a worker is started with. ``revisions`` in the order in which they are loaded, each with its worktree."""
 
     pipes: tuple[int, int]  # to read from, and to write to
-    views: dict[str, str | None]
+    revisions: dict[str, str | None]
     top: str
     test_folders: tuple[str, ...] = ()
     test_files: tuple[str, ...] = ()
@@ -50,7 +48,7 @@ class Run(msgspec.Struct, frozen=True, tag=True):
     threads: int
     scored: bool = False  # whether its facts are with scores
     related: bool = False  # and with what relates it to its original
-    examined: bool = False  # whether these views have been found to be sound, and used, for this item already
+    examined: bool = False  # whether these revisions have been found to be sound, and used, for this item already
     parameters: dict[str, str] = {}  # digests: they tell an item whose name is another one in each process
 
 
@@ -91,7 +89,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What one view found at its measurement; of the original, if that was asked for."""
+    """What one revision found at its measurement; of the original, if that was asked for."""
 
     facts: Facts
     context: Context
@@ -100,9 +98,9 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class Reached(msgspec.Struct, frozen=True, tag=True):
-    """Every view has reached its measurement.
+    """Every revision has reached its measurement.
 
-    ``unsound``: why these views must not share a process, or empty. ``unused``: base views that have
+    ``unsound``: why these revisions must not share a process, or empty. ``unused``: base revisions that have
     loaded nothing from their worktree.
     """
 
@@ -111,18 +109,18 @@ class Reached(msgspec.Struct, frozen=True, tag=True):
 
 
 class TookFacts(msgspec.Struct, frozen=True, tag=True):
-    """By view."""
+    """By revision."""
 
     measured: dict[str, Measured]
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """A view did not reach its measurement, or an arm raised; ``text`` is its own traceback.
+    """A revision did not reach its measurement, or an arm raised; ``text`` is its own traceback.
 
     Without a text, only the output of the process says why. With a remedy, the text is one sentence of ours.
     """
 
-    view: str
+    revision: str
     text: str
     remedy: str = ""
 

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from perfsuite.engine import sources
-from perfsuite.engine.workers import WorkerGoneError, Workers
+from perfsuite.executors import sources
+from perfsuite.executors.workers import WorkerGoneError, Workers
 from perfsuite.spec import CANDIDATE
-from tests.engine.projects import Project
+from tests.executors.projects import Project
 
 CONFTEST = """
 import os, time

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import perfsuite.engine.redirection
-from perfsuite.engine.redirection import Redirection
-from perfsuite.engine.shared import project_code
+import perfsuite.executors.redirection
+from perfsuite.executors.in_process_ab.shared import project_code
+from perfsuite.executors.redirection import Redirection
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_the_workers_own_files_and_devices_are_real(places):
 
 def test_off_nothing_of_it_looks_like_code_of_a_project_that_holds_it(places):
     _, _, redirection = places
-    here = Path(perfsuite.engine.redirection.__file__)
+    here = Path(perfsuite.executors.redirection.__file__)
     with redirection.off():
         assert not [name for name in project_code((), here.__eq__) if name.partition(".")[0] in _CHANGED]
     assert "builtins.open" in list(project_code((), here.__eq__))
