@@ -15,10 +15,10 @@ from perfsuite.engine.sources import InPlace, Served
 from perfsuite.engine.workers import Launch, Workers
 from perfsuite.errors import EngineError
 from perfsuite.gate.reference import BaseRevision, Reference
+from perfsuite.revisions.commits import revision
 from perfsuite.session import timed as timed_module
 from perfsuite.session.base import BaseRun
 from perfsuite.session.measurable import CallableCase
-from perfsuite.session.revision import revision
 from perfsuite.session.session import Session
 from perfsuite.session.settings import Rerun, Settings
 from perfsuite.spec import Case, Evidence, Status
