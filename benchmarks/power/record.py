@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from perfsuite.baseline.machine import this_machine, usable_cores
-from perfsuite.session.revision import revision
+from perfsuite.revisions.commits import revision
 from power.arms import RECORDERS
 from power.changes import CHANGES, EXACT, REALISTIC, repository
 from power.conditions import CONDITIONS, condition

@@ -40,7 +40,7 @@ def diff(
     storage: Storage = None,
 ) -> None:
     """What differs between the baselines in the working tree and those of a revision."""
-    from perfsuite.session.git import commit_of, repository
+    from perfsuite.revisions.git import commit_of, repository
 
     store = _store(storage)
     if not isinstance(store.folder, Path):
@@ -122,7 +122,7 @@ def _described(entry: Entry) -> Iterator[str]:
 
 def _entries_at(top: Path, commit: str, store: Store) -> dict[str, Entry]:
     """What the baselines were at a commit."""
-    from perfsuite.session.git import git, git_bytes
+    from perfsuite.revisions.git import git, git_bytes
 
     assert isinstance(store.folder, Path)
     folder = store.folder.resolve().relative_to(top.resolve()).as_posix()

@@ -94,7 +94,7 @@ def _sides(path: Path) -> dict[Side, bytes]:
 def _stages(path: Path) -> dict[Side, bytes]:
     """What git's index keeps of an unmerged file: nothing once it was added, or outside of a repository."""
     from perfsuite.baseline.conflicts import Side
-    from perfsuite.session.git import git, git_bytes
+    from perfsuite.revisions.git import git, git_bytes
 
     try:
         listed = git(path.parent, "ls-files", "--unmerged", "-z", "--", path.name).stdout

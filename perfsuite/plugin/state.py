@@ -89,8 +89,8 @@ def session_of(config: pytest.Config) -> Session:
     """The one session, made when the first performance test runs."""
     if _SESSION not in config.stash:
         from perfsuite.executors.server import server_of_process
+        from perfsuite.revisions.checkout import remove_abandoned
         from perfsuite.session.session import Session
-        from perfsuite.session.worktrees import remove_abandoned
 
         if not is_worker():
             remove_abandoned()
@@ -158,7 +158,7 @@ def _launch(config: pytest.Config, options: Options) -> Launch:
     from perfsuite.executors.messages import Boot
     from perfsuite.executors.workers import Launch
     from perfsuite.plugin.commands import worker_command
-    from perfsuite.session.git import repository
+    from perfsuite.revisions.git import repository
 
     boot = Boot(
         pipes=(-1, -1),
@@ -246,8 +246,8 @@ def check_base(config: pytest.Config) -> None:
     if not base or is_worker() or not config.stash.get(_COLLECTED, 0):
         return
     from perfsuite.errors import PerfsuiteError
-    from perfsuite.session.git import repository
-    from perfsuite.session.revision import resolve_base
+    from perfsuite.revisions.commits import resolve_base
+    from perfsuite.revisions.git import repository
     from perfsuite.session.settings import ACCEPTED
 
     try:

@@ -25,7 +25,7 @@ from perfsuite.plugin.state import is_whole_run, is_worker, notes_of, options_of
 from perfsuite.protocols import Run
 from perfsuite.report import markdown, terminal
 from perfsuite.report.endings import reporter_of
-from perfsuite.session.revision import branch, revision
+from perfsuite.revisions.commits import branch, revision
 from perfsuite.spec import Status, Verdict
 
 _SHOWN = 5

@@ -27,12 +27,12 @@ from perfsuite.measure.clock import Deadline
 from perfsuite.measure.latency import Plan
 from perfsuite.patterns import first_of
 from perfsuite.progress import tell
+from perfsuite.revisions.checkout import BaseTree, Worktrees
+from perfsuite.revisions.commits import BaseCommit, NoCommit, resolve_base, resolve_commit
+from perfsuite.revisions.submodules import submodule_notes
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.record import entry_of_facts
-from perfsuite.session.revision import BaseCommit, NoCommit, resolve_base, resolve_commit
 from perfsuite.session.settings import ACCEPTED, Rerun, Settings
-from perfsuite.session.submodules import submodule_notes
-from perfsuite.session.worktrees import BaseTree, Worktrees
 from perfsuite.spec import BASE, CANDIDATE, Evidence, Kind, Limit, Status, Verdict
 from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import Spread, spread_of

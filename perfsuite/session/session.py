@@ -26,10 +26,10 @@ from perfsuite.gate.timed import can_be_judged
 from perfsuite.measure.metrics import AGREEMENT, SQNR
 from perfsuite.progress import tell
 from perfsuite.registry import Registries
+from perfsuite.revisions.commits import revision
 from perfsuite.session.base import BaseRun, Bases
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.record import entry_of, judged_of
-from perfsuite.session.revision import revision
 from perfsuite.session.settings import Acceptance, Judged, Rerun, Settings, WorkerDone
 from perfsuite.session.signals import Interrupts
 from perfsuite.session.timed import TimedRun

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from tests.session.repositories import IDENTITY
+from tests.revisions.repositories import IDENTITY
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(python|toml|sh|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)

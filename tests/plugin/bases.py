@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
-from tests.session.repositories import IDENTITY, Repo
+from tests.revisions.repositories import IDENTITY, Repo
 
 QUICK = " ".join(f"-p no:{name}" for name in ("hypothesispytest", "anyio", "benchmark", "cacheprovider"))
 INI = f"[pytest]\npythonpath = src\ntestpaths = tests\naddopts = {QUICK}\nperf_threads = 1\nperf_block_time = 0.5\n"

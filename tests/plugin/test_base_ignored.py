@@ -2,7 +2,7 @@
 
 import pytest
 
-from perfsuite.session.ignored import add_ignored
+from perfsuite.revisions.ignored import add_ignored
 from tests.plugin.bases import Repository
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tests.plugin.bases import INI, Repository
-from tests.session.repositories import IDENTITY
+from tests.revisions.repositories import IDENTITY
 
 WORK = {"src/mypkg/__init__.py": "", "src/mypkg/work.py": "def work(n=800):\n    return sum(range(n))\n"}
 

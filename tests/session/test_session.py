@@ -16,10 +16,10 @@ from perfsuite.executors.messages import Boot, Run
 from perfsuite.executors.sources import FreshProcesses, ThisProcess
 from perfsuite.executors.workers import Launch, Workers
 from perfsuite.gate.reference import BaseRevision, Reference
+from perfsuite.revisions.commits import revision
 from perfsuite.session import timed as timed_module
 from perfsuite.session.base import BaseRun
 from perfsuite.session.measurable import CallableCase
-from perfsuite.session.revision import revision
 from perfsuite.session.session import Session
 from perfsuite.session.settings import Rerun, Settings
 from perfsuite.spec import CANDIDATE, Evidence, Status

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from perfsuite.session.signals import Interrupts
-from tests.session.repositories import Repo
+from tests.revisions.repositories import Repo
 
 pytestmark = pytest.mark.slow
 

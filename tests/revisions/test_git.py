@@ -5,7 +5,7 @@ import time
 import pytest
 
 from perfsuite.errors import EngineError
-from perfsuite.session.git import git
+from perfsuite.revisions.git import git
 
 
 def test_a_git_that_hangs_is_ended_in_time_where_a_test_has_stopped_the_clock(repo, monkeypatch):

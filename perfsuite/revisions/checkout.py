@@ -20,9 +20,9 @@ from pathlib import Path
 from perfsuite.errors import EngineError, PerfsuiteError, UsageError
 from perfsuite.measure.clock import RealClock
 from perfsuite.progress import tell
-from perfsuite.session.git import environment, git, is_hash, repository, run
-from perfsuite.session.ignored import add_ignored
-from perfsuite.session.submodules import clone_submodule, has_commit, submodules
+from perfsuite.revisions.git import environment, git, is_hash, repository, run
+from perfsuite.revisions.ignored import add_ignored
+from perfsuite.revisions.submodules import clone_submodule, has_commit, submodules
 from perfsuite.temporary import abandoned_folders, delete, is_abandoned, new_folder
 
 _KIND = "base"

@@ -67,7 +67,7 @@ class Repo:
 OWNER = """
 import os, signal, sys, time
 from pathlib import Path
-from perfsuite.session.worktrees import Worktrees
+from perfsuite.revisions.checkout import Worktrees
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell has set
 root, sha = Path(sys.argv[1]), sys.argv[2]

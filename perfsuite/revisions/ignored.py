@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from perfsuite.session.git import git
+from perfsuite.revisions.git import git
 
 _NEVER = frozenset(
     {"__pycache__", "build", "dist", "env", "htmlcov", "node_modules", "site-packages", "target", "venv"}

@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from perfsuite.errors import UsageError
-from perfsuite.session.revision import NoCommit, changed_files, resolve_base, resolve_commit, revision
-from tests.session.repositories import Repo
+from perfsuite.revisions.commits import NoCommit, changed_files, resolve_base, resolve_commit, revision
+from tests.revisions.repositories import Repo
 
 
 def refusal(root, ref):
@@ -219,6 +219,6 @@ def test_nothing_changed(repo):
 
 
 def test_importing_it_needs_no_torch_and_no_pytest():
-    code = "import sys, perfsuite.session.worktrees; print({'torch', 'pytest'} & set(sys.modules))"
+    code = "import sys, perfsuite.revisions.checkout; print({'torch', 'pytest'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr

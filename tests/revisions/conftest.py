@@ -3,7 +3,7 @@ import tempfile
 
 import pytest
 
-from tests.session.repositories import IDENTITY, Repo
+from tests.revisions.repositories import IDENTITY, Repo
 
 
 @pytest.fixture

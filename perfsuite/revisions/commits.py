@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from perfsuite.errors import EngineError, PerfsuiteError, UsageError
-from perfsuite.session.git import Repository, commit_of, git, repository
+from perfsuite.revisions.git import Repository, commit_of, git, repository
 
 UNKNOWN = "unknown"
 _CHANGES = "+changes"

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from perfsuite.errors import EngineError
-from perfsuite.session.worktrees import Worktrees, remove_abandoned
+from perfsuite.revisions.checkout import Worktrees, remove_abandoned
 from perfsuite.temporary import new_folder
-from tests.session.repositories import Owner, Repo, ended, wait_for
+from tests.revisions.repositories import Owner, Repo, ended, wait_for
 
 pytestmark = pytest.mark.usefixtures("temporary")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perfsuite.errors import EngineError, UsageError
-from perfsuite.session.git import commit_of, git, repository
+from perfsuite.revisions.git import commit_of, git, repository
 
 _GITLINK = "160000"  # the mode of a tree entry that is a commit of another repository
 _CLONE_TIMEOUT_S = 600

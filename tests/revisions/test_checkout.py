@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from perfsuite.errors import EngineError, UsageError
-from perfsuite.session.worktrees import Worktrees
-from tests.session.repositories import Repo, ended
+from perfsuite.revisions.checkout import Worktrees
+from tests.revisions.repositories import Repo, ended
 
 pytestmark = pytest.mark.usefixtures("temporary")
 
@@ -76,7 +76,7 @@ def test_filters_do(repo):
 def test_within_a_hook_of_a_commit(repo):
     """An outer git names its own index and folder in the environment."""
     script = (
-        "from pathlib import Path; from perfsuite.session.worktrees import Worktrees\n"
+        "from pathlib import Path; from perfsuite.revisions.checkout import Worktrees\n"
         "with Worktrees(Path.cwd()) as trees:\n"
         f"    print('found', (trees.checkout('{repo.first}').top / 'a.py').read_text())"
     )

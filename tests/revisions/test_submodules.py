@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 from perfsuite.errors import EngineError, UsageError
-from perfsuite.session.submodules import submodule_notes
-from perfsuite.session.worktrees import Worktrees
-from tests.session.repositories import Repo
+from perfsuite.revisions.checkout import Worktrees
+from perfsuite.revisions.submodules import submodule_notes
+from tests.revisions.repositories import Repo
 
 pytestmark = pytest.mark.usefixtures("temporary")
 ALLOWED = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "protocol.file.allow", "GIT_CONFIG_VALUE_0": "always"}
