@@ -85,10 +85,7 @@ class Checkouts:
         for folder in tuple(self._folders):
             self._remove(folder)
         if self._folders:
-            raise EngineError(
-                f"could not remove {', '.join(map(str, self._folders))}",
-                "remove it by hand",
-            )
+            raise EngineError(f"could not remove {', '.join(map(str, self._folders))}", "remove it by hand")
         atexit.unregister(self._close_at_exit)
 
     def _close_at_exit(self) -> None:
@@ -99,24 +96,18 @@ class Checkouts:
     def _try(self, sha: str) -> BaseTree | PerfsuiteError:
         folder = None
         try:
-            folder = self._new_folder()
+            atexit.register(self._close_at_exit)
+            folder = new_folder("base")
+            self._folders.append(folder)
             return self._make(sha, folder)
         except BaseException as error:
             if folder is not None:
                 self._remove(folder)
+            if isinstance(error, OSError):
+                return EngineError(f"the base cannot be put into {tempfile.gettempdir()}: {error.strerror}", MAKE_ROOM)
             if isinstance(error, PerfsuiteError):
                 return error
             raise
-
-    def _new_folder(self) -> Path:
-        atexit.register(self._close_at_exit)
-        try:
-            self._folders.append(new_folder("base"))
-        except OSError as error:
-            raise EngineError(
-                f"no folder for the base can be made in {tempfile.gettempdir()}: {error.strerror}", MAKE_ROOM
-            ) from error
-        return self._folders[-1]
 
     def _make(self, sha: str, folder: Path) -> BaseTree:
         tell(f"checking out the base {sha[:12]}", 0, 2)

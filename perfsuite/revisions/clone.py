@@ -29,13 +29,10 @@ def check_out(top: Path, sha: str, folder: Path) -> None:
     """Put the files of a commit of the repository at ``top`` into a new folder, its submodules', too.
 
     Nothing is written to that repository, and no hook is run. Git commands in the folder see what they would see
-    in a worktree: the commit, branches, tags and settings. Raises EngineError.
+    in a worktree: the commit, branches, tags and settings. Raises EngineError, OSError.
     """
     places = _places(top)
-    try:
-        _make_repository(top, sha, folder, places)
-    except OSError as error:
-        raise _failed(sha, folder, error.strerror or str(error), MAKE_ROOM) from error
+    _make_repository(top, sha, folder, places)
     _write_files(sha, folder, places["."])
     paths = {module.name: module.path for module in submodules(top)}
     for module in submodules(folder):
@@ -56,8 +53,8 @@ def _places(top: Path) -> dict[str, Path]:
 def _make_repository(top: Path, sha: str, folder: Path, places: dict[str, Path]) -> None:
     """Without files, but for them at a commit. Raises OSError, EngineError."""
     folder.mkdir(exist_ok=True)
-    object_format = ["--object-format=sha256"] if len(sha) == 64 else []  # older gits know no such option
-    _require(git(folder, "init", "--quiet", "--template=", *object_format), sha, folder)
+    kind = {"GIT_DEFAULT_HASH": "sha1" if len(sha) == 40 else "sha256", "GIT_DEFAULT_REF_FORMAT": "files"}
+    _require(git(folder, "init", "--quiet", "--template=", variables=kind), sha, folder)
     hidden = folder / ".git"
     for part in ("info", "objects/info"):
         (hidden / part).mkdir(exist_ok=True)
@@ -86,8 +83,5 @@ def _require(done: subprocess.CompletedProcess[str], sha: str, folder: Path) -> 
     if done.returncode != 0:
         said = "\n".join(done.stderr.strip().splitlines()[-5:]) or f"it ended with status {done.returncode}"
         has_no_room = done.returncode < 0 or _NO_ROOM.search(done.stderr)  # a signal may be a quota's
-        raise _failed(sha, folder, said, MAKE_ROOM if has_no_room else "mend what git says, and try again")
-
-
-def _failed(sha: str, folder: Path, why: str, remedy: str) -> EngineError:
-    return EngineError(f"git could not check {sha[:12]} out to {folder.parent}: {why}", remedy)
+        remedy = MAKE_ROOM if has_no_room else "mend what git says, and try again"
+        raise EngineError(f"git could not check {sha[:12]} out to {folder.parent}: {said}", remedy)

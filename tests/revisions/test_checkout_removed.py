@@ -141,7 +141,7 @@ with Checkouts(root) as trees:
 """
     with Owner(code, repo, sha) as owner:
         error = owner.wait()[2]
-    assert f"EngineError: git could not check {sha[:12]} out" in error
+    assert "EngineError" in error
     assert "TMPDIR" in error
     assert repo.state() == before
     assert list(temporary.iterdir()) == []

@@ -200,6 +200,13 @@ def test_it_may_borrow_its_objects_itself(repo, tmp_path):
         assert (trees.checkout(repo.first).top / "a.py").read_text() == "1"
 
 
+def test_what_new_repositories_are_like_by_default_makes_no_difference(repo, monkeypatch):
+    monkeypatch.setenv("GIT_DEFAULT_HASH", "sha256")
+    monkeypatch.setenv("GIT_DEFAULT_REF_FORMAT", "reftable")  # git 2.45 and later
+    with Checkouts(repo.folder) as trees:
+        assert describe(trees.checkout(repo.first).top) == repo.first[:7]
+
+
 def test_hashes_may_be_of_sha_256(tmp_path, identity):
     made = Repo(tmp_path / "project")
     made.folder.mkdir()

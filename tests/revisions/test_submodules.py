@@ -1,5 +1,6 @@
 """Submodules of the base and of the working tree: real ones, from repositories beside it."""
 
+import os
 import shutil
 
 import pytest
@@ -110,6 +111,15 @@ def test_what_is_not_here_is_fetched(outer, tmp_path, allowed, gone):
     with Checkouts(outer.folder) as trees:
         assert (trees.checkout(base).top / "lib dir/sub/m.py").read_text() == "1"
     assert outer.state() == before
+
+
+def test_an_address_that_is_relative_starts_from_the_remote_of_the_repository(outer, source, tmp_path, allowed):
+    relative = os.path.relpath(source.folder, outer.folder)
+    outer.git("config", "--file", ".gitmodules", "submodule.sub.url", relative)
+    sha = outer.commit("relative")
+    clone = outer.clone(tmp_path / "elsewhere" / "clone")
+    with Checkouts(clone.folder) as trees:
+        assert (trees.checkout(sha).top / "lib dir/sub/m.py").read_text() == "2"
 
 
 def test_what_cannot_be_fetched_is_one_error(outer, source, temporary):
