@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from perfsuite.protocols import ModelSpec as ModelSpec
     from perfsuite.spec import Metric as Metric
     from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper as MixedPrecisionWrapper
+    from perfsuite.techniques.precision.half import Precision as Precision
+    from perfsuite.techniques.pruning.magnitude import Magnitude as Magnitude
     from perfsuite.techniques.pruning.masks import keep_zeros as keep_zeros
+    from perfsuite.techniques.pruning.pattern import Pattern as Pattern
+    from perfsuite.techniques.pruning.structured_pruning import Structured as Structured
+    from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic as Int8Dynamic
+    from perfsuite.techniques.quantization.int8_static import Int8Static as Int8Static
+    from perfsuite.techniques.quantization.weight_only import WeightOnly as WeightOnly
     from perfsuite.techniques.recorded import provenance as provenance
-    from perfsuite.techniques.values import Int8Dynamic as Int8Dynamic
-    from perfsuite.techniques.values import Int8Static as Int8Static
-    from perfsuite.techniques.values import Magnitude as Magnitude
-    from perfsuite.techniques.values import Pattern as Pattern
     from perfsuite.techniques.values import Pipeline as Pipeline
-    from perfsuite.techniques.values import Precision as Precision
-    from perfsuite.techniques.values import Structured as Structured
-    from perfsuite.techniques.values import WeightOnly as WeightOnly
     from perfsuite.techniques.values import parse_technique as parse_technique
 
     load_model, save_model = storage.load, storage.save
@@ -53,14 +53,14 @@ _HOME = {
     "create_test_transformer": "perfsuite.models.encoder:create_test_transformer",
     "get_device": "perfsuite.models.devices:get_device",
     "available_devices": "perfsuite.models.devices:available_devices",
-    "Magnitude": "perfsuite.techniques.values:Magnitude",
-    "Int8Dynamic": "perfsuite.techniques.values:Int8Dynamic",
-    "Precision": "perfsuite.techniques.values:Precision",
+    "Magnitude": "perfsuite.techniques.pruning.magnitude:Magnitude",
+    "Int8Dynamic": "perfsuite.techniques.quantization.int8_dynamic:Int8Dynamic",
+    "Precision": "perfsuite.techniques.precision.half:Precision",
     "Pipeline": "perfsuite.techniques.values:Pipeline",
-    "Structured": "perfsuite.techniques.values:Structured",
-    "Pattern": "perfsuite.techniques.values:Pattern",
-    "Int8Static": "perfsuite.techniques.values:Int8Static",
-    "WeightOnly": "perfsuite.techniques.values:WeightOnly",
+    "Structured": "perfsuite.techniques.pruning.structured_pruning:Structured",
+    "Pattern": "perfsuite.techniques.pruning.pattern:Pattern",
+    "Int8Static": "perfsuite.techniques.quantization.int8_static:Int8Static",
+    "WeightOnly": "perfsuite.techniques.quantization.weight_only:WeightOnly",
     "PruningConfig": "perfsuite.optimize.pruner:PruningConfig",
     "ModelPruner": "perfsuite.optimize.pruner:ModelPruner",
     "prune_model": "perfsuite.optimize.pruner:prune_model",

@@ -128,42 +128,54 @@ def _must_be_measured(metric: Metric) -> str | None:
 TechniqueFactory = Callable[[str | None], Technique]
 """Makes a technique from the argument in its name: 'magnitude-50' calls the factory of 'magnitude' with '50'."""
 
-_TECHNIQUES = "perfsuite.techniques.values"
 MODELS: Registry[ModelSpec] = Registry(
     "model",
     {
-        name: f"perfsuite.models.zoo:{name.replace('-', '_').upper()}"
-        for name in ("encoder-small", "encoder-medium", "encoder-digits", "distilbert", "minilm")
+        "encoder-small": "perfsuite.models.zoo:ENCODER_SMALL",
+        "encoder-medium": "perfsuite.models.zoo:ENCODER_MEDIUM",
+        "encoder-digits": "perfsuite.models.zoo:ENCODER_DIGITS",
+        "distilbert": "perfsuite.models.zoo:DISTILBERT",
+        "minilm": "perfsuite.models.zoo:MINILM",
     },
     _must_be(ModelSpec),
 )
 TECHNIQUES: Registry[TechniqueFactory] = Registry(
     "technique",
     {
-        "fp32": f"{_TECHNIQUES}:Original.from_argument",
-        "magnitude": f"{_TECHNIQUES}:Magnitude.from_argument",
-        "int8-dynamic": f"{_TECHNIQUES}:Int8Dynamic.from_argument",
-        "pattern": f"{_TECHNIQUES}:Pattern.from_argument",
-        "structured": f"{_TECHNIQUES}:Structured.from_argument",
-        "int8-static": f"{_TECHNIQUES}:Int8Static.from_argument",
-        "weight-only": f"{_TECHNIQUES}:WeightOnly.from_argument",
-        "bf16": "perfsuite.techniques.precision.values:bf16_from_argument",
-        "fp16": "perfsuite.techniques.precision.values:fp16_from_argument",
+        "fp32": "perfsuite.techniques.values:Original.from_argument",
+        "magnitude": "perfsuite.techniques.pruning.magnitude:Magnitude.from_argument",
+        "pattern": "perfsuite.techniques.pruning.pattern:Pattern.from_argument",
+        "structured": "perfsuite.techniques.pruning.structured_pruning:Structured.from_argument",
+        "int8-dynamic": "perfsuite.techniques.quantization.int8_dynamic:Int8Dynamic.from_argument",
+        "int8-static": "perfsuite.techniques.quantization.int8_static:Int8Static.from_argument",
+        "weight-only": "perfsuite.techniques.quantization.weight_only:WeightOnly.from_argument",
+        "bf16": "perfsuite.techniques.precision.half:Precision.bf16",
+        "fp16": "perfsuite.techniques.precision.half:Precision.fp16",
     },
     _must_be_callable,
 )
 METRICS: Registry[Metric] = Registry(
     "metric",
     {
-        name: f"perfsuite.measure.metrics:{name.upper()}"
-        for name in (
-            "latency", "throughput", "size", "parameters", "nonzeros", "sparsity", "flops", "operators",
-            "peak_memory", "accuracy", "speedup", "compression", "accuracy_kept", "sqnr", "agreement",
-        )
+        "latency": "perfsuite.measure.metrics:LATENCY",
+        "throughput": "perfsuite.measure.metrics:THROUGHPUT",
+        "size": "perfsuite.measure.metrics:SIZE",
+        "parameters": "perfsuite.measure.metrics:PARAMETERS",
+        "nonzeros": "perfsuite.measure.metrics:NONZEROS",
+        "sparsity": "perfsuite.measure.metrics:SPARSITY",
+        "flops": "perfsuite.measure.metrics:FLOPS",
+        "operators": "perfsuite.measure.metrics:OPERATORS",
+        "peak_memory": "perfsuite.measure.metrics:PEAK_MEMORY",
+        "accuracy": "perfsuite.measure.metrics:ACCURACY",
+        "speedup": "perfsuite.measure.metrics:SPEEDUP",
+        "compression": "perfsuite.measure.metrics:COMPRESSION",
+        "accuracy_kept": "perfsuite.measure.metrics:ACCURACY_KEPT",
+        "sqnr": "perfsuite.measure.metrics:SQNR",
+        "agreement": "perfsuite.measure.metrics:AGREEMENT",
     },
     _must_be(Metric),
     _must_be_measured,
-)  # fmt: skip
+)
 REPORTERS: Registry[Reporter] = Registry(
     "reporter",
     {

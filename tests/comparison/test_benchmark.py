@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from perfsuite import Magnitude
 from perfsuite.comparison.benchmark import OptimizationBenchmark
 from perfsuite.comparison.values import SAME_NUMBERS_DB
 from perfsuite.errors import DuplicateNameError, ModelError, NonFiniteError, UnknownNameError, UsageError
@@ -15,7 +16,7 @@ from perfsuite.progress import watched
 from perfsuite.protocols import Inputs
 from perfsuite.spec import Scores
 from perfsuite.storage import count_stored
-from perfsuite.techniques.values import Magnitude, Original, parse_technique
+from perfsuite.techniques.values import Original, parse_technique
 from perfsuite.testing.contract import state_bytes
 from tests.comparison.models import Labelled, encoder, numbers, quick, tokens
 
