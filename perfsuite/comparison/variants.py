@@ -45,6 +45,11 @@ class Variant:
         """What the recorded techniques promise, and what the user says that they do."""
         return claims_of_steps(provenance(self.module)).numbers | dict(self.claims)
 
+    @property
+    def series(self) -> tuple[str, float] | None:
+        """The series that the recorded techniques are of, and the fraction that they remove."""
+        return claims_of_steps(provenance(self.module)).series
+
 
 def variant(
     name: str, model: AnyModel, *, engine: str = "", reference: str = "", claims: Mapping[str, float] | None = None

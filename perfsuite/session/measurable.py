@@ -12,6 +12,7 @@ from perfsuite.errors import OutputError
 from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, started, used_by, wait_for
 from perfsuite.protocols import Built, Inputs, ModelSpec, Technique
 from perfsuite.spec import CANDIDATE, YARDSTICK, Case, Context, Metric, Scores
+from perfsuite.techniques.claims import claims_of
 
 if TYPE_CHECKING:
     import torch
@@ -161,6 +162,8 @@ class ModelCase:
         from perfsuite.measure.memory import accelerator_peak_bytes, resident_bytes
 
         shown: dict[str, object] = {"resident_bytes": resident_bytes(), "weights": self.weights}
+        if claims := claims_of(self.technique).described:
+            shown["claims"] = claims
         peak = accelerator_peak_bytes(self._candidate.call, self.device)
         if peak is not None:
             shown["accelerator_peak_bytes"] = peak

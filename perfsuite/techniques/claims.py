@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,14 @@ class Claims:
     series: tuple[str, float] | None = None
 
     @property
-    def numbers(self) -> dict[str, float]:
-        """What is claimed, by name."""
-        return {name: value for name, value in asdict(self).items() if value is not None and name != "series"}
+    def numbers(self) -> dict[str, Any]:
+        """The numbers that are claimed, by name."""
+        return {name: value for name, value in self.described.items() if name != "series"}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """All that is claimed, as reports get it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def claims_of(technique: object) -> Claims:
@@ -41,5 +47,5 @@ def combined(steps: Sequence[tuple[str, Claims]]) -> Claims:
     for at, (_, claims) in enumerate(steps):
         if claims.series:
             names = [claims.series[0] if number == at else name for number, (name, _) in enumerate(steps)]
-            return Claims(**numbers, series=("+".join(names), claims.series[1]))  # type: ignore[arg-type]  # by name
-    return Claims(**numbers)  # type: ignore[arg-type]  # by name
+            return Claims(**numbers, series=("+".join(names), claims.series[1]))
+    return Claims(**numbers)

@@ -107,6 +107,14 @@ def test_what_a_technique_claims_is_known_from_its_record(technique, claims):
     assert benchmark_of(model).benchmark_optimized_model(made, "made").claimed == claims
 
 
+def test_reports_get_the_claims_whatever_a_variant_is_called(documented):
+    """A drawing over sparsity needs no name that says one."""
+    information = documented[0].generate_report().to_run().information
+    claims = {key.split("/")[1]: shown["claims"] for key, shown in information.items()}
+    assert claims["Pruning"] == {"sparsity": 0.3, "series": ("magnitude", 0.3)}
+    assert claims["Quantization"] == {"bits": 8, "series": None}
+
+
 def test_claims_of_others_are_given_and_win():
     model = encoder()
     profile = benchmark_of(model).benchmark_optimized_model(
