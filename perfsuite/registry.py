@@ -2,15 +2,17 @@
 
 A name can come from four places: built in (a dotted path, imported at first use), an entry point
 of an installed package (group ``perfsuite.models`` and so on), the ``pytest_perfsuite_register``
-hook in a ``conftest.py``, or a call of ``register``. A name that is taken is refused.
+hook in a ``conftest.py``, or a call of ``register``. A name that is taken is refused, also where it differs in case
+alone: baselines are files that are named after models, and not every file system tells cases apart.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import operator
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -48,8 +50,7 @@ class Registry(Generic[T]):
         """Where to load what is not loaded yet; entry points are read once, at first use."""
         found: dict[str, str | EntryPoint] = dict(self._builtins)
         for point in entry_points(group=f"perfsuite.{self.noun}s"):
-            if point.name in found:
-                raise _taken(self.noun, point.name)
+            _refuse_taken(self.noun, point.name, found)
             found[point.name] = point
         return found
 
@@ -63,17 +64,19 @@ class Registry(Generic[T]):
         return name in self._builtins
 
     def get(self, name: str) -> T:
-        """The value of that name. Raises UnknownNameError with the nearest names."""
+        """The value of that name.
+
+        Raises UnknownNameError with the nearest names; UsageError for what an installed package gives and is of no use.
+        """
         if name not in self:
             raise UnknownNameError(self.noun, name, self.names())
         if name not in self._values:
-            self._values[name] = self._checked(name, _load(self._sources[name]))
+            self._values[name] = self._checked(name, _load(self._sources[name], self.noun))
         return self._values[name]
 
     def register(self, name: str, value: T) -> T:
         """Add a value. Raises DuplicateNameError if the name is taken, UsageError if the value is no such thing."""
-        if name in self:
-            raise _taken(self.noun, name)
+        _refuse_taken(self.noun, name, self.names())
         self._values[name] = self._checked(name, value)
         return value
 
@@ -93,16 +96,30 @@ class Registry(Generic[T]):
 
     def _is_builtin_value(self, value: T) -> bool:
         """By identity: a copy with another name is none."""
-        return any(value is _load(source) for source in self._builtins.values())
+        return any(value is _import(source) for source in self._builtins.values())
 
 
-def _taken(noun: str, name: str) -> DuplicateNameError:
-    return DuplicateNameError(f"a {noun} named {name!r} is registered already", "choose another name")
+def _refuse_taken(noun: str, name: str, taken: Iterable[str]) -> None:
+    same = next((other for other in taken if other.casefold() == name.casefold()), None)
+    if same is not None:
+        but = "" if same == name else f", and {name!r} differs from it in case alone"
+        raise DuplicateNameError(f"a {noun} named {same!r} is registered already{but}", "choose another name")
 
 
-def _load(source: str | EntryPoint) -> Any:
-    if not isinstance(source, str):  # an entry point, whose class is importlib_metadata's where that was imported
+def _load(source: str | EntryPoint, noun: str) -> Any:
+    if isinstance(source, str):
+        return _import(source)
+    try:  # an entry point, whose class is importlib_metadata's where that was imported
         return source.load()
+    except Exception as error:
+        raise UsageError(
+            f"{noun} {source.name!r} of an installed package ({source.value}) cannot be loaded: "
+            f"{type(error).__name__}: {error}",
+            "update the package, which may be made for another perfsuite, or uninstall it",
+        ) from error
+
+
+def _import(source: str) -> Any:
     module, _, attribute = source.partition(":")
     return operator.attrgetter(attribute)(importlib.import_module(module))
 
@@ -111,8 +128,19 @@ def _must_be(kind: type) -> Callable[[Any], str | None]:
     return lambda value: None if isinstance(value, kind) else f"it is not a {kind.__name__}"
 
 
-def _must_be_callable(value: Any) -> str | None:
-    return None if callable(value) else "it is not callable"
+def _must_take(argument: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if not callable(value):
+            return "it is not callable"
+        try:
+            inspect.signature(value).bind(argument)
+        except TypeError:
+            return f"it cannot be called with one argument, {argument}"
+        except ValueError:  # written in C, and says nothing of itself
+            return None
+        return None
+
+    return check
 
 
 def _must_be_measured(metric: Metric) -> str | None:
@@ -152,7 +180,7 @@ TECHNIQUES: Registry[TechniqueFactory] = Registry(
         "bf16": "perfsuite.techniques.precision.half:Precision.bf16",
         "fp16": "perfsuite.techniques.precision.half:Precision.fp16",
     },
-    _must_be_callable,
+    _must_take("what follows the family in a technique's name"),
 )
 METRICS: Registry[Metric] = Registry(
     "metric",
@@ -188,7 +216,7 @@ REPORTERS: Registry[Reporter] = Registry(
         ".smaller-is-better.json": "perfsuite.report.benchmark_action:smaller_lines",
         ".bigger-is-better.json": "perfsuite.report.benchmark_action:bigger_lines",
     },
-    _must_be_callable,
+    _must_take("the run"),
 )
 
 

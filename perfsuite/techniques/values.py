@@ -169,6 +169,12 @@ def _parse_step(name: str, registry: Registry[TechniqueFactory]) -> Technique:
         raise UnknownNameError("technique", name, registry.names())
     argument = name[len(family) + 1 :] or None
     technique = registry.get(family)(argument)
+    lacking = [member for member in ("name", "apply", "skeleton") if not hasattr(technique, member)]
+    if lacking:
+        raise UsageError(
+            f"technique {name!r} is a {type(technique).__name__} without {' and '.join(lacking)}",
+            f"make what is registered as {family!r} fit perfsuite.protocols.Technique, or update its package",
+        )
     drops_argument = technique.name == family and argument is not None and not registry.is_builtin(family)
     is_own_name = _family(technique.name, registry) == family and not drops_argument
     return technique if is_own_name else Registered(name, technique)
