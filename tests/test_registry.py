@@ -136,7 +136,7 @@ def test_an_entry_point_adds_a_name(install, finder):
         ("", "cannot be loaded: AttributeError: module 'theirs' has no attribute 'make'"),
         ("from perfsuite import Metric\nmake = Metric('x')", "cannot be loaded: TypeError: "),
         ("make = object()", "cannot be registered as technique 'theirs': it is not callable"),
-        ("def make(): pass", "it cannot be called with one argument, what follows the family"),
+        ("def make(): pass", "it is not callable with one argument, what follows the family"),
         ("def make(argument): return 3", "technique 'theirs-3' is a int without name and apply and skeleton"),
         ("class make:\n def __init__(self, argument): self.name = ''\n apply = 1", "is a make without skeleton"),
     ],

@@ -38,8 +38,8 @@ class Percent(Part):
         self.fields = fields
 
     def write(self, technique: Any) -> str:
-        words = [percent(getattr(technique, field)) for field in self.fields]
-        return ",".join(words) if len(set(words)) > 1 else words[0]
+        values = [getattr(technique, field) for field in self.fields]
+        return ",".join(map(percent, values if len(set(values)) > 1 else values[:1]))
 
     def read(self, word: str) -> dict[str, Any] | None:
         first, *others = word.split(",")

@@ -89,6 +89,10 @@ def test_what_is_refused_is_told_the_form(name, form):
     assert form in error.value.remedy
 
 
+def test_two_fractions_that_differ_are_both_written():
+    assert Structured(1 / 3, 0.333333333333333).name == "structured-33.3333333333,33.3333333333"
+
+
 @pytest.mark.parametrize("kind", [Magnitude, Pattern, Structured, Int8Dynamic, Int8Static, WeightOnly])
 def test_a_grammar_names_fields_that_are_there(kind):
     named = {name for part in kind.grammar.parts for name in getattr(part, "fields", None) or (part.field,)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
 from perfsuite.techniques.naming import Grammar, Words
-from perfsuite.techniques.recorded import Digested, Recorded
+from perfsuite.techniques.recorded import Recorded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,9 +53,6 @@ class Precision(Recorded):
     @property
     def claims(self) -> Claims:
         return Claims() if self.autocast else Claims(bits=16)
-
-    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
-        return self.shape(model, {}), {}
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
         if self.autocast:

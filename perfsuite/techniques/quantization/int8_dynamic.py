@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfsuite.techniques.claims import Claims
 from perfsuite.techniques.naming import Grammar, Named, Words
-from perfsuite.techniques.recorded import Digested, Recorded
+from perfsuite.techniques.recorded import Recorded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,9 +32,6 @@ class Int8Dynamic(Named, Recorded):
 
     grammar = Grammar("int8-dynamic", Words("per_token", {"tensor": False}), Words("embeddings", {"linear": False}))
     claims = Claims(bits=8)
-
-    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
-        return self.shape(model, {}), {}
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
         from perfsuite.techniques.quantization.convert import prepare

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
 from perfsuite.techniques.naming import Count, Grammar, Named
-from perfsuite.techniques.recorded import Digested, Recorded
+from perfsuite.techniques.recorded import Recorded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,9 +39,6 @@ class WeightOnly(Named, Recorded):
     @property
     def claims(self) -> Claims:
         return Claims(bits=self.bits)
-
-    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
-        return self.shape(model, {}), {}
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
         from perfsuite.techniques.quantization.convert import prepare
