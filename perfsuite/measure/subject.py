@@ -8,8 +8,8 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from perfsuite._compat.torch import tree_leaves
 from perfsuite.errors import ModelError, NonFiniteError, OutputError, UsageError
 from perfsuite.measure.engines import why_not_seen, why_not_stored
 from perfsuite.measure.repeatable import NOTHING_BEHIND, Repeatable
