@@ -190,7 +190,8 @@ class Subject:
     @cached_property
     def _given(self) -> tuple[Tensor, ...]:
         from torch import Tensor
-        from torch.utils._pytree import tree_leaves
+
+        from perfsuite._compat.torch import tree_leaves
 
         leaves = tree_leaves((self.inputs.args, dict(self.inputs.kwargs)))
         return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
