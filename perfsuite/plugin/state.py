@@ -15,6 +15,7 @@ import pytest
 from perfsuite.plugin.options import Options, is_given, resolve
 
 if TYPE_CHECKING:
+    from perfsuite.executors.jobs import Executor
     from perfsuite.executors.workers import Launch
     from perfsuite.registry import Registries
     from perfsuite.session.session import Session
@@ -94,7 +95,8 @@ def session_of(config: pytest.Config) -> Session:
 
         if not is_worker():
             remove_abandoned()
-        config.stash[_SESSION] = Session(settings_of(config), registries_of(config), server_of_process())
+        executor = partial(_executor, config)
+        config.stash[_SESSION] = Session(settings_of(config), registries_of(config), server_of_process(), executor)
     return config.stash[_SESSION]
 
 
@@ -129,14 +131,19 @@ def settings_of(config: pytest.Config) -> Settings:
         block_s=options.block_time,
         record_blocks=options.blocks,
         no_timing=_no_timing(config),
-        launch=_launch(config, options),
         base="" if is_worker() else options.base,
         base_build=options.base_build,
-        arms=options.arms,
+        isolation=options.arms,
         profile=options.profile,
         alpha=options.alpha,
         tests=max(1, config.stash.get(_COLLECTED, 1)),
     )
+
+
+def _executor(config: pytest.Config) -> Executor:
+    from perfsuite.executors.local import LocalProcesses
+
+    return LocalProcesses(_launch(config, options_of(config)))
 
 
 def _no_timing(config: pytest.Config) -> tuple[str, str]:
@@ -156,7 +163,7 @@ def _cores_for(threads: int) -> tuple[int, ...]:
 
 def _launch(config: pytest.Config, options: Options) -> Launch:
     from perfsuite.executors.messages import Boot
-    from perfsuite.executors.workers import Launch
+    from perfsuite.executors.workers import FOLDER, Launch
     from perfsuite.plugin.commands import worker_command
     from perfsuite.revisions.git import repository
 
@@ -171,7 +178,7 @@ def _launch(config: pytest.Config, options: Options) -> Launch:
         cores=_cores_for(options.threads),
     )
     return Launch(
-        partial(worker_command, config, config.stash.get(_FILES, ())),
+        worker_command(config, config.stash.get(_FILES, ()), FOLDER),
         boot,
         config.invocation_params.dir,
         options.timeout,

@@ -1,0 +1,99 @@
+"""Jobs without a test: a registered model, and a technique for each arm, are built by name wherever the job is done."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from perfsuite.errors import EngineError
+from perfsuite.executors.jobs import Job, Measured
+from perfsuite.executors.messages import Boot
+from perfsuite.executors.server import WorkerServer, WorkingTree, open_server
+from perfsuite.executors.this_process import Prepared
+from perfsuite.executors.workers import BOOT_VARIABLE, Launch
+from perfsuite.measure.subject import Subject
+from perfsuite.registry import METRICS
+from perfsuite.spec import CANDIDATE, ORIGINAL
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from perfsuite.models.source import Source
+
+_PROGRAM = "from perfsuite.executors.named import serve; serve()"
+NAMED_LAUNCH = Launch((sys.executable, "-c", _PROGRAM), Boot((-1, -1), {}, ""))
+
+
+class NamedModels:
+    """Builds jobs from names. What was built last is kept: a job of another batch size needs the same models."""
+
+    def __init__(self) -> None:
+        self._built_for: object = None
+        self._source: Source
+        self._models: Mapping[str, nn.Module] = {}
+
+    def prepare(self, job: Job) -> Prepared:
+        """Raises UnknownNameError, and what models and techniques raise."""
+        from perfsuite.models.devices import resolve_device
+
+        if not job.case.model:
+            raise EngineError(f"the job {job.id} has neither a test nor a model", "give it an item, or a model's case")
+        self._build(job)
+        inputs = self._source.batch(job.case.batch_size, job.seed, resolve_device(job.case.device))
+        subjects = {name: Subject.of_model(model, inputs, name) for name, model in self._models.items()}
+        arms = {name: subjects[name].arm for name in job.arms}
+        return Prepared(arms, subjects[ORIGINAL].accelerator, partial(_facts, job, subjects))
+
+    def _build(self, job: Job) -> None:
+        """The original, and what each arm's technique makes of it."""
+        from perfsuite.models.source import source
+        from perfsuite.techniques.values import applied, parse_technique
+
+        case, calibrated_at = job.case, job.calibrated_at or job.case.batch_size
+        wanted = (case.model, case.technique, case.device, job.arms, job.seed, calibrated_at)
+        if wanted == self._built_for:
+            return
+        found = source(case.model, seed=job.seed, device=case.device)
+        data = found.calibration(calibrated_at, job.seed)
+        techniques = {arm: case.technique if arm == CANDIDATE else arm for arm in job.arms if arm != ORIGINAL}
+        made = {arm: applied(parse_technique(name), found.module, data) for arm, name in techniques.items()}
+        self._source, self._models, self._built_for = found, {ORIGINAL: found.module, **made}, wanted
+
+
+def _facts(job: Job, subjects: Mapping[str, Subject]) -> Measured:
+    """Of the last arm, and what relates it to the original."""
+    from perfsuite.measure.outputs import fidelity_of_all
+
+    subject = subjects[job.arms[-1]]
+    facts = subject.facts([METRICS.get(name) for name in job.metrics])
+    relations = fidelity_of_all(subjects[ORIGINAL].outputs, subject.outputs) if "relations" in job.want else {}
+    return Measured(facts, subject.context(), relations=dict(relations))
+
+
+def serve() -> None:
+    """Be a fresh process for such jobs, until the one that has started it closes the pipes."""
+    boot = msgspec.json.decode(os.environ.pop(BOOT_VARIABLE), type=Boot)
+    server = open_server(boot, lambda: WorkingTree(CANDIDATE))
+    models = NamedModels()
+    server.runners[CANDIDATE] = lambda item, following: _run(server, models)
+    server.loop()
+
+
+def _run(server: WorkerServer, models: NamedModels) -> str:
+    """Do the job that was asked for; returns why it did not reach its measurement, if it did not."""
+    assert server.job is not None
+    job = server.job
+    try:
+        made = models.prepare(job)
+    except Exception:  # whatever a model or a technique raises is told to who asked
+        return traceback.format_exc()
+    find = made.find_facts
+    assert find is not None
+    server.at_measurement(made.arms, lambda: cast(Mapping[str, object], msgspec.to_builtins(find())), made.accelerator)
+    return ""
