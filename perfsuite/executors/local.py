@@ -1,8 +1,8 @@
-"""The executor that a session has unless another is chosen: fresh processes of this machine, on every core's behalf."""
+"""The executor that a session has unless another is chosen: fresh processes of this machine, one job at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from itertools import groupby
 
@@ -13,9 +13,6 @@ from perfsuite.executors.named import NAMED_LAUNCH, NamedModels
 from perfsuite.executors.processes_in_turns import ProcessesInTurns
 from perfsuite.executors.this_process import ThisProcess
 from perfsuite.executors.workers import Launch, Workers
-
-ExecutorFactory = Callable[[Launch | None], Executor]
-"""Makes an executor. ``launch``: how a process is started that can run tests; None where there are none."""
 
 
 class LocalProcesses:

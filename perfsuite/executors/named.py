@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from perfsuite.case import EAGER
 from perfsuite.errors import EngineError
 from perfsuite.executors.jobs import Job, Measured
 from perfsuite.executors.messages import Boot
 from perfsuite.executors.server import WorkerServer, WorkingTree, open_server
 from perfsuite.executors.this_process import Prepared
 from perfsuite.executors.workers import BOOT_VARIABLE, Launch
-from perfsuite.measure.subject import Subject
-from perfsuite.registry import METRICS
+from perfsuite.measure.subject import Subject, awaited
+from perfsuite.registry import METRICS, RUNTIMES, WORKLOADS
 from perfsuite.spec import CANDIDATE, ORIGINAL
 
 if TYPE_CHECKING:
@@ -39,16 +40,14 @@ class NamedModels:
         self._models: Mapping[str, nn.Module] = {}
 
     def prepare(self, job: Job) -> Prepared:
-        """Raises UnknownNameError, and what models and techniques raise."""
-        from perfsuite.models.devices import resolve_device
-
+        """Raises UnknownNameError, and what models, techniques and runtimes raise."""
         if not job.case.model:
             raise EngineError(f"the job {job.id} has neither a test nor a model", "give it an item, or a model's case")
         self._build(job)
-        inputs = self._source.batch(job.case.batch_size, job.seed, resolve_device(job.case.device))
-        subjects = {name: Subject.of_model(model, inputs, name) for name, model in self._models.items()}
-        arms = {name: subjects[name].arm for name in job.arms}
-        return Prepared(arms, subjects[ORIGINAL].accelerator, partial(_facts, job, subjects))
+        made = {ORIGINAL: self._subject(job, ORIGINAL, EAGER)}
+        made |= {arm: self._subject(job, arm, _form(job, arm)[1]) for arm in job.arms if arm != ORIGINAL}
+        arms = {name: awaited(made[name].ready, made[name].accelerators) for name in job.arms}
+        return Prepared(arms, made[ORIGINAL].accelerator, partial(_facts, job, made))
 
     def _build(self, job: Job) -> None:
         """The original, and what each arm's technique makes of it."""
@@ -56,14 +55,34 @@ class NamedModels:
         from perfsuite.techniques.values import applied, parse_technique
 
         case, calibrated_at = job.case, job.calibrated_at or job.case.batch_size
-        wanted = (case.model, case.technique, case.device, job.arms, job.seed, calibrated_at)
+        wanted = (case.model, case.device, job.seed, calibrated_at, *(_form(job, arm)[0] for arm in job.arms))
         if wanted == self._built_for:
             return
         found = source(case.model, seed=job.seed, device=case.device)
         data = found.calibration(calibrated_at, job.seed)
-        techniques = {arm: case.technique if arm == CANDIDATE else arm for arm in job.arms if arm != ORIGINAL}
-        made = {arm: applied(parse_technique(name), found.module, data) for arm, name in techniques.items()}
+        made = {
+            arm: applied(parse_technique(_form(job, arm)[0]), found.module, data) for arm in job.arms if arm != ORIGINAL
+        }
         self._source, self._models, self._built_for = found, {ORIGINAL: found.module, **made}, wanted
+
+    def _subject(self, job: Job, arm: str, runtime: str) -> Subject:
+        from perfsuite.models.devices import resolve_device
+        from perfsuite.models.zoo import model_spec
+
+        device = resolve_device(job.case.device)
+        return Subject.on_runtime(
+            self._models[arm], RUNTIMES.get(runtime), WORKLOADS.get(job.case.workload), model_spec(job.case.model),
+            self._source.batch(job.case.batch_size, job.seed, device), label=arm, device=device,
+            task=self._source.task,
+        )  # fmt: skip
+
+
+def _form(job: Job, arm: str) -> tuple[str, str]:
+    """Technique and runtime of an arm: the case's, or as its name says, such as ``int8-static@openvino``."""
+    if arm == CANDIDATE:
+        return job.case.technique, job.case.runtime
+    technique, _, runtime = arm.partition("@")
+    return technique, runtime or job.case.runtime
 
 
 def _facts(job: Job, subjects: Mapping[str, Subject]) -> Measured:
