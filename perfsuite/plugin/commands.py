@@ -33,7 +33,7 @@ def alone_command(config: pytest.Config) -> str:
     return _command(config, "only", ("only",), config.option.file_or_dir or ())
 
 
-_JUDGING = ("update", "strict", "report", "base", "base-build", "arms", "profile")
+_JUDGING = ("update", "strict", "report", "base", "base-build", "isolation", "profile")
 
 
 def _command(config: pytest.Config, first: str, but: tuple[str, ...], tests: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfsuite.plugin.options import Options, is_given, resolve
+from perfsuite.plugin.options import DEFAULT_EXECUTOR, Options, is_given, resolve
 
 if TYPE_CHECKING:
     from perfsuite.executors.jobs import Executor
@@ -133,7 +133,7 @@ def settings_of(config: pytest.Config) -> Settings:
         no_timing=_no_timing(config),
         base="" if is_worker() else options.base,
         base_build=options.base_build,
-        isolation=options.arms,
+        isolation=options.isolation,
         profile=options.profile,
         alpha=options.alpha,
         tests=max(1, config.stash.get(_COLLECTED, 1)),
@@ -141,9 +141,8 @@ def settings_of(config: pytest.Config) -> Settings:
 
 
 def _executor(config: pytest.Config) -> Executor:
-    from perfsuite.executors.local import LocalProcesses
-
-    return LocalProcesses(_launch(config, options_of(config)))
+    options = options_of(config)
+    return registries_of(config).executors.get(options.executor)(_launch(config, options))
 
 
 def _no_timing(config: pytest.Config) -> tuple[str, str]:
@@ -215,6 +214,18 @@ def note_collected(config: pytest.Config, tests: Sequence[pytest.Item]) -> None:
     config.stash[_FILES] = tuple(dict.fromkeys(item.path for item in tests))
     for item, following in zip(tests, [*tests[1:], None], strict=False):  # of no tests, none follows
         item.stash[_FOLLOWING] = node_id(following) if following else ""
+
+
+def check_executor(config: pytest.Config) -> None:
+    """A name that is none is a usage error, before anything runs."""
+    from perfsuite.errors import UsageError
+
+    name = options_of(config).executor
+    if name != DEFAULT_EXECUTOR and config.stash.get(_COLLECTED, 0):
+        try:
+            registries_of(config).executors.get(name)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 def watch_leaks(config: pytest.Config) -> None:
