@@ -11,14 +11,14 @@ import importlib
 import operator
 import reprlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
+from perfsuite.metric import OBSERVABLE, PROBES, Against, Counted, Exact, Metric
 from perfsuite.protocols import ModelSpec, Reporter, Technique
-from perfsuite.spec import Against, Kind, Metric
 
 T = TypeVar("T")
 
@@ -26,8 +26,8 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Names to values, loaded when first asked for.
 
-    ``check`` refuses a value of the wrong kind with a reason, or returns None; ``check_added`` does so with what is
-    no built-in value, which may ask for what only those have.
+    ``check`` refuses a value of the wrong kind with a reason, or returns None. ``named``: values have names of their
+    own, which must be those that they are registered under.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class Registry(Generic[T]):
         noun: str,
         builtins: Mapping[str, str],
         check: Callable[[T], str | None],
-        check_added: Callable[[T], str | None] = lambda value: None,
+        named: bool = False,
     ) -> None:
         self.noun = noun
         self._builtins = builtins
         self._check = check
-        self._check_added = check_added
+        self._named = named
         self._values: dict[str, T] = {}
 
     @cached_property
@@ -79,21 +79,19 @@ class Registry(Generic[T]):
 
     def copy(self) -> Registry[T]:
         """An independent registry with the same names, for one pytest session."""
-        other = Registry(self.noun, self._builtins, self._check, self._check_added)
+        other = Registry(self.noun, self._builtins, self._check, self._named)
         other._values.update(self._values)
         return other
 
     def _checked(self, name: str, value: T) -> T:
-        reason = self._check(value) or self._check_added(value)
-        if reason and not self._is_builtin_value(value):
+        reason = self._check(value)
+        if not reason and self._named and (own := getattr(value, "name", name)) != name:
+            reason = f"it calls itself {own!r}"
+        if reason:
             raise UsageError(
                 f"{reprlib.repr(value)} cannot be registered as {self.noun} {name!r}: {reason}", "see docs/extending.md"
             )
         return value
-
-    def _is_builtin_value(self, value: T) -> bool:
-        """By identity: a copy with another name is none."""
-        return any(value is _load(source) for source in self._builtins.values())
 
 
 def _taken(noun: str, name: str) -> DuplicateNameError:
@@ -115,13 +113,21 @@ def _must_be_callable(value: Any) -> str | None:
     return None if callable(value) else "it is not callable"
 
 
-def _must_be_measured(metric: Metric) -> str | None:
-    """Times and accuracies are taken in ways of their own, for the built-in metrics of those kinds."""
-    if metric.kind is not Kind.EXACT:
-        return f"its kind is {metric.kind.name}, which only built-in metrics can be; make it EXACT, with measure="
-    if metric.measure is None:
-        how = "measure=function of (candidate, original)" if metric.against is Against.ORIGINAL else "measure=function"
-        return f"nothing would measure it: give it {how}"
+def _must_be_metric(metric: Any) -> str | None:
+    """What no judge could know the data of is refused."""
+    if not isinstance(metric, Metric):
+        return "it is not a Metric"
+    probe = metric.probe
+    if not isinstance(probe, PROBES):
+        shapes = ", ".join(shape.__name__ for shape in PROBES)
+        return f"it has no probe that says how it is measured: give it one of {shapes}, such as Exact(function)"
+    name = fields(probe)[0].name
+    if not callable(getattr(probe, name)):
+        return f"nothing would measure it: the {name} of its {type(probe).__name__} is not callable"
+    if not isinstance(probe.needs, frozenset) or not probe.needs <= OBSERVABLE:
+        return f"it needs {probe.needs!r}, which is no frozenset of {', '.join(map(repr, sorted(OBSERVABLE)))}"
+    if isinstance(probe, Exact | Counted) and metric.against is Against.ORIGINAL:
+        return "what is related to the original is a Relation: give it Relation(function of candidate and original)"
     return None
 
 
@@ -152,18 +158,29 @@ TECHNIQUES: Registry[TechniqueFactory] = Registry(
     },
     _must_be_callable,
 )
+_METRICS = "perfsuite.metrics"
 METRICS: Registry[Metric] = Registry(
     "metric",
     {
-        name: f"perfsuite.measure.metrics:{name.upper()}"
-        for name in (
-            "latency", "throughput", "size", "parameters", "nonzeros", "sparsity", "flops", "operators",
-            "peak_memory", "accuracy", "speedup", "compression", "accuracy_kept", "sqnr", "agreement",
-        )
+        "latency": f"{_METRICS}.times:LATENCY",
+        "throughput": f"{_METRICS}.times:THROUGHPUT",
+        "speedup": f"{_METRICS}.times:SPEEDUP",
+        "size": f"{_METRICS}.saved:SIZE",
+        "parameters": f"{_METRICS}.saved:PARAMETERS",
+        "nonzeros": f"{_METRICS}.saved:NONZEROS",
+        "sparsity": f"{_METRICS}.saved:SPARSITY",
+        "compression": f"{_METRICS}.saved:COMPRESSION",
+        "flops": f"{_METRICS}.dispatched:FLOPS",
+        "operators": f"{_METRICS}.dispatched:OPERATORS",
+        "peak_memory": f"{_METRICS}.dispatched:PEAK_MEMORY",
+        "accuracy": f"{_METRICS}.correctness:ACCURACY",
+        "accuracy_kept": f"{_METRICS}.correctness:ACCURACY_KEPT",
+        "sqnr": f"{_METRICS}.fidelity:SQNR",
+        "agreement": f"{_METRICS}.fidelity:AGREEMENT",
     },
-    _must_be(Metric),
-    _must_be_measured,
-)  # fmt: skip
+    _must_be_metric,
+    named=True,
+)
 REPORTERS: Registry[Reporter] = Registry(
     "reporter",
     {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import msgspec
@@ -17,6 +17,7 @@ from perfsuite.engine.threads import run_with_threads
 from perfsuite.engine.workers import Worker, WorkerGoneError, Workers
 from perfsuite.errors import EngineError
 from perfsuite.measure.clock import Clock, RealClock
+from perfsuite.measure.counters import Readers
 from perfsuite.measure.latency import Arm, Plan, Warm, interleave, sample_block
 from perfsuite.spec import BASE, CANDIDATE, Block, Chunk
 
@@ -69,12 +70,14 @@ class InPlace:
     seed: int = 0
     plan: Plan = field(default_factory=Plan)
     clock: Clock = field(default_factory=RealClock)
+    readers: Readers = field(default_factory=Readers)
 
     def block(self, number: int) -> Block:
         with run_with_threads(self.threads):
             return sample_block(
-                self.arms, seed=self.seed + number, fresh=False, threads=self.threads, plan=self.plan, clock=self.clock
-            )
+                self.arms, seed=self.seed + number, fresh=False, threads=self.threads, plan=self.plan, clock=self.clock,
+                readers=self.readers,
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,7 @@ class _Remote:
     def chunk(self, arm: str, calls: int, repeat: int, drop_first: bool) -> Chunk:
         answer = self._ask(arm, messages.TakeChunk(self._its_name(arm), calls, repeat, drop_first))
         assert isinstance(answer, messages.TookChunk)
-        return Chunk(arm, answer.chunk.calls_ns)
+        return replace(answer.chunk, arm=arm)
 
     def _ask(self, arm: str, request: Request) -> Answer:
         with _blaming(self.views[arm]):

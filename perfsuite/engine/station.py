@@ -31,12 +31,14 @@ from perfsuite.engine.threads import keep_to_cores, run_with_threads, set_thread
 from perfsuite.engine.views import Views
 from perfsuite.errors import NotRepeatableError
 from perfsuite.measure.compiled import forget_compiled
+from perfsuite.measure.counters import Readers
 from perfsuite.measure.latency import LocalSampler, Plan, no_garbage_collection, sample_block
 from perfsuite.measure.profile import profile
 from perfsuite.spec import BASE, CANDIDATE
 
 if TYPE_CHECKING:
     from perfsuite.measure.latency import Arm
+    from perfsuite.metric import Counter
 
 RunItem = Callable[[str, str], str]
 """(item, following item) -> why it did not reach its measurement, if it did not."""
@@ -58,6 +60,8 @@ class Station:
         self._channel = channel
         self._shared_code = SharedCode()
         self._arms: dict[str, Arm] = {}
+        self._counters: dict[str, Counter] = {}
+        self._readers = Readers()
         self._views_of_arms: dict[str, str] = {}
         self._finders_of_facts: dict[str, FindFacts] = {}
         self._answered = False
@@ -84,6 +88,7 @@ class Station:
     def _run(self, request: Run) -> None:
         self.request = request
         self._arms, self._views_of_arms, self._finders_of_facts, self._answered = {}, {}, {}, False
+        self._counters = {}
         forget_compiled()
         order = random.Random(request.seed).sample(self.views.names, len(self.views.names))
         failure = self._descend(order)
@@ -108,8 +113,13 @@ class Station:
             return self._failure
         return None if len(self._finders_of_facts) > reached else Failed(view, text)
 
-    def at_measurement(self, arms: Mapping[str, Arm], find_facts: FindFacts) -> None:
-        """Called by a view's session when its test has reached the measurement. Returns when the test may end."""
+    def at_measurement(
+        self, arms: Mapping[str, Arm], find_facts: FindFacts, counters: Mapping[str, Counter] | None = None
+    ) -> None:
+        """Called by a view's session when its test has reached the measurement. Returns when the test may end.
+
+        ``counters``: what is read around calls beside the clock; both views are counted by the candidate's.
+        """
         if self._answered:
             return  # another plugin has run the test once more
         view = self.views.current
@@ -117,6 +127,8 @@ class Station:
             name = BASE if view == BASE_VIEW and name == CANDIDATE else name
             self._arms[name], self._views_of_arms[name] = arm, view
         self._finders_of_facts[view] = find_facts
+        if view != BASE_VIEW or not self._counters:
+            self._counters = dict(counters or {})
         if self._rest:
             self._failure = self._descend(self._rest)
         else:
@@ -127,6 +139,7 @@ class Station:
         """At the measurement: answer until the session releases the test."""
         assert self.request is not None
         self._answered = True
+        self._readers = Readers.of(self._counters)
         messages.send(self._channel, self._reached(self.request))
         with run_with_threads(self.request.threads):
             while (request := messages.receive_request(self._channel)) is not None and not isinstance(request, Release):
@@ -145,13 +158,14 @@ class Station:
         match request:
             case messages.TakeBlock(seed, plan):
                 return messages.TookBlock(sample_block(
-                    self._arms, seed=seed, fresh=True, threads=self.request.threads, plan=plan, enter=self._enter
+                    self._arms, seed=seed, fresh=True, threads=self.request.threads, plan=plan, enter=self._enter,
+                    readers=self._readers,
                 ))  # fmt: skip
             case messages.WarmUp(arm, plan):
                 with no_garbage_collection():
                     return messages.WarmedUp(LocalSampler(self._arms, plan, enter=self._enter).warm_up(arm))
             case messages.TakeChunk(arm, calls, repeat, drop_first):
-                sampler = LocalSampler(self._arms, Plan(), enter=self._enter)
+                sampler = LocalSampler(self._arms, Plan(), enter=self._enter, readers=self._readers)
                 with no_garbage_collection():
                     return messages.TookChunk(sampler.chunk(arm, calls, repeat, drop_first))
             case messages.TakeProfile(arm):

@@ -14,8 +14,9 @@ from perfsuite.errors import ModelError, NonFiniteError, OutputError, UsageError
 from perfsuite.measure.engines import why_not_seen, why_not_stored
 from perfsuite.measure.repeatable import NOTHING_BEHIND, Repeatable
 from perfsuite.measure.trace import Trace, difference, trace
-from perfsuite.protocols import Inputs, wants_gradients
-from perfsuite.spec import Against, Context, Facts, Metric
+from perfsuite.metric import DISPATCH, TASK, WEIGHTS
+from perfsuite.protocols import Inputs, Task, wants_gradients
+from perfsuite.spec import Context
 from perfsuite.storage import Stored, count_stored
 from perfsuite.techniques.common import main_output
 from perfsuite.techniques.quantization.kernels import kernel_name
@@ -25,26 +26,43 @@ _MORE_CALLS = 2  # to settle
 
 
 class Subject:
-    """A callable to run, and the model behind it if there is one."""
+    """A callable to run, and the model behind it, with its task, if there is one."""
 
     def __init__(
-        self, call: Callable[[], object], model: nn.Module | None = None, label: str = "", given: Iterable[object] = ()
-    ) -> None:
+        self, call: Callable[[], object], model: nn.Module | None = None, label: str = "",
+        given: Iterable[object] = (), make_task: Callable[[], Task] | None = None,
+    ) -> None:  # fmt: skip
         self.call = call
         self.model = model
         self.label = label
+        self._make_task = make_task
         self.given = tuple(leaf for leaf in given if isinstance(leaf, Tensor))
 
     @classmethod
-    def of_model(cls, model: nn.Module, inputs: Inputs, label: str = "") -> Subject:
+    def of_model(
+        cls, model: nn.Module, inputs: Inputs, label: str = "", make_task: Callable[[], Task] | None = None
+    ) -> Subject:
         call = Repeatable(forward_call(model, inputs), remedy=NOTHING_BEHIND)
-        return cls(call, model, label, tree_leaves((inputs.args, dict(inputs.kwargs))))
+        return cls(call, model, label, tree_leaves((inputs.args, dict(inputs.kwargs))), make_task)
 
     @cached_property
     def ready(self) -> Callable[[], object]:
         """The call, after a first one, which may compile or initialise something."""
         self.call()
         return self.call
+
+    @cached_property
+    def output(self) -> Tensor:
+        """What a call returns, as ``check_output`` has it."""
+        return check_output(self.call(), self.label)
+
+    def fidelity_to(self, original: Subject) -> dict[str, float]:
+        """How well this output follows the original's: see ``fidelity``."""
+        return fidelity(original.output, self.output)
+
+    @cached_property
+    def task(self) -> Task | None:
+        return self._make_task() if self._make_task else None
 
     @cached_property
     def stored(self) -> Stored:
@@ -87,21 +105,17 @@ class Subject:
             before, after = after, record(held, self.given)
         return before, after
 
-    def facts(self, metrics: Iterable[Metric]) -> Facts:
-        """Every exact metric that this subject can have."""
-        mine = [m for m in metrics if m.measure is not None and m.against is Against.BASELINE]
-        mine = [m for m in mine if m.needs == "call" or self.model is not None]
-        missing = {m.name: why for m in mine if (why := self._why_missing(m))}
-        exact = {m.stored_name: m.measure(self) for m in mine if m.measure is not None and m.name not in missing}
-        operators = {} if self.varies or self.why_not_seen else self.trace.operators
-        return Facts(exact, operators, varies=self.varies, missing=missing)
+    def may_have(self, needs: frozenset[str]) -> bool:
+        """Whether it is of the kind that these can be observed of: a plain callable has no weights and no task."""
+        return self.model is not None or not needs & (WEIGHTS | TASK)
 
-    def _why_missing(self, metric: Metric) -> str:
-        """Why this subject has no such number, if it has none."""
-        if metric.dispatched and self.varies:
-            return self.varies
-        not_stored = self.why_not_stored if metric.needs == "model" else ""
-        return (self.why_not_seen if metric.dispatched else "") or not_stored
+    def why_missing(self, needs: frozenset[str]) -> str:
+        """Why not all of these can be observed (perfsuite.metric.OBSERVABLE); empty if they can."""
+        if needs >= DISPATCH and (why := self.varies or self.why_not_seen):
+            return why
+        if needs >= WEIGHTS and self.why_not_stored:
+            return self.why_not_stored
+        return "the model has no task" if needs >= TASK and self.task is None else ""
 
 
 def forward_call(model: nn.Module, inputs: Inputs) -> Callable[[], object]:

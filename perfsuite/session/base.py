@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from perfsuite.baseline.schema import Entry
 from perfsuite.engine.messages import BASE_VIEW, CANDIDATE_VIEW, NOT_COLLECTED, Measured, Run
 from perfsuite.engine.sources import (
     PAIRS_PLAN,
@@ -19,21 +18,23 @@ from perfsuite.engine.sources import (
 )
 from perfsuite.engine.workers import WorkerGoneError, Workers
 from perfsuite.errors import UsageError
-from perfsuite.gate.base import PAIRS_PRIOR, TWINS_PRIOR
+from perfsuite.gate.baseline import Baseline, Budget
+from perfsuite.gate.beside import PAIRS_PRIOR, TWINS_PRIOR
+from perfsuite.gate.effects import why_not_counted
 from perfsuite.gate.judge import judge_all
-from perfsuite.gate.reference import BaseRevision, Reference
-from perfsuite.gate.timed import precision_needed
+from perfsuite.gate.sampled import precision_needed
 from perfsuite.measure.clock import Deadline
 from perfsuite.measure.latency import Plan
+from perfsuite.metric import PerExample
 from perfsuite.patterns import first_of
 from perfsuite.progress import tell
+from perfsuite.session.exact import is_wanted, merged
 from perfsuite.session.measurable import Measurable
-from perfsuite.session.record import entry_of_facts
 from perfsuite.session.revision import BaseCommit, NoCommit, resolve_base, resolve_commit
 from perfsuite.session.settings import ACCEPTED, Rerun, Settings
 from perfsuite.session.submodules import submodule_notes
 from perfsuite.session.worktrees import BaseTree, Worktrees
-from perfsuite.spec import BASE, CANDIDATE, Evidence, Kind, Limit, Status, Verdict
+from perfsuite.spec import BASE, CANDIDATE, BesideBase, Evidence, Limit, Status, Verdict
 from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import Spread, spread_of
 from perfsuite.stats.moderation import fit_prior
@@ -60,7 +61,7 @@ class Bases:
     settings: Settings
     commit: BaseCommit | None  # None: each case has its own
     worktrees: Worktrees
-    _spreads: dict[bool, list[Spread]] = field(default_factory=lambda: {True: [], False: []})
+    _spreads: dict[tuple[bool, str], list[Spread]] = field(default_factory=dict)  # by twins or not, and quantity
     unsound: list[str] = field(default_factory=list)  # why cases were not measured as twins
     broken: list[str] = field(default_factory=list)  # why cases that the base has could not be measured there
     compared: int = 0  # cases that were measured on both sides
@@ -85,14 +86,21 @@ class Bases:
         except UsageError as error:  # it has no such folder yet: everything in it is new
             return Base(name, missing=error.what)
 
-    def spread(self, twins: bool) -> Spread:
-        return fit_prior(self._spreads[twins], TWINS_PRIOR if twins else PAIRS_PRIOR)
+    def spreads(self) -> Mapping[tuple[bool, str], Spread]:
+        """What the cases so far have shown of each quantity, as twins and in pairs."""
+        return {
+            (twins, quantity): fit_prior(found, TWINS_PRIOR if twins else PAIRS_PRIOR)
+            for (twins, quantity), found in self._spreads.items()
+        }
 
-    def learn(self, evidence: Evidence, revision: BaseRevision) -> None:
-        """Keep the spread of a finished case."""
-        effects = [block_effect(block, CANDIDATE, BASE).value for block in evidence.beside_base]
-        if len(effects) > 1:
-            self._spreads[revision.twins].append(spread_of(effects))
+    def learn(self, limits: Sequence[Limit], evidence: Evidence) -> None:
+        """Keep the spreads of a finished case."""
+        blocks = evidence.beside_base
+        sampled = {limit.metric.quantity: limit for limit in limits if limit.is_sampled and len(blocks) > 1}
+        for quantity, limit in sampled.items():
+            if not why_not_counted(limit, blocks, (CANDIDATE, BASE)):
+                effects = [block_effect(block, CANDIDATE, BASE, quantity).value for block in blocks]
+                self._spreads.setdefault((evidence.base.twins, quantity), []).append(spread_of(effects))
 
     def notes(self) -> Iterator[str]:
         """What a person should know of the comparison as a whole."""
@@ -131,14 +139,15 @@ class BaseRun:
     bases: Bases
     subject: Measurable
     limits: Sequence[Limit]
-    reference: Reference
+    baseline: Baseline
+    budget: Budget
     rerun: Rerun
     workers: Workers
 
-    def judge(self, evidence: Evidence, base: Base) -> tuple[Evidence, Reference]:
-        """The evidence with its blocks, and the reference with what the base has shown."""
+    def measure(self, evidence: Evidence, base: Base) -> Evidence:
+        """The evidence with what the base has shown, or with why it has shown nothing."""
         if base.tree is None:
-            return evidence, self._without(base, base.missing)
+            return _without(evidence, base.missing)
         try:
             compared = self._compared(evidence, base, base.tree)
             self.bases.compared += 1
@@ -147,51 +156,49 @@ class BaseRun:
             if error.view == CANDIDATE_VIEW:
                 raise
             if not _fails_there(error.reason, self.rerun.item, base.tree):
-                return evidence, self._without(base, f"it is new since {base.name} ({error.reason})")
-            return evidence, self._broken(base, f"it fails on {base.name} ({error.reason})", _BUILD_IT)
+                return _without(evidence, f"it is new since {base.name} ({error.reason})")
+            return self._broken(evidence, f"it fails on {base.name} ({error.reason})", _BUILD_IT)
         except UnusedBaseError as error:
-            return evidence, self._broken(base, error.what, error.remedy)
+            return self._broken(evidence, error.what, error.remedy)
 
-    def _compared(self, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
+    def _compared(self, evidence: Evidence, base: Base, tree: BaseTree) -> Evidence:
         if not self.bases.trusts_twins:
-            return self._judge_as(evidence, base, tree, twins=False)
+            return self._sample_until_decided(evidence, base, tree, twins=False)
         return self._as_twins(evidence, base, tree)
 
-    def _as_twins(self, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
+    def _as_twins(self, evidence: Evidence, base: Base, tree: BaseTree) -> Evidence:
         """Some code cannot be loaded twice in one process, so what fails there is tried in a process each."""
         try:
-            return self._judge_as(evidence, base, tree, twins=True)
+            return self._sample_until_decided(evidence, base, tree, twins=True)
         except (UnsoundTwinsError, ViewFailedError, WorkerGoneError) as error:
             hung = isinstance(error, WorkerGoneError) and error.hung
             if hung or self.bases.settings.arms == "twins":
                 raise
             why = error.what if isinstance(error, UnsoundTwinsError) else "both in one process failed"
-        judged = self._judge_as(evidence, base, tree, twins=False)
+        compared = self._sample_until_decided(evidence, base, tree, twins=False)
         self.bases.unsound.append(why)
-        return judged
+        return compared
 
-    def _judge_as(self, evidence: Evidence, base: Base, tree: BaseTree, twins: bool) -> tuple[Evidence, Reference]:
+    def _sample_until_decided(self, evidence: Evidence, base: Base, tree: BaseTree, twins: bool) -> Evidence:
         shown = {CANDIDATE_VIEW: None, BASE_VIEW: str(tree.top)}
         source = self._source("beside", tree, twins, shown, self.bases.settings.max_blocks)
-        revision = BaseRevision(base.name, twins=twins)
-        metrics = [limit.metric for limit in self.limits]
-        timed, facts = any(metric.kind is Kind.SAMPLED for metric in metrics), self.subject.has_facts(metrics)
+        timed, facts = any(limit.is_sampled for limit in self.limits), is_wanted(self.limits)
         self._tell(f"beside {base.name}", 0)
         first = source.take(1, facts=facts, timed=timed)
-        reference = self._with(revision, first.measured.get(BASE_VIEW))
+        evidence = replace(evidence, base=BesideBase(twins=twins))
         if facts and self.bases.settings.base != ACCEPTED:
-            evidence = _measured_beside(evidence, first.measured[CANDIDATE_VIEW])
+            evidence = _measured_beside(evidence, first.measured)
         if not timed:
-            return evidence, reference
+            return evidence
         for seen in self._blocks(evidence, source, first):
             evidence = seen
-            if self._is_settled(seen, reference):
+            if self._is_settled(seen):
                 break
-        if any(verdict.status is Status.REGRESSED for verdict in self._verdicts(evidence, reference)):
+        if any(verdict.status is Status.REGRESSED for verdict in self._verdicts(evidence)):
             evidence = self._with_control(evidence, tree, twins)
             if self.bases.settings.profile:
                 evidence = replace(evidence, profiles=source.profiles(1))
-        return evidence, reference
+        return evidence
 
     def _blocks(self, evidence: Evidence, source: Served | Pairs, first: Sampled) -> Iterator[Evidence]:
         """The evidence with one more block each time, while there is time."""
@@ -217,7 +224,7 @@ class BaseRun:
         self, kind: str, tree: BaseTree, twins: bool, shown: Mapping[str, str | None], most: int
     ) -> Served | Pairs:
         settings = self.bases.settings
-        scored = any(limit.metric.kind is Kind.PAIRED for limit in self.limits)
+        scored = any(isinstance(limit.metric.probe, PerExample) for limit in self.limits)
         request = Run(
             self.rerun.item, self.rerun.following, self.subject.case.key, (CANDIDATE,), "",
             settings.seed, settings.threads, scored=scored, parameters=dict(self.rerun.parameters),
@@ -228,39 +235,34 @@ class BaseRun:
             return Served(self.workers, name, shown, request, plan, most)
         return Pairs(self.workers, name, shown, request, plan)
 
-    def _is_settled(self, evidence: Evidence, reference: Reference) -> bool:
-        return not any(verdict.is_open for verdict in self._verdicts(evidence, reference))
+    def _is_settled(self, evidence: Evidence) -> bool:
+        return not any(verdict.is_open for verdict in self._verdicts(evidence))
 
-    def _verdicts(self, evidence: Evidence, reference: Reference) -> tuple[Verdict, ...]:
+    def _verdicts(self, evidence: Evidence) -> tuple[Verdict, ...]:
         """On the limits that blocks are for."""
-        return judge_all([limit for limit in self.limits if limit.metric.kind is Kind.SAMPLED], evidence, reference)
+        return judge_all([limit for limit in self.limits if limit.is_sampled], evidence, self.baseline, self.budget)
 
-    def _with(self, revision: BaseRevision, measured: Measured | None) -> Reference:
-        """Exact metrics and scores are judged against what was accepted, if that is the base; else as measured."""
-        reference = replace(self.reference, base=revision, spread=self.bases.spread(revision.twins))
-        if self.bases.settings.base == ACCEPTED:
-            return reference
-        entry = entry_of_facts(measured.facts, measured.context, revision.name) if measured else Entry()
-        return replace(reference, entry=entry, another=())
-
-    def _broken(self, base: Base, why: str, remedy: str) -> Reference:
+    def _broken(self, evidence: Evidence, why: str, remedy: str) -> Evidence:
         """What the base has and cannot run; a session of nothing else has compared nothing, and must say so."""
         self.bases.broken.append(why)
-        return self._without(base, why, remedy)
-
-    def _without(self, base: Base, why: str, remedy: str = "") -> Reference:
-        accepted = self.bases.settings.base == ACCEPTED and self.reference.entry is not None
-        missing = BaseRevision(base.name, missing=why, remedy=remedy, stored_stands=accepted)
-        return replace(self.reference, base=missing)
+        return _without(evidence, why, remedy)
 
     def _tell(self, what: str, done: int) -> None:
         tell(f"{self.subject.case.key}: {what}", done, self.bases.settings.max_blocks)
 
 
-def _measured_beside(evidence: Evidence, measured: Measured) -> Evidence:
+def _without(evidence: Evidence, why: str, remedy: str = "") -> Evidence:
+    return replace(evidence, base=BesideBase(why, remedy))
+
+
+def _measured_beside(evidence: Evidence, measured: Mapping[str, Measured]) -> Evidence:
     """Both are measured where nothing else ran before: here, earlier tests may have filled caches."""
-    facts = replace(measured.facts, scores=measured.facts.scores or evidence.candidate.scores)
-    return replace(evidence, facts={**evidence.facts, CANDIDATE: facts}, context=measured.context)
+    fresh, base = measured[CANDIDATE_VIEW], measured.get(BASE_VIEW)
+    facts = {**evidence.facts, CANDIDATE: merged(evidence.candidate, fresh.facts)}
+    if base is None:
+        return replace(evidence, facts=facts, context=fresh.context)
+    of_base = replace(evidence.base, context=base.context)
+    return replace(evidence, facts={**facts, BASE: base.facts}, context=fresh.context, base=of_base)
 
 
 _BUILD_IT = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from perfsuite.errors import OutputError
 from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, started, used_by, wait_for
 from perfsuite.protocols import Built, Inputs, ModelSpec, Technique
-from perfsuite.spec import CANDIDATE, YARDSTICK, Case, Context, Metric, Scores
+from perfsuite.spec import CANDIDATE, YARDSTICK, Case, Context
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Measurable(Protocol):
-    """``subject`` and ``scores`` take the name of an arm, CANDIDATE or ORIGINAL."""
+    """``subject`` takes the name of an arm, CANDIDATE or ORIGINAL."""
 
     @property
     def case(self) -> Case: ...
@@ -36,20 +37,16 @@ class Measurable(Protocol):
 
     def subject(self, arm: str) -> Subject: ...
 
-    def scores(self, arm: str) -> Scores | None: ...
+    def check(self) -> None:
+        """Raises NonFiniteError if the candidate's output, where it has one that can be compared, has NaN in it."""
 
-    def relations(self, needed: bool) -> Mapping[str, float]:
-        """Nothing where it is not ``needed`` and there are no outputs to relate. Raises OutputError where it is."""
-
-    def information(self) -> Mapping[str, object]:
-        """Numbers and remarks that are shown and not judged."""
+    def information(self, traced: bool) -> Mapping[str, object]:
+        """Numbers and remarks that are shown and not judged; ``traced``: whether a call was traced anyway."""
 
     def arm(self, name: str, yardstick: str) -> Callable[[], object]:
         """``name`` may also be YARDSTICK, or YARDSTICK:name for one of several."""
 
     def context(self) -> Context: ...
-
-    def has_facts(self, metrics: list[Metric]) -> bool: ...
 
     def yardsticks(self) -> tuple[str, ...]:
         """What its time may be stored relative to; the first unless another is clearly steadier."""
@@ -133,34 +130,24 @@ class ModelCase:
     def _candidate(self) -> Subject:
         from perfsuite.measure.subject import Subject
 
-        return Subject.of_model(self.model, self.inputs, self.case.key)
+        return Subject.of_model(self.model, self.inputs, self.case.key, self.spec.task)
 
     @cached_property
     def _original(self) -> Subject:
         from perfsuite.measure.subject import Subject
 
-        return Subject.of_model(self.original, self.inputs, f"the original of {self.case.key}")
+        return Subject.of_model(self.original, self.inputs, f"the original of {self.case.key}", self.spec.task)
 
-    def scores(self, arm: str) -> Scores | None:
-        if self.spec.task is None:
-            return None
-        return self.spec.task().score(self.model if arm == CANDIDATE else self.original)
+    def check(self) -> None:
+        with suppress(OutputError):
+            self._candidate.output  # noqa: B018  # which is computed and checked when it is first read
 
-    def relations(self, needed: bool) -> Mapping[str, float]:
-        """Fidelity of the candidate's output to the original's; checks both for NaN."""
-        from perfsuite.measure.subject import check_output, fidelity
-
-        try:
-            return fidelity(*(check_output(one.call(), one.label) for one in (self._original, self._candidate)))
-        except OutputError:
-            if needed:
-                raise
-            return {}
-
-    def information(self) -> Mapping[str, object]:
+    def information(self, traced: bool) -> Mapping[str, object]:
         from perfsuite.measure.memory import accelerator_peak_bytes, resident_bytes
 
         shown: dict[str, object] = {"resident_bytes": resident_bytes(), "weights": self.weights}
+        if not traced:
+            return shown
         peak = accelerator_peak_bytes(self._candidate.call, self.device)
         if peak is not None:
             shown["accelerator_peak_bytes"] = peak
@@ -183,9 +170,6 @@ class ModelCase:
         from perfsuite.measure.subject import context
 
         return context(self.device, self.model)
-
-    def has_facts(self, metrics: list[Metric]) -> bool:
-        return True
 
     def yardsticks(self) -> tuple[str, ...]:
         from perfsuite.measure.yardstick import COPY, MATMUL, TRANSFORMER
@@ -246,13 +230,10 @@ class CallableCase:
     def subject(self, arm: str) -> Subject:
         return self._subject
 
-    def scores(self, arm: str) -> Scores | None:
-        return None
+    def check(self) -> None:
+        """A callable's results are its own."""
 
-    def relations(self, needed: bool) -> Mapping[str, float]:
-        return {}
-
-    def information(self) -> Mapping[str, object]:
+    def information(self, traced: bool) -> Mapping[str, object]:
         from perfsuite.measure.memory import resident_bytes
 
         return {"resident_bytes": resident_bytes()}
@@ -285,9 +266,6 @@ class CallableCase:
         from perfsuite.measure.subject import context
 
         return context(torch.device(self._device))
-
-    def has_facts(self, metrics: list[Metric]) -> bool:
-        return any(metric.measure is not None for metric in metrics)
 
     def yardsticks(self) -> tuple[str, ...]:
         from perfsuite.measure.yardstick import COPY, INTERPRETER, MATMUL, TRANSFORMER

@@ -14,7 +14,7 @@ from perfsuite.engine.messages import CANDIDATE_VIEW, Boot, Run
 from perfsuite.engine.sources import InPlace, Served
 from perfsuite.engine.workers import Launch, Workers
 from perfsuite.errors import EngineError
-from perfsuite.gate.reference import BaseRevision, Reference
+from perfsuite.gate.baseline import Baseline, BaseRevision, Budget
 from perfsuite.session import timed as timed_module
 from perfsuite.session.base import BaseRun
 from perfsuite.session.measurable import CallableCase
@@ -111,12 +111,12 @@ def test_what_more_blocks_would_hardly_tell_is_given_up(session, monkeypatch):
 
 
 def test_beside_a_base_it_is_given_up_as_well():
-    reference = Reference(None, this_machine(2), base=BaseRevision("main"))
-    beside = BaseRun(None, None, (limit("latency", "20%"),), reference, RERUN, None)
+    baseline = Baseline(None, this_machine(2), base=BaseRevision("main"))
+    beside = BaseRun(None, None, (limit("latency", "20%"),), baseline, Budget(), RERUN, None)
 
     def settled(number):
         evidence = Evidence(CASE, CONTEXT, {}, beside_base=steady.beside(*[1.2] * number))
-        return beside._is_settled(evidence, reference)
+        return beside._is_settled(evidence)
 
     assert [settled(number) for number in (1, 2)] == [False, False]
     assert any(settled(number) for number in (3, 4, 5))
@@ -129,13 +129,13 @@ def test_the_budget_ends_the_confirmation(session, monkeypatch):
 
 
 def test_the_baselines_yardstick_is_used():
-    from perfsuite.gate.reference import Reference
-
     machine = this_machine(2)
     stored = Entry(time={machine.id: StoredTime("c", "an-older-one", (0.0,), 1.0, 1.0, 1.0)})
     settings = Settings(root=Path(), storage=Path("nowhere"), threads=2)
     subject = CallableCase(CASE, lambda: None)
-    timed = timed_module.TimedRun(settings, subject, (), Reference(stored, machine), RERUN, lambda: None)
+    timed = timed_module.TimedRun(
+        settings, subject, (limit("latency", "5%"),), Baseline(stored, machine), Budget(), RERUN, list
+    )
     assert timed._yardstick() == "an-older-one"
 
 
