@@ -25,6 +25,7 @@ class Unit(Enum):
     DECIBEL = "dB"
     JOULES = "J"
     COUNT = "count"
+    NUMBER = "number"
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def format_value(value: float, unit: Unit) -> str:
             return f"{value:.3g}x"
         case Unit.DECIBEL:
             return f"{value:.1f} dB"
+        case Unit.NUMBER:
+            return f"{value:.4g}"
         case _:
             return f"{value:,.0f}"
 

@@ -63,6 +63,8 @@ def test_any_text_parses_or_is_refused(text):
         (1.5, Unit.JOULES, "1.5 J"),
         (0.0421, Unit.JOULES, "42.1 mJ"),
         (3e-6, Unit.JOULES, "3 uJ"),
+        (0.25, Unit.NUMBER, "0.25"),
+        (-1234.56, Unit.NUMBER, "-1235"),
     ],
 )
 def test_values_print_for_people(value, unit, text):

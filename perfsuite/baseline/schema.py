@@ -10,6 +10,7 @@ Every struct is frozen and strict: a field that this version does not know is an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -84,7 +85,8 @@ class StoredValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[0-9.e+-]+( [0-9.e+-]+)*(?!\n)$")]
 
     def __post_init__(self) -> None:
-        self.scores  # noqa: B018  # raises ValueError for what is no number
+        if not all(map(math.isfinite, self.scores.values)):  # which raises ValueError for what is no number
+            raise ValueError("'values' holds a number that is not finite")
 
     @property
     def scores(self) -> Scores:

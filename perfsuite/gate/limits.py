@@ -43,7 +43,7 @@ def parse_limit(metric: Metric, text: object) -> Limit:
 
 def _bound(metric: Metric, kind: LimitKind, text: str) -> Limit:
     quantity = parse_quantity(text.strip()[2:])
-    plain = metric.unit in (Unit.RATIO, Unit.COUNT, Unit.FRACTION, Unit.PER_SECOND)
+    plain = metric.unit in (Unit.RATIO, Unit.COUNT, Unit.NUMBER, Unit.FRACTION, Unit.PER_SECOND)
     if quantity.points or not (quantity.unit is metric.unit or (quantity.unit is None and plain)):
         raise _misfit(metric, text)
     natural = LimitKind.AT_LEAST if metric.better is Direction.HIGHER else LimitKind.AT_MOST
@@ -82,7 +82,7 @@ def _is_amount(metric: Metric, quantity: Quantity) -> bool:
         return quantity.points  # "1%" of an accuracy would be read in two ways
     if isinstance(metric.probe, Sampled) and metric.probe.rate:
         return False  # a rate is judged as what a call takes, of which only a fraction makes sense
-    return quantity.unit is metric.unit or (quantity.unit is None and metric.unit is Unit.COUNT)
+    return quantity.unit is metric.unit or (quantity.unit is None and metric.unit in (Unit.COUNT, Unit.NUMBER))
 
 
 def _misfit(metric: Metric, text: str) -> LimitError:
