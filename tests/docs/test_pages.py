@@ -1,5 +1,6 @@
 """The words are true: every Python block of the README and the docs runs, every command exists."""
 
+import json
 import re
 from pathlib import Path
 
@@ -65,6 +66,22 @@ def test_the_examples_of_extending_are_files_and_work(pytester):
         for technique in ("round-2", "round-1+fp16")
         for metric in ("biases", "accuracy", "compression")
     )
+
+
+def test_a_metric_of_each_shape_is_recorded_and_judged(pytester):
+    folder = ROOT / "docs" / "examples" / "extending" / "metric"
+    for name in ("conftest.py", "test_metric.py"):
+        (pytester.path / name).write_text((folder / name).read_text())
+    pytester.makeini(INI)
+    assert pytester.runpytest_subprocess("--perf-update").ret == 0
+    assert pytester.runpytest_subprocess("--perf-report=run.json,run.html,run.md,run.txt").ret == 0
+    verdicts = json.loads((pytester.path / "run.json").read_text())["verdicts"]
+    assert [verdict["metric"] for verdict in verdicts] == [
+        "cpu_time", "examples_per_cpu_second", "biases", "layers", "squared_error", "near", "largest_difference",
+    ]  # fmt: skip
+    assert {verdict["status"] for verdict in verdicts[2:]} == {"PASS"}
+    for report in ("run.html", "run.md", "run.txt"):
+        assert all(verdict["metric"] in (pytester.path / report).read_text() for verdict in verdicts)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
