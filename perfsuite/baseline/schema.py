@@ -132,10 +132,12 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Those that are left out of a file where they are empty, as most are."""
         return ("of", "flags", "numbers", "sampled")
 
+    def all_flags(self) -> dict[str, StoredScores]:
+        return {**({ACCURACY: self.scores} if self.scores else {}), **self.flags}
+
     def per_example(self) -> dict[str, Scores]:
         """A value for each example, by metric."""
-        flags = {**({ACCURACY: self.scores} if self.scores else {}), **self.flags}
-        found = {name: stored.scores for name, stored in flags.items()}
+        found = {name: stored.scores for name, stored in self.all_flags().items()}
         return {**found, **{name: stored.scores for name, stored in self.numbers.items()}}
 
     def samples(self, quantity: str) -> dict[str, StoredSamples]:

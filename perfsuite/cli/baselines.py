@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,17 +107,26 @@ def _near(pattern: str, known: Iterable[str]) -> str:
 
 
 def _described(entry: Entry) -> Iterator[str]:
-    from perfsuite.stats.decision import spread_of
-
     if entry.exact:
         numbers = ", ".join(f"{name} {value:,.6g}" for name, value in sorted(entry.exact.metrics.items()))
         yield f"exact at {entry.exact.commit} (torch {entry.exact.torch}): {numbers}"
-    if entry.scores:
-        right = sum(entry.scores.bits())
-        yield f"accuracy at {entry.scores.commit}: {right} of {entry.scores.count} on {entry.scores.task}"
+    for name, flags in sorted(entry.all_flags().items()):
+        yield f"{name} at {flags.commit}: {sum(flags.bits())} of {flags.count} on {flags.task}"
+    for name, stored in sorted(entry.numbers.items()):
+        scores = stored.scores
+        yield f"{name} at {stored.commit}: {scores.mean:.4g} in the mean of {len(scores.values)} on {scores.task}"
     for machine, time in sorted(entry.time.items()):
-        spread = f"{spread_of(time.log_ratios).sd:.1%} over {len(time.log_ratios)} processes"
-        yield f"time at {time.commit} on {machine}: p50 {time.p50_ms:.4g} ms, spread {spread}"
+        yield f"time at {time.commit} on {machine}: p50 {time.p50_ms:.4g} ms, spread {_spread(time.log_ratios)}"
+    for machine, found in sorted(entry.sampled.items()):
+        for name, samples in sorted(found.items()):
+            typical = f"{samples.typical:.4g}, spread {_spread(samples.log_ratios)}"
+            yield f"{name} at {samples.commit} on {machine}: {typical}"
+
+
+def _spread(log_ratios: Sequence[float]) -> str:
+    from perfsuite.stats.decision import spread_of
+
+    return f"{spread_of(log_ratios).sd:.1%} over {len(log_ratios)} processes"
 
 
 def _entries_at(top: Path, commit: str, store: Store) -> dict[str, Entry]:

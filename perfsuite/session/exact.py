@@ -45,11 +45,11 @@ def exact_evidence(
 
 
 def wanted(limits: Sequence[Limit], metrics: Registry[Metric]) -> list[Metric]:
-    """Of the candidate: all exact metrics where a limit asks for one, since they explain each other and are cheap
-    once a call is traced; and whatever shares the probe of a limit that is scored by example.
+    """Of the candidate: all exact metrics where a limit asks for one, or for a relation, since they explain each other
+    and are cheap beside that; and whatever shares the probe of a limit that is scored by example.
     """
     asked = [limit.metric for limit in limits]
-    is_exact = any(isinstance(metric.probe, Exact | Counted) for metric in asked)
+    is_exact = any(isinstance(metric.probe, Exact | Counted | Relation) for metric in asked)
     chosen = {metric.name: metric for metric in asked if isinstance(metric.probe, PerExample)}
     probes = [metric.probe for metric in chosen.values()]
     for metric in map(metrics.get, metrics.names()):

@@ -240,7 +240,8 @@ class Session:
 
     def _acceptance(self, limits: Sequence[Limit], evidence: Evidence, baseline: Baseline) -> Acceptance | None:
         """What the baseline will hold; None where nothing was measured that a baseline holds."""
-        if not evidence.blocks and not evidence.facts:
+        facts = evidence.candidate
+        if not (evidence.blocks or facts.exact or facts.per_example):
             return None
         samples = any(limit.is_sampled and not limit.is_bound for limit in limits) and evidence.blocks
         machine = baseline.here if samples else None

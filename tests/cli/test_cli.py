@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 import perfsuite
+from perfsuite.baseline.schema import Entry, StoredSamples, StoredScores, StoredValues, pack_bits
 from perfsuite.baseline.store import Store
 from perfsuite.cli import machine as machine_module
 from perfsuite.cli.app import app, main, status_of
@@ -195,6 +196,20 @@ def baselines(tmp_path, monkeypatch):
         subprocess.run(["git", *who, *command], check=True, capture_output=True)
     store.accept("m", "m/bf16/cpu/b1", stored(exact={"size_bytes": 7}).entry, HERE)
     return store
+
+
+def test_what_is_stored_of_metrics_of_ones_own_is_shown_too(tmp_path):
+    flags = StoredScores("abc", "task", "d", 4, pack_bits((True, True, False, True)))
+    entry = Entry(
+        scores=flags, flags={"f1": flags}, numbers={"error": StoredValues("abc", "task", "d", "1.5 2.5")},
+        sampled={"m": {"energy": StoredSamples("abc", "y-1", (0.1, 0.1), 2.5)}},
+    )  # fmt: skip
+    Store(tmp_path).accept("m", "m/fp32/cpu/b1", entry)
+    shown = run(app, ["baseline", "show", "--storage", str(tmp_path)]).output.splitlines()
+    assert [line.strip() for line in shown[1:]] == [
+        "accuracy at abc: 3 of 4 on task", "f1 at abc: 3 of 4 on task", "error at abc: 2 in the mean of 2 on task",
+        "energy at abc on m: 2.5, spread 0.0% over 2 processes",
+    ]  # fmt: skip
 
 
 def test_baselines_are_shown_compared_and_dropped(baselines):

@@ -86,7 +86,7 @@ def test_another_engines_work_is_not_measured_and_the_reason_is_said(make):
     facts = of_model(make().eval())
     assert set(facts.missing) == OF_A_CALL | OF_A_FILE
     assert not facts.exact
-    assert not facts.operators
+    assert not facts.counts
     of_the_call = {facts.missing[name] for name in OF_A_CALL}
     assert len(of_the_call) == 1
     assert "something else computes" in of_the_call.pop()
@@ -115,7 +115,7 @@ class Closure(nn.Module):
 def test_what_is_not_in_the_file_is_not_counted_in_it(own, why):
     facts = of_model(Closure(own))
     assert facts.missing == dict.fromkeys(OF_A_FILE, why)
-    assert facts.operators["aten::mm"] == 1
+    assert facts.counts["operators"]["aten::mm"] == 1
 
 
 def test_a_model_on_meta_asks_for_nothing():
