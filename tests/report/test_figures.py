@@ -83,6 +83,7 @@ def test_degradation_starts_at_the_original():
     figure = figures(compared_run())["Accuracy over sparsity"]
     assert [name for _, name in figure.legend] == ["magnitude", "structured"]
     assert "<title>fp32: 97%</title>" in figure.picture
+    assert all(f"<title>{name}: " in figure.picture for name in ("magnitude-50", "magnitude-90", "structured-50"))
     only = Run((), {}, information={k: v for k, v in compared_run().information.items() if "magnitude-50" in k})
     assert "Accuracy over sparsity" not in figures(only)
 

@@ -112,3 +112,10 @@ def test_one_from_outside_declares_its_name_too():
     assert Mine.from_argument("25-r4-right") == Mine(0.25, 4, "right")
     assert [Mine(0.25, 4, "right").name, Mine(1.0).name] == ["mine-25-r4-right", "mine-100"]
     assert Mine.grammar.series(Mine(0.25, 4)) == ("mine-r4", 0.25)
+
+
+def test_a_number_with_a_prefix_is_none_without_it():
+    grammar = Grammar("mine", Count("rank", example="16", prefix="r"))
+    assert grammar.read("r8") == {"rank": 8}
+    with pytest.raises(UsageError, match="technique 'mine' does not take '8'"):
+        grammar.read("8")

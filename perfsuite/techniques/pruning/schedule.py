@@ -70,11 +70,7 @@ def prune_iteratively(
         sparsity = cubic(number, iterations, 0.0, final)
         candidate = technique_at(sparsity).apply(current, data=data)
         if fine_tune is not None:
-            modes = {module: module.training for module in candidate.modules()}
-            with keep_zeros(candidate):
-                fine_tune(candidate)
-            for module, training in modes.items():
-                module.training = training
+            _tune(candidate, fine_tune)
         value = score(candidate) if score is not None else None
         holds = floor is None or (value is not None and value >= floor)
         rounds.append(Round(sparsity, value, holds))
@@ -83,3 +79,12 @@ def prune_iteratively(
             break
         current = candidate
     return Iterated(current, tuple(rounds))
+
+
+def _tune(model: nn.Module, fine_tune: Callable[[nn.Module], object]) -> None:
+    """Train in place; zeros stay zero, and each module is put back into its mode."""
+    modes = {module: module.training for module in model.modules()}
+    with keep_zeros(model):
+        fine_tune(model)
+    for module, training in modes.items():
+        module.training = training
