@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from perfsuite._compat.pytest import ini_help, option_names, withdraw_group
 from perfsuite.plugin.options import OPTIONS, has_ini
 
 
 def add_ini_keys(parser: pytest.Parser) -> None:
     """A key that another plugin has declared already stays its own."""
     for option in OPTIONS:
-        if option.ini not in parser._inidict:
+        if ini_help(parser, option.ini) is None:
             kind = "bool" if option.convert is None else "string"
             parser.addini(option.ini, option.help, type=kind, default=None)  # type: ignore[arg-type]
 
@@ -27,8 +28,7 @@ def add_options(parser: pytest.Parser, *, early: bool = False) -> None:
     """
     needed: dict[str, Any] = {"nargs": "?"} if early else {}
     group = parser.getgroup("perfsuite", "performance regressions of models (perfsuite)")
-    groups = (*parser._groups, parser._anonymous)
-    taken = {name for other in groups for option in other.options for name in option.names()}
+    taken = option_names(parser)
     for option in OPTIONS:
         if option.flag in taken:
             continue
@@ -41,13 +41,8 @@ def add_options(parser: pytest.Parser, *, early: bool = False) -> None:
 
 def withdraw_options(config: pytest.Config, parser: pytest.Parser) -> None:
     """Until conftest files have added theirs: a name that is taken is an error in whoever comes second."""
-    group: Any = parser.getgroup("perfsuite")
-    for argument in group.options:
-        vars(config.option).pop(argument.dest, None)
-        action = getattr(argument, "_action", None)  # an older pytest tells argparse only when it parses
-        if action is not None:
-            group._arggroup._handle_conflict_resolve(None, [(name, action) for name in action.option_strings])
-    group.options.clear()
+    for value in withdraw_group(parser, "perfsuite"):
+        vars(config.option).pop(value, None)
 
 
 def taken_names(config: pytest.Config) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from perfsuite._compat.pytest import tear_down
 from perfsuite.engine.messages import NOT_COLLECTED, Boot
 from perfsuite.engine.redirection import Redirection
 from perfsuite.engine.remedies import ID_VARIABLE
@@ -77,12 +78,7 @@ def serve(session: pytest.Session) -> None:
     if not station.served:  # the last view's session; or this one, where the next could not even collect
         station.loop()
     with station.redirection.off():
-        _tear_down(session, None)  # the fixtures of the session are the tests'
-
-
-def _tear_down(session: pytest.Session, following: pytest.Item | None) -> None:
-    """Of what ran before, all that the following item does not need."""
-    cast(Any, session)._setupstate.teardown_exact(following)  # pytest has no public name for it
+        tear_down(session, None)  # the fixtures of the session are the tests'
 
 
 def _apart(config: pytest.Config, view: str) -> list[str]:
@@ -116,7 +112,7 @@ class ItemRunner:
         failures.pop(item.nodeid, None)
         self._seed(item.config)
         with self._redirection.off():
-            _tear_down(self._session, item)  # what an earlier item left because another was expected next
+            tear_down(self._session, item)  # what an earlier item left because another was expected next
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=self._items.get(following))
         return failures.get(item.nodeid, "it ended without measuring")
 
