@@ -14,16 +14,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef  # tells memory apart that comes to lie at one address
-from torch.utils._python_dispatch import TorchDispatchMode  # is given each operator that is dispatched
-from torch.utils._pytree import tree_leaves  # what nested containers hold
-
-__all__ = [
-    "NotFusedAttention", "StorageWeakRef", "TorchDispatchMode", "compiler_is_loaded", "default_device",
-    "has_packed_projection", "int_mm", "is_compiled", "is_followed", "own_buffers", "own_modules", "own_parameters",
-    "qlinear", "qlinear_prepack", "tree_leaves", "unfuse", "unwatched", "version_of", "watch_writes", "without_modes",
-    "writes_to_arguments",
-]  # fmt: skip
+from torch.multiprocessing.reductions import StorageWeakRef as StorageWeakRef  # of memory: not equal once it is gone
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode  # sees each operator
+from torch.utils._pytree import tree_leaves as tree_leaves  # what nested containers hold
 
 
 def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
@@ -117,10 +110,12 @@ def watch_writes(tensor: Tensor, *, is_large: bool) -> Callable[[Tensor], bool]:
 
     ``Tensor._version`` is not told of writes through ``.data``. So what is large is made copied on write
     (``torch._lazy_clone``): the next write, through whatever alias, moves it to other memory. What is small, or lies in
-    memory that torch did not allocate (mapped files, NumPy's, shared memory), is compared with its content of now.
+    memory that torch did not allocate (mapped files, NumPy's, shared memory), is compared with its content of now. What
+    was given the bare address before (``w.numpy()``) writes unseen to what is large.
+
     Raises RuntimeError for what has no memory to read: on other devices, with gaps, or in a transform of torch.func.
     """
-    kept = _copied_on_write(tensor) if is_large else None
+    kept = _copied_on_write(tensor) if is_large and hasattr(torch._C, "_data_address") else None
     return _same_content(tensor) if kept is None else _same_place(kept)
 
 

@@ -1,17 +1,16 @@
 """What pytest's ini file says to the command line: found and read by pytest itself, so that both agree.
 
-The only file of the core that knows pytest, and only once a command needs a default. What ``-o`` and
-``addopts`` say is a matter of one run of pytest, and has no say here.
+What ``-o`` and ``addopts`` say is a matter of one run of pytest, and has no say here.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from perfsuite._compat.pytest import find_ini
 from perfsuite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,18 +27,7 @@ class Ini:
 
 def ini_of(folder: Path) -> Ini:
     """As ``pytest``, started in this folder, would find it. Raises UsageError for a file that pytest refuses."""
-    from _pytest.config.exceptions import UsageError as Refused
-    from _pytest.config.findpaths import determine_setup
-
-    nothing: dict[str, Any] = {
-        "inifile": None, "override_ini": None, "args": [], "rootdir_cmd_arg": None, "invocation_dir": folder
-    }  # fmt: skip
-    parameters = inspect.signature(determine_setup).parameters  # they differ between versions of pytest
-    try:
-        root, _, found, *_ = determine_setup(**{name: nothing[name] for name in parameters})
-    except Refused as error:
-        raise UsageError(f"pytest cannot read its ini file: {error}", "mend the file") from error
-    return Ini(root, {name: str(getattr(value, "value", value)) for name, value in found.items()})
+    return Ini(*find_ini(folder))
 
 
 def storage_of(given: str | None) -> Location:

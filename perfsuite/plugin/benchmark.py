@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from perfsuite._compat.pytest import benchmarked_s
 from perfsuite.measure.repeatable import FRESH_STATE, Repeatable
 from perfsuite.plugin.fixtures import callable_case, gate_item, told
 from perfsuite.plugin.matrix import marked_limits
@@ -63,8 +64,9 @@ class GatedBenchmark(BenchmarkFixture):
         else:
             result = time()
             check_done(result)
-        seconds = self.stats.stats.data if self.stats else ()  # none with --benchmark-disable
-        self.gate(call, Repeatable(call, **making, remedy=_FRESH_STATE, made=1), [1e9 * one for one in seconds])
+        self.gate(
+            call, Repeatable(call, **making, remedy=_FRESH_STATE, made=1), [1e9 * one for one in benchmarked_s(self)]
+        )
         return result
 
 

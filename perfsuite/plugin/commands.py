@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
+from perfsuite._compat.pytest import interpreter_flags
 from perfsuite.plugin.options import added_words, given_options, words_of_flag
 from perfsuite.plugin.state import SEARCHES_FOLDER, node_id
 
@@ -101,7 +100,7 @@ def _interpreter_flags() -> list[str]:
     """Those that this Python was started with. ``pytest`` by itself does not look for modules in the folder that it
     is called in, and ``python -m pytest`` does: what lies there must shadow as little for a worker as it does here.
     """
-    flags: list[str] = cast(Any, subprocess)._args_from_interpreter_flags()  # as multiprocessing starts its own
+    flags = interpreter_flags()
     return flags if SEARCHES_FOLDER or "-P" in flags else [*flags, "-P"]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from perfsuite._compat.pytest import ini_help, option_names, withdraw_group
 from perfsuite.plugin.options import FORMER, OPTIONS, has_ini
 
 _DECLARED = (*OPTIONS, *FORMER.values())
@@ -17,7 +18,7 @@ _DECLARED = (*OPTIONS, *FORMER.values())
 def add_ini_keys(parser: pytest.Parser) -> None:
     """A key that another plugin has declared already stays its own."""
     for option in _DECLARED:
-        if option.ini not in parser._inidict:
+        if ini_help(parser, option.ini) is None:
             kind = "bool" if option.convert is None else "string"
             parser.addini(option.ini, option.help, type=kind, default=None)  # type: ignore[arg-type]
 
@@ -29,8 +30,7 @@ def add_options(parser: pytest.Parser, *, early: bool = False) -> None:
     """
     needed: dict[str, Any] = {"nargs": "?"} if early else {}
     group = parser.getgroup("perfsuite", "performance regressions of models (perfsuite)")
-    groups = (*parser._groups, parser._anonymous)
-    taken = {name for other in groups for option in other.options for name in option.names()}
+    taken = option_names(parser)
     for option in _DECLARED:
         if option.flag in taken:
             continue
@@ -43,13 +43,8 @@ def add_options(parser: pytest.Parser, *, early: bool = False) -> None:
 
 def withdraw_options(config: pytest.Config, parser: pytest.Parser) -> None:
     """Until conftest files have added theirs: a name that is taken is an error in whoever comes second."""
-    group: Any = parser.getgroup("perfsuite")
-    for argument in group.options:
-        vars(config.option).pop(argument.dest, None)
-        action = getattr(argument, "_action", None)  # an older pytest tells argparse only when it parses
-        if action is not None:
-            group._arggroup._handle_conflict_resolve(None, [(name, action) for name in action.option_strings])
-    group.options.clear()
+    for value in withdraw_group(parser, "perfsuite"):
+        vars(config.option).pop(value, None)
 
 
 def taken_names(config: pytest.Config) -> Iterator[str]:

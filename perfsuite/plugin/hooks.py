@@ -9,8 +9,8 @@ import pytest
 
 import perfsuite.measure.clock  # noqa: F401  # takes the clock before any conftest or test can put another in its place
 from perfsuite.plugin import declaring
-from perfsuite.plugin.compat import register, run_once
 from perfsuite.plugin.ours import attach_left_alone, claim, is_ours, said_of_left_alone, select, shadows
+from perfsuite.plugin.reruns import register, run_once
 from perfsuite.plugin.state import (
     check_base,
     check_executor,

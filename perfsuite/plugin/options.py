@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfsuite._compat.pytest import ini_help, parser_of
+
 if TYPE_CHECKING:
     import pytest
 
@@ -296,5 +298,4 @@ def _raw(config: pytest.Config, option: _Option) -> tuple[Any, str]:
 
 def has_ini(config: pytest.Config, option: _Option) -> bool:
     """Whether the ini key is ours: a suite that has one of that name declares it after us, or before."""
-    declared: dict[str, Any] = config._parser._inidict  # pytest has no public name for it
-    return option.ini in declared and declared[option.ini][0] == option.help
+    return ini_help(parser_of(config), option.ini) == option.help

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from perfsuite._compat.pytest import fixture_definitions
 from perfsuite.plugin.state import options_of, registries_of
 
 FIXTURES = ("perf_case", "perf")
@@ -125,7 +126,7 @@ def _source(node: pytest.Item | Any, name: str) -> str:
 
 def _asked(node: Any, name: str) -> list[Any]:
     """The fixtures of that name, down to the one that makes the value: those above it ask for what they override."""
-    definitions = list(node._fixtureinfo.name2fixturedefs.get(name, ()))  # which has no public name
+    definitions = fixture_definitions(node, name)
     while len(definitions) > 1 and name in definitions[-1].argnames:
         definitions.pop()
     return definitions

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from perfsuite._compat.pytest import uncaptured
 from perfsuite.measure.clock import Deadline
 
 _PAUSE_S = 0.1
@@ -16,7 +17,7 @@ class TerminalProgress:
 
     def __init__(self, config: pytest.Config) -> None:
         self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-        self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
+        self._config = config
         self._verbose = config.get_verbosity() > 0
         self._shown = False
         self._stage = ""
@@ -40,13 +41,13 @@ class TerminalProgress:
 
     @property
     def _width(self) -> int:
-        return max(20, int(self._reporter._tw.fullwidth) - 1)
+        return max(20, self._config.get_terminal_writer().fullwidth - 1)
 
     def _fit(self, text: str) -> str:
         return text[: self._width].ljust(self._width)
 
     def _write(self, text: str) -> None:
-        with self._capture.global_and_fixture_disabled():
+        with uncaptured(self._config):
             if not self._shown and not self._stage:
                 self._reporter.ensure_newline()  # pytest's own line stays; it names the file again after us
-            self._reporter._tw.write(text, flush=True)
+            self._reporter.write(text, flush=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import pytest
 
+from perfsuite._compat.pytest import tear_down
 from perfsuite.executors.messages import NOT_COLLECTED, Boot
 from perfsuite.executors.redirection import Redirection
 from perfsuite.executors.remedies import ID_VARIABLE
@@ -94,12 +95,7 @@ def serve(session: pytest.Session) -> None:
     if not server.served:  # the last revision's session; or this one, where the next could not even collect
         server.loop()
     with server.redirection.off():
-        _tear_down(session, None)  # the fixtures of the session are the tests'
-
-
-def _tear_down(session: pytest.Session, following: pytest.Item | None) -> None:
-    """Of what ran before, all that the following item does not need."""
-    cast(Any, session)._setupstate.teardown_exact(following)  # pytest has no public name for it
+        tear_down(session, None)  # the fixtures of the session are the tests'
 
 
 def _apart(config: pytest.Config, revision: str) -> list[str]:
@@ -133,7 +129,7 @@ class ItemRunner:
         failures.pop(item.nodeid, None)
         self._seed(item.config)
         with self._redirection.off():
-            _tear_down(self._session, item)  # what an earlier item left because another was expected next
+            tear_down(self._session, item)  # what an earlier item left because another was expected next
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=self._items.get(following))
         return failures.get(item.nodeid, "it ended without measuring")
 

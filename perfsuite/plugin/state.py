@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from perfsuite._compat.pytest import run_to_the_end
 from perfsuite.plugin.options import DEFAULT_EXECUTOR, Options, is_given, resolve
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def start(config: pytest.Config) -> None:
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     if is_worker():
-        config.option.maxfail = 0  # what the base cannot collect must not end the rest
-        config.option.usepdb = config.option.trace = False  # a worker has no terminal
-        config.option.pastebin = None  # the session sends its own
+        run_to_the_end(config)  # what the base cannot collect must not end the rest, and a worker has no terminal
 
 
 def is_worker() -> bool:

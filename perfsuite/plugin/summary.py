@@ -12,15 +12,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from perfsuite._compat.pytest import terminal_encoding
 from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.store import Store
 from perfsuite.errors import BaselineError, PerfsuiteError
 from perfsuite.files import write_whole
 from perfsuite.patterns import first_of
 from perfsuite.plugin.commands import update_all_command
-from perfsuite.plugin.compat import notes_on_plugins
 from perfsuite.plugin.ours import said_of_left_alone
 from perfsuite.plugin.records import records, run_again
+from perfsuite.plugin.reruns import notes_on_plugins
 from perfsuite.plugin.state import is_whole_run, is_worker, notes_of, options_of, registries_of, settings_of
 from perfsuite.protocols import Run
 from perfsuite.report import markdown, terminal
@@ -36,8 +37,8 @@ def summarize(reporter: Any, config: pytest.Config) -> None:
     run = run_of(reporter, config)
     reporter.write_sep("=", "perfsuite")
     more = config.get_verbosity() > 0
-    encoding = getattr(reporter._tw._file, "encoding", None) or "utf-8"
-    shown = {"width": reporter._tw.fullwidth, "colour": reporter.hasmarkup, "more": more, "encoding": encoding}
+    width, encoding = config.get_terminal_writer().fullwidth, terminal_encoding(config)
+    shown = {"width": width, "colour": reporter.hasmarkup, "more": more, "encoding": encoding}
     for line in terminal.lines(run, **shown):
         reporter.write_line(line)
     for path in options_of(config).report:

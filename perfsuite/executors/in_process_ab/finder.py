@@ -10,6 +10,7 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+from perfsuite._compat.pytest import rewrites_asserts
 from perfsuite.executors.in_process_ab.project import Project
 
 
@@ -81,7 +82,7 @@ class BaseFinder(MetaPathFinder):
 def _find_elsewhere(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
     """Where the other finders (paths, editable installs) find a module; pytest's own rewrites what they find."""
     for finder in sys.meta_path:
-        if isinstance(finder, BaseFinder) or _is_pytests(finder):
+        if isinstance(finder, BaseFinder) or rewrites_asserts(finder):
             continue
         find_spec = getattr(finder, "find_spec", None)
         spec: ModuleSpec | None = find_spec(name, path) if find_spec else None
@@ -95,15 +96,11 @@ def _rewritten(name: str, spec: ModuleSpec | None) -> ModuleSpec | None:
     if spec is None or not spec.has_location or not spec.origin:
         return spec
     folder = Path(spec.origin).parent if spec.submodule_search_locations is None else Path(spec.origin).parents[1]
-    for finder in filter(_is_pytests, sys.meta_path):
+    for finder in filter(rewrites_asserts, sys.meta_path):
         found = finder.find_spec(name, [str(folder)])
         if found is not None and found.origin == spec.origin:
             return found
     return spec
-
-
-def _is_pytests(finder: object) -> bool:
-    return type(finder).__module__.startswith("_pytest")
 
 
 def _places(spec: ModuleSpec | None) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What other plugins do to performance tests, where it needs an answer: docs/suites.md has them all."""
+"""Plugins that run a test more than once: docs/suites.md says what becomes of a performance test under them."""
 
 from __future__ import annotations
 
