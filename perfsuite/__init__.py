@@ -27,11 +27,15 @@ if TYPE_CHECKING:
     from perfsuite.optimize.quantizer import StaticQuantizer as StaticQuantizer
     from perfsuite.optimize.quantizer import quantize_model as quantize_model
     from perfsuite.progress import show_progress as show_progress
+    from perfsuite.protocols import Architecture as Architecture
     from perfsuite.protocols import Built as Built
     from perfsuite.protocols import Inputs as Inputs
     from perfsuite.protocols import ModelSpec as ModelSpec
     from perfsuite.spec import Metric as Metric
     from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper as MixedPrecisionWrapper
+    from perfsuite.techniques.pruning.groups import Columns as Columns
+    from perfsuite.techniques.pruning.groups import Group as Group
+    from perfsuite.techniques.pruning.groups import Rows as Rows
     from perfsuite.techniques.pruning.masks import keep_zeros as keep_zeros
     from perfsuite.techniques.recorded import provenance as provenance
     from perfsuite.techniques.values import Int8Dynamic as Int8Dynamic
@@ -87,6 +91,10 @@ _HOME = {
     "Built": "perfsuite.protocols:Built",
     "Inputs": "perfsuite.protocols:Inputs",
     "Metric": "perfsuite.spec:Metric",
+    "Architecture": "perfsuite.protocols:Architecture",
+    "Group": "perfsuite.techniques.pruning.groups:Group",
+    "Rows": "perfsuite.techniques.pruning.groups:Rows",
+    "Columns": "perfsuite.techniques.pruning.groups:Columns",
 }
 __all__ = [*_HOME, "__version__"]
 

@@ -1,4 +1,4 @@
-"""What models, tasks, techniques and reporters promise. Torch is only named here, never imported."""
+"""What models, tasks, techniques, architectures and reporters promise. Torch is only named here, never imported."""
 
 from __future__ import annotations
 
@@ -112,6 +112,18 @@ class Technique(Protocol):
     def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module: ...
 
     def skeleton(self, model: nn.Module) -> nn.Module: ...
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a family of models is built, as far as structured pruning must know.
+
+    ``is_mine``: whether a module is one of the blocks that the family is made of. ``groups``: what can be removed from
+    such a block, not from the blocks inside it; each is a ``perfsuite.techniques.pruning.groups.Group``.
+    """
+
+    is_mine: Callable[[nn.Module], bool]
+    groups: Callable[[Any], Iterable[Any]]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One registry pattern for models, techniques, metrics and reporters.
+"""One registry pattern for models, techniques, metrics, reporters and architectures.
 
 A name can come from four places: built in (a dotted path, imported at first use), an entry point
 of an installed package (group ``perfsuite.models`` and so on), the ``pytest_perfsuite_register``
@@ -10,14 +10,16 @@ from __future__ import annotations
 import importlib
 import operator
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
-from perfsuite.protocols import ModelSpec, Reporter, Technique
+from perfsuite.protocols import Architecture, ModelSpec, Reporter, Technique
 from perfsuite.spec import Against, Kind, Metric
 
 T = TypeVar("T")
@@ -108,7 +110,7 @@ def _load(source: str | EntryPoint) -> Any:
 
 
 def _must_be(kind: type) -> Callable[[Any], str | None]:
-    return lambda value: None if isinstance(value, kind) else f"it is not a {kind.__name__}"
+    return lambda value: None if isinstance(value, kind) else f"it is no {kind.__name__}"
 
 
 def _must_be_callable(value: Any) -> str | None:
@@ -179,12 +181,46 @@ REPORTERS: Registry[Reporter] = Registry(
     _must_be_callable,
 )
 
+_ARCHITECTURES = "perfsuite.techniques.pruning.architectures"
+ARCHITECTURES: Registry[Architecture] = Registry(
+    "architecture",
+    {
+        "encoder": f"{_ARCHITECTURES}.encoder:ENCODER",
+        "torch-transformer": f"{_ARCHITECTURES}.torch_transformer:TORCH_TRANSFORMER",
+        "bert": f"{_ARCHITECTURES}.bert:BERT",
+        "distilbert": f"{_ARCHITECTURES}.distilbert:DISTILBERT",
+        "llama": f"{_ARCHITECTURES}.llama:LLAMA",
+    },
+    _must_be(Architecture),
+)
+_active: ContextVar[Registry[Architecture]] = ContextVar("perfsuite_architectures", default=ARCHITECTURES)
+
+
+def architectures() -> dict[str, Architecture]:
+    """By name, those that techniques know: of the session whose test runs, or else the global ones."""
+    registry = _active.get()
+    return {name: registry.get(name) for name in registry.names()}
+
 
 @dataclass(frozen=True)
 class Registries:
-    """The four registries that one session looks names up in."""
+    """The five registries that one session looks names up in."""
 
     models: Registry[ModelSpec] = field(default_factory=MODELS.copy)
     techniques: Registry[TechniqueFactory] = field(default_factory=TECHNIQUES.copy)
     metrics: Registry[Metric] = field(default_factory=METRICS.copy)
     reporters: Registry[Reporter] = field(default_factory=REPORTERS.copy)
+    architectures: Registry[Architecture] = field(default_factory=ARCHITECTURES.copy)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """While open, techniques know the architectures of these registries.
+
+        A context variable, since techniques, and the loading of what they made, are called where no session is
+        known; one that is set for each test, since two sessions, of two revisions, may take turns in a process.
+        """
+        token = _active.set(self.architectures)
+        try:
+            yield
+        finally:
+            _active.reset(token)

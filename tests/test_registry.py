@@ -5,13 +5,13 @@ import pytest
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
 from perfsuite.measure.metrics import ACCURACY, LATENCY, SQNR
 from perfsuite.protocols import ModelSpec, Technique
-from perfsuite.registry import METRICS, MODELS, REPORTERS, TECHNIQUES, Registries, Registry
+from perfsuite.registry import ARCHITECTURES, METRICS, MODELS, REPORTERS, TECHNIQUES, Registries, Registry
 from perfsuite.spec import Against, Direction, Kind, Metric
 from perfsuite.techniques.values import Int8Dynamic, Magnitude, Original, Pipeline, Precision, parse_technique
 from perfsuite.units import Unit
 
 
-@pytest.mark.parametrize("registry", [MODELS, TECHNIQUES, METRICS, REPORTERS], ids=lambda r: r.noun)
+@pytest.mark.parametrize("registry", [MODELS, TECHNIQUES, METRICS, REPORTERS, ARCHITECTURES], ids=lambda r: r.noun)
 def test_every_builtin_loads(registry):
     assert registry.names()
     for name in registry.names():
@@ -43,7 +43,7 @@ def test_a_taken_name_and_a_wrong_value_are_refused():
     for name in ("mine", "minilm"):
         with pytest.raises(DuplicateNameError, match=f"{name!r} is registered already"):
             registries.models.register(name, spec)
-    with pytest.raises(UsageError, match="it is not a ModelSpec"):
+    with pytest.raises(UsageError, match="it is no ModelSpec"):
         registries.models.register("other", "no spec")
     with pytest.raises(UsageError, match="not callable"):
         registries.reporters.register(".csv", 3)

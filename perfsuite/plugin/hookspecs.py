@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def pytest_perfsuite_register(registries: Registries) -> None:
-    """Register models, techniques, metrics and reporters for this session.
+    """Register models, techniques, metrics, reporters and architectures for this session.
 
-    ``registries.models.register("name", ModelSpec(...))``, and likewise ``techniques``, ``metrics``
-    and ``reporters``. Called once, before tests are collected.
+    ``registries.models.register("name", ModelSpec(...))``, and likewise ``techniques``, ``metrics``,
+    ``reporters`` and ``architectures``. Called once, before tests are collected.
     """
