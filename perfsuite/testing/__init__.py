@@ -8,7 +8,7 @@ A technique of your own, checked in three lines::
         technique = MyTechnique()
 
 ``MagnitudeContract``, ``StructuredContract``, ``QuantizationContract`` and ``PrecisionContract`` add the
-laws of their families.
+laws of their families. ``ArchitectureContract`` has those of a family of models that structured pruning knows.
 """
 
 try:
@@ -16,17 +16,20 @@ try:
 except ImportError as error:
     raise ImportError("perfsuite.testing needs hypothesis: pip install 'perfsuite[testing]'") from error
 
+from perfsuite.testing.architecture import ARCHITECTURE_LAWS, ArchitectureContract
 from perfsuite.testing.contract import LAWS, Contract, TechniqueContract
 from perfsuite.testing.pruning import MAGNITUDE_LAWS, STRUCTURED_LAWS, MagnitudeContract, StructuredContract
 from perfsuite.testing.quantization import PRECISION_LAWS, QUANTIZATION_LAWS, PrecisionContract, QuantizationContract
 from perfsuite.testing.strategies import float_tensors, models, scales, sparsities
 
 __all__ = [
+    "ARCHITECTURE_LAWS",
     "LAWS",
     "MAGNITUDE_LAWS",
     "PRECISION_LAWS",
     "QUANTIZATION_LAWS",
     "STRUCTURED_LAWS",
+    "ArchitectureContract",
     "Contract",
     "MagnitudeContract",
     "PrecisionContract",

@@ -4,29 +4,49 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
+    BertConfig,
+    BertModel,
+    CamembertConfig,
+    CamembertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    ElectraConfig,
+    ElectraModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaModel,
     MistralConfig,
     MistralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    RobertaConfig,
+    RobertaModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
 )
 
 from perfsuite.errors import DuplicateNameError, StorageError, TechniqueError, UsageError
+from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
-from perfsuite.protocols import Architecture, Inputs
+from perfsuite.protocols import Architecture, Built, Inputs, ModelSpec
 from perfsuite.registry import ARCHITECTURES, Registries, architectures
 from perfsuite.storage import load, save
+from perfsuite.techniques.pruning.architectures.bert import BERT
+from perfsuite.techniques.pruning.architectures.distilbert import DISTILBERT
+from perfsuite.techniques.pruning.architectures.encoder import ENCODER
+from perfsuite.techniques.pruning.architectures.llama import LLAMA
+from perfsuite.techniques.pruning.architectures.torch_transformer import TORCH_TRANSFORMER
 from perfsuite.techniques.pruning.groups import Columns, Group, Rows, class_is, find_groups
 from perfsuite.techniques.pruning.importance import importance_of
 from perfsuite.techniques.recorded import Digested, provenance
 from perfsuite.techniques.values import Structured, parse_technique
+from perfsuite.testing import ArchitectureContract
 from perfsuite.testing.contract import run
 from perfsuite.testing.pruning import drops_what_the_units_owned, equals_the_masked_model
 from perfsuite.testing.strategies import Sample
-from tests.techniques.small import HALF, TAYLOR, counts, randn, tokens
+from tests.techniques.small import HALF, SIZES, TAYLOR, counts, ids, randn, tokens
 
 FAMILIES = {
     LlamaForCausalLM: LlamaConfig,
@@ -90,6 +110,68 @@ def test_a_gated_unit_matters_as_much_as_its_gate_and_its_value():
     assert sorted(values.argsort()[:2].tolist()) == [3, 5]
 
 
+# the laws of those that are built in
+
+
+def built(name, make, inputs=None):
+    return ModelSpec(name, lambda seed: Built(make(), "random-init"), inputs or (lambda *_: tokens().kwargs))
+
+
+def small(config, kind, **options):
+    sizes = {"hidden_size": 16, "num_attention_heads": 4, "intermediate_size": 6, "num_hidden_layers": 2}
+    return lambda: kind(config(**sizes, **SIZES, **options))
+
+
+class TestEncoder(ArchitectureContract):
+    architecture = ENCODER
+    model = built("encoder", lambda: TransformerEncoder(50, 16, 4, 2, 6, max_seq_length=16), lambda *_: ids())
+
+
+class TestTorchTransformer(ArchitectureContract):
+    architecture = TORCH_TRANSFORMER
+    model = built(
+        "torch",
+        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 6, batch_first=True), 2),
+        lambda *_: randn(2, 5, 16),
+    )
+
+
+class TestBert(ArchitectureContract):
+    architecture = BERT
+    model = built("bert", small(BertConfig, BertModel))
+
+
+class TestDistilBert(ArchitectureContract):
+    architecture = DISTILBERT
+    model = built(
+        "distilbert",
+        lambda: DistilBertModel(DistilBertConfig(dim=16, n_layers=2, n_heads=4, hidden_dim=6, **SIZES)),
+    )
+
+
+class TestLlama(ArchitectureContract):
+    architecture = LLAMA
+    model = built("llama", small(LlamaConfig, LlamaModel, num_key_value_heads=2))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        small(RobertaConfig, RobertaModel),
+        small(XLMRobertaConfig, XLMRobertaModel),
+        small(CamembertConfig, CamembertModel),
+        small(ElectraConfig, ElectraModel, embedding_size=16),
+    ],
+    ids=["roberta", "xlm-roberta", "camembert", "electra"],
+)
+def test_relatives_of_bert_are_built_as_it_is(model):
+    with seeded(0):
+        sample = Sample(model().eval().double(), tokens(), "")
+    equals_the_masked_model(HALF, sample)
+    drops_what_the_units_owned(HALF, sample)
+    assert (counts(HALF.apply(sample.model), "heads"), counts(HALF.apply(sample.model), "units")) == ([2, 2], [3, 3])
+
+
 # how they are found
 
 
@@ -105,8 +187,8 @@ class Mlp(nn.Module):
 
 
 def both(module):
-    yield Group("units", (Rows(module.a),), Columns(module.out_a), name="a")
-    yield Group("units", (Rows(module.b),), Columns(module.out_b), name="b")
+    yield Group("units", (Rows(module.a),), Columns(module.out_a), name="first")
+    yield Group("units", (Rows(module.b),), Columns(module.out_b), name="second")
 
 
 MLP = Architecture(lambda module: type(module) is Mlp, both)
@@ -134,7 +216,7 @@ def test_an_architecture_of_ones_own_is_known_while_its_registries_are_active():
             assert find_groups(mlps()) == []
         small = HALF.apply(mlps())
         assert counts(small, "units") == [3, 3, 3, 3]
-        assert [*provenance(small)[0].structure["kept"]["units"]] == ["0.a", "0.b", "1.a", "1.b"]
+        assert [*provenance(small)[0].structure["kept"]["units"]] == ["0.first", "0.second", "1.first", "1.second"]
     assert find_groups(small) == []
     assert "mlp" not in ARCHITECTURES
 
@@ -145,7 +227,7 @@ def test_without_its_architecture_a_pruned_model_is_refused_in_words(tmp_path):
         folder = save(small, tmp_path / "saved")
         x = Inputs((randn(2, 4),))
         assert torch.equal(run(load(folder, model=mlps()), x), run(small, x))
-    with pytest.raises(StorageError, match=r"units of '0.a' were removed, and none are found in this Sequential"):
+    with pytest.raises(StorageError, match=r"units of '0.first' were removed, and none are found in this Sequential"):
         load(folder, model=mlps())
 
 

@@ -84,16 +84,12 @@ def shrink(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
 
 
 def _selected(groups: list[Group], model: nn.Module, technique: Structured) -> list[Group]:
-    """Groups of which something is included, and nothing excluded: all their layers are cut."""
+    """Groups of which some layer is included, and none excluded: all of them are cut."""
     included = selected(model, technique.include, ())
     allowed = selected(model, (), technique.exclude)
     names = {module: name for name, module in model.named_modules()}
-    return [
-        group
-        for group in groups
-        if not {group.name, *(names[layer] for layer in group.layers)} - allowed
-        and included & {group.name, *(names[layer] for layer in group.layers)}
-    ]
+    layers = [{names[layer] for layer in group.layers} for group in groups]
+    return [group for group, mine in zip(groups, layers, strict=True) if mine <= allowed and mine & included]
 
 
 def _sync_configs(model: nn.Module, groups: list[Group]) -> None:
