@@ -19,12 +19,16 @@ from perfsuite.optimize.quantizer import QuantizationConfig as QuantizationConfi
 from perfsuite.optimize.quantizer import StaticQuantizer as StaticQuantizer
 from perfsuite.optimize.quantizer import quantize_model as quantize_model
 from perfsuite.progress import show_progress as show_progress
+from perfsuite.protocols import Architecture as Architecture
 from perfsuite.protocols import Built as Built
 from perfsuite.protocols import Inputs as Inputs
 from perfsuite.protocols import ModelSpec as ModelSpec
 from perfsuite.spec import Metric as Metric
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper as MixedPrecisionWrapper
 from perfsuite.techniques.precision.half import Precision as Precision
+from perfsuite.techniques.pruning.groups import Columns as Columns
+from perfsuite.techniques.pruning.groups import Group as Group
+from perfsuite.techniques.pruning.groups import Rows as Rows
 from perfsuite.techniques.pruning.magnitude import Magnitude as Magnitude
 from perfsuite.techniques.pruning.masks import keep_zeros as keep_zeros
 from perfsuite.techniques.pruning.pattern import Pattern as Pattern

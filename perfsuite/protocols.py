@@ -1,4 +1,4 @@
-"""What models, tasks, techniques, runtimes, workloads and reporters promise. Torch is named here, never imported."""
+"""What models, techniques, architectures, runtimes, workloads and reporters promise. Torch is never imported here."""
 
 from __future__ import annotations
 
@@ -182,6 +182,18 @@ class Workload(Protocol):
     def needs(self) -> frozenset[str]: ...
 
     def prepare(self, program: Program, spec: ModelSpec, inputs: Inputs) -> Prepared: ...
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a family of models is built, as far as structured pruning must know.
+
+    ``is_mine``: whether a module is one of the blocks that the family is made of. ``groups``: what can be removed from
+    such a block, not from the blocks inside it; each is a ``perfsuite.techniques.pruning.groups.Group``.
+    """
+
+    is_mine: Callable[[nn.Module], bool]
+    groups: Callable[[Any], Iterable[Any]]
 
 
 @dataclass(frozen=True)

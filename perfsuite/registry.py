@@ -1,4 +1,4 @@
-"""One registry pattern for models, techniques, runtimes, workloads, metrics, reporters and executors.
+"""One registry pattern for all that can be added: models, techniques, runtimes, workloads, metrics, and more.
 
 A name can come from four places: built in (a dotted path, imported at first use), an entry point
 of an installed package (group ``perfsuite.models`` and so on), the ``pytest_perfsuite_register``
@@ -12,7 +12,9 @@ import importlib
 import inspect
 import operator
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
 from perfsuite.metric import OBSERVABLE, PROBES, Against, Counted, Exact, Metric
-from perfsuite.protocols import ModelSpec, Reporter, Runtime, Technique, Workload
+from perfsuite.protocols import Architecture, ModelSpec, Reporter, Runtime, Technique, Workload
 
 if TYPE_CHECKING:
     from perfsuite.executors.jobs import Executor
@@ -131,7 +133,7 @@ def _import(source: str) -> Any:
 
 
 def _must_be(kind: type) -> Callable[[Any], str | None]:
-    return lambda value: None if isinstance(value, kind) else f"it is not a {kind.__name__}"
+    return lambda value: None if isinstance(value, kind) else f"it is no {kind.__name__}"
 
 
 def _must_take(argument: str) -> Callable[[Any], str | None]:
@@ -256,6 +258,25 @@ EXECUTORS: Registry[ExecutorFactory] = Registry(
     "executor", {"processes": "perfsuite.executors.local:LocalProcesses"}, _must_take("how a process is started")
 )
 
+ARCHITECTURES: Registry[Architecture] = Registry(
+    "architecture",
+    {
+        "encoder": "perfsuite.techniques.pruning.architectures.encoder:ENCODER",
+        "torch-transformer": "perfsuite.techniques.pruning.architectures.torch_transformer:TORCH_TRANSFORMER",
+        "bert": "perfsuite.techniques.pruning.architectures.bert:BERT",
+        "distilbert": "perfsuite.techniques.pruning.architectures.distilbert:DISTILBERT",
+        "llama": "perfsuite.techniques.pruning.architectures.llama:LLAMA",
+    },
+    _must_be(Architecture),
+)
+_active: ContextVar[Registry[Architecture]] = ContextVar("perfsuite_architectures", default=ARCHITECTURES)
+
+
+def architectures() -> dict[str, Architecture]:
+    """By name, those that techniques know: of the session whose test runs, or else the global ones."""
+    registry = _active.get()
+    return {name: registry.get(name) for name in registry.names()}
+
 
 @dataclass(frozen=True)
 class Registries:
@@ -268,3 +289,17 @@ class Registries:
     metrics: Registry[Metric] = field(default_factory=METRICS.copy)
     reporters: Registry[Reporter] = field(default_factory=REPORTERS.copy)
     executors: Registry[ExecutorFactory] = field(default_factory=EXECUTORS.copy)
+    architectures: Registry[Architecture] = field(default_factory=ARCHITECTURES.copy)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """While open, techniques know the architectures of these registries.
+
+        A context variable, since techniques, and the loading of what they made, are called where no session is
+        known; one that is set for each test, since two sessions, of two revisions, may take turns in a process.
+        """
+        token = _active.set(self.architectures)
+        try:
+            yield
+        finally:
+            _active.reset(token)

@@ -10,12 +10,12 @@ from perfsuite.metrics.correctness import ACCURACY
 from perfsuite.metrics.fidelity import SQNR
 from perfsuite.metrics.times import LATENCY
 from perfsuite.protocols import ModelSpec, Technique
-from perfsuite.registry import METRICS, MODELS, REPORTERS, TECHNIQUES, Registries, Registry
+from perfsuite.registry import ARCHITECTURES, METRICS, MODELS, REPORTERS, TECHNIQUES, Registries, Registry
 from perfsuite.techniques.values import Original, Pipeline, parse_technique
 from perfsuite.units import Unit
 
 
-@pytest.mark.parametrize("registry", [MODELS, TECHNIQUES, METRICS, REPORTERS], ids=lambda r: r.noun)
+@pytest.mark.parametrize("registry", [MODELS, TECHNIQUES, METRICS, REPORTERS, ARCHITECTURES], ids=lambda r: r.noun)
 def test_every_builtin_loads(registry):
     assert registry.names()
     for name in registry.names():
@@ -50,7 +50,7 @@ def test_a_taken_name_and_a_wrong_value_are_refused():
     for name in ("Mine", "MINILM"):
         with pytest.raises(DuplicateNameError, match=f"and {name!r} differs from it in case alone"):
             registries.models.register(name, spec)
-    with pytest.raises(UsageError, match="it is not a ModelSpec"):
+    with pytest.raises(UsageError, match="it is no ModelSpec"):
         registries.models.register("other", "no spec")
     with pytest.raises(UsageError, match="not callable"):
         registries.reporters.register(".csv", 3)

@@ -12,6 +12,7 @@ from perfsuite.plugin import declaring
 from perfsuite.plugin.ours import attach_left_alone, claim, is_ours, said_of_left_alone, select, shadows
 from perfsuite.plugin.reruns import register, run_once
 from perfsuite.plugin.state import (
+    architectures_known,
     check_base,
     check_executor,
     check_reports,
@@ -133,6 +134,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     close(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with architectures_known(item.config):
+        return (yield)
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def pytest_perfsuite_register(registries: Registries) -> None:
-    """Register models, techniques, runtimes, workloads, metrics and reporters for this session.
+    """Register models, techniques, runtimes, workloads, metrics, reporters, executors and architectures.
 
-    ``registries.models.register("name", ModelSpec(...))``, and likewise ``techniques``, ``runtimes``,
-    ``workloads``, ``metrics`` and ``reporters``. Called once, before tests are collected.
+    ``registries.models.register("name", ModelSpec(...))``, and likewise ``techniques``, ``runtimes``, ``workloads``,
+    ``metrics``, ``reporters``, ``executors`` and ``architectures``. Called once, before tests are collected.
     """

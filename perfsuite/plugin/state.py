@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from glob import glob
 from pathlib import Path
@@ -83,6 +84,13 @@ def registries_of(config: pytest.Config) -> Registries:
         config.stash[_REGISTRIES] = registries
         config.hook.pytest_perfsuite_register(registries=registries)
     return config.stash[_REGISTRIES]
+
+
+def architectures_known(config: pytest.Config) -> AbstractContextManager[None]:
+    """While open, techniques know the architectures of this session; where nobody registers, nothing is looked up."""
+    if _REGISTRIES in config.stash or config.hook.pytest_perfsuite_register.get_hookimpls():
+        return registries_of(config).active()
+    return nullcontext()
 
 
 def session_of(config: pytest.Config) -> Session:

@@ -8,7 +8,8 @@ A technique of your own, checked in three lines::
         technique = MyTechnique()
 
 ``MagnitudeContract``, ``StructuredContract``, ``QuantizationContract`` and ``PrecisionContract`` add the
-laws of their families; ``RuntimeContract`` and ``WorkloadContract`` are for what runs a model and for what it does.
+laws of their families. ``ArchitectureContract`` has those of a family of models that structured pruning knows,
+``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does.
 """
 
 try:
@@ -16,6 +17,7 @@ try:
 except ImportError as error:
     raise ImportError("perfsuite.testing needs hypothesis: pip install 'perfsuite[testing]'") from error
 
+from perfsuite.testing.architecture import ARCHITECTURE_LAWS, ArchitectureContract
 from perfsuite.testing.contract import LAWS, Contract, TechniqueContract
 from perfsuite.testing.pruning import MAGNITUDE_LAWS, STRUCTURED_LAWS, MagnitudeContract, StructuredContract
 from perfsuite.testing.quantization import PRECISION_LAWS, QUANTIZATION_LAWS, PrecisionContract, QuantizationContract
@@ -24,6 +26,7 @@ from perfsuite.testing.strategies import float_tensors, models, scales, sparsiti
 from perfsuite.testing.workloads import WORKLOAD_LAWS, WorkloadContract
 
 __all__ = [
+    "ARCHITECTURE_LAWS",
     "LAWS",
     "MAGNITUDE_LAWS",
     "PRECISION_LAWS",
@@ -31,6 +34,7 @@ __all__ = [
     "RUNTIME_LAWS",
     "STRUCTURED_LAWS",
     "WORKLOAD_LAWS",
+    "ArchitectureContract",
     "Contract",
     "MagnitudeContract",
     "PrecisionContract",

@@ -135,6 +135,11 @@ def each(laws: Iterable[Callable[..., None]]) -> Callable[[Callable[..., None]],
     return pytest.mark.parametrize("law", tuple(laws), ids=lambda law: law.__name__)
 
 
+def drawn(examples: int) -> settings:
+    """How laws are checked on drawn examples: real models take their time."""
+    return settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+
+
 class Contract:
     """Laws over drawn models. ``technique`` is what is checked; ``samples`` draws models that it can take."""
 
@@ -142,7 +147,7 @@ class Contract:
     samples: ClassVar[SearchStrategy[Sample]] = models()
 
     def check(self, law: Law) -> None:
-        @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @drawn(20)
         @given(self.samples)
         def holds(sample: Sample) -> None:
             law(self.technique, sample)

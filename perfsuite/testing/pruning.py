@@ -206,10 +206,10 @@ def _kept(original: nn.Module, small: nn.Module) -> list[tuple[Group, list[int],
 
 
 def _unit_bytes(group: Group) -> list[bytes]:
-    layer: Any = group.source.layer
-    rows = layer.weight.detach().unflatten(0, (-1, group.source.width)).flatten(1)
-    if layer.bias is not None:
-        rows = torch.cat([rows, layer.bias.detach().unflatten(0, (-1, group.source.width))], dim=1)
+    source = group.sources[0]
+    rows = source.layer.weight.detach().unflatten(0, (-1, source.width)).flatten(1)
+    if source.layer.bias is not None:
+        rows = torch.cat([rows, source.layer.bias.detach().unflatten(0, (-1, source.width))], dim=1)
     return [row.contiguous().numpy().tobytes() for row in rows]
 
 
@@ -224,7 +224,7 @@ def _mask(group: Group, kept: list[int]) -> None:
 def _owned(group: Group) -> int:
     """Parameters of one unit: rows of what computes it, columns of what reads it."""
     number = 0
-    for part in (group.source, *group.companions):
+    for part in (*group.sources, *group.companions):
         number += sum(p.numel() // group.count for p in part.layer.parameters())
     weight: Any = group.sink.layer.weight
     return number + int(weight.numel()) // group.count

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from perfsuite.registry import REPORTERS
+from tests.session.repositories import Repo
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 
@@ -88,6 +91,27 @@ def test_what_is_added_is_one_file_beside_its_test(pytester, folder):
     for ending in endings:
         report = (pytester.path / f"run.{ending}").read_text().replace("&#8203;", "")  # in Markdown @name is a person
         assert all(case in report for case in cases), ending
+
+
+ARCHITECTURE = ROOT / "docs" / "examples" / "extending" / "architecture"
+PLUGIN = "from grouped import pytest_perfsuite_register  # noqa: F401\n"
+
+
+def test_the_example_of_an_architecture_is_judged_beside_a_base_and_shown_in_every_report(pytester):
+    """As part of a package: what only tests load is no subject of a comparison."""
+    repo = Repo(pytester.path)
+    repo.git("init", "--quiet")
+    module, test = ((ARCHITECTURE / name).read_text() for name in ("conftest.py", "test_grouped.py"))
+    pytester.makeini(INI)
+    repo.commit(grouped_py=module, conftest_py=PLUGIN, test_grouped_py=test.replace("from conftest", "from grouped"))
+    repo.write(grouped_py=module.replace("units=48", "units=64"))
+    reports = [f"run{ending}" for ending in REPORTERS.names()]
+    result = pytester.runpytest_subprocess(
+        "-k", "test_half_of_it", "--perf-base=HEAD", f"--perf-report={','.join(reports)}"
+    )
+    result.stdout.fnmatch_lines(["REGRESSED  grouped/structured-50/cpu/b1 *", "2 REGRESSED, 1 PASS*"])
+    for name in reports:
+        assert "structured-50" in (pytester.path / name).read_text(), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
+from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, LlamaConfig, LlamaModel
 
 from perfsuite import Int8Dynamic, Int8Static, WeightOnly, storage
 from perfsuite.errors import UsageError
@@ -90,6 +90,19 @@ def test_an_attention_quantizes_its_input_once(make, technique, quantizations):
     quantizations.clear()
     assert torch.equal(run(alone, Inputs((IDS,))), shared_output)
     assert quantizations["calls"] == 2 * 6
+
+
+def test_what_an_architecture_says_of_units_is_quantized_once(quantizations):
+    """The gate of a feed-forward network and the layer beside it; and projections whatever they are called."""
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=32, max_position_embeddings=16,
+    )  # fmt: skip
+    model = quantized(lambda: LlamaModel(config))
+    quantizations.clear()
+    output = run(model, Inputs((IDS,)))
+    assert quantizations["calls"] == 2 * 4  # projections, output; gate and the layer beside it, down
+    assert torch.equal(run(unshared(model), Inputs((IDS,))), output)
 
 
 def test_each_forward_quantizes_again(quantizations):

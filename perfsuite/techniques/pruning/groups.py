@@ -1,34 +1,45 @@
 """What can be removed from a model as a unit: an attention head, a feed-forward unit, a channel.
 
-A group is a row of interchangeable units. Each unit is computed by some rows of its *source* (and
+A group is a row of interchangeable units. Each unit is computed by some rows of its *sources* (and
 of *companions*: queries and keys, batch norms) and read by some columns of its *sink*; nothing else
 sees it, so that removing it equals masking it where it is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_parameters
 from perfsuite.errors import TechniqueError
-from perfsuite.techniques.common import is_conv1d, owns_weight
+from perfsuite.protocols import Architecture
+from perfsuite.registry import architectures
+from perfsuite.techniques.common import is_conv1d, is_linear
 from perfsuite.techniques.pruning.chains import Chain, chains
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The part of a layer that belongs to a group: ``width`` rows (dim 0) or columns (dim 1) for each unit."""
+    """The part of a layer that belongs to a group: ``width`` rows or columns of its weight for each unit."""
 
-    layer: nn.Module
-    dim: int
+    layer: Any
     width: int = 1
+    dim: ClassVar[int]
+    vectors: ClassVar[tuple[str, ...]] = ()  # tensors (features,) that are cut along
+    sizes: ClassVar[tuple[str, ...]]  # attributes that say how many features there are
+
+    @property
+    def features(self) -> int:
+        """How many rows or columns there are, of all units together."""
+        return int(getattr(self.layer, "num_features", None) or self.layer.weight.shape[self._weight_dim])
+
+    @property
+    def _weight_dim(self) -> int:
+        return 1 - self.dim if is_conv1d(self.layer) else self.dim
 
     def norms(self, values: Tensor) -> Tensor:
         """The L2 norm, for each unit (U,), of a tensor that is shaped like the layer's weight."""
@@ -36,120 +47,124 @@ class Slice:
 
     def per_unit(self, values: Tensor) -> Tensor:
         """Sums, for each unit (U,), of a tensor that is shaped like the layer's weight."""
-        dim = 1 - self.dim if is_conv1d(self.layer) else self.dim
-        units: Tensor = values.transpose(0, dim).flatten(1).sum(dim=1).unflatten(0, (-1, self.width)).sum(dim=1)
+        rows = values.transpose(0, self._weight_dim).flatten(1)
+        units: Tensor = rows.sum(dim=1).unflatten(0, (-1, self.width)).sum(dim=1)
         return units
 
     def keep(self, units: Tensor) -> None:
-        """Cut the layer down to these units."""
+        """Cut the layer down to these units, in place."""
         index = (units.cpu()[:, None] * self.width + torch.arange(self.width)).flatten()
-        if isinstance(self.layer, nn.modules.batchnorm._BatchNorm):
-            _cut(self.layer, ("weight", "bias", "running_mean", "running_var"), 0, index)
-            self.layer.num_features = len(index)
-            return
-        turned = is_conv1d(self.layer)
-        _cut(self.layer, ("weight",), 1 - self.dim if turned else self.dim, index)
-        if self.dim == 0:
-            _cut(self.layer, ("bias",), 0, index)
-        for attribute in (
-            ("out_features", "out_channels", "nf") if self.dim == 0 else ("in_features", "in_channels", "nx")
-        ):
-            if hasattr(self.layer, attribute):
-                setattr(self.layer, attribute, len(index))
+        _cut(self.layer, "weight", self._weight_dim, index)
+        for name in self.vectors:
+            _cut(self.layer, name, 0, index)
+        for name in self.sizes:
+            if hasattr(self.layer, name):
+                setattr(self.layer, name, len(index))
+
+
+class Rows(Slice):
+    """``width`` outputs of a layer for each unit: rows of a weight (O, I, ...), elements of a bias or batch norm."""
+
+    dim = 0
+    vectors = ("bias", "running_mean", "running_var")
+    sizes = ("out_features", "out_channels", "num_features", "nf")
+
+
+class Columns(Slice):
+    """``width`` inputs of a layer for each unit: columns of a weight (O, I, ...)."""
+
+    dim = 1
+    sizes = ("in_features", "in_channels", "nx")
 
 
 @dataclass(frozen=True)
 class Group:
-    """One row of units. ``owner`` keeps the numbers of heads in its attributes."""
+    """One row of units.
 
-    name: str
+    Args:
+        kind: which fraction of a technique it goes by, that of "heads" or of "units".
+        sources: the layers whose outputs the unit's value is a product of; the product of their norms bounds it.
+        sink: the layer that reads the units.
+        companions: further layers that compute a unit, and that its importance does not count.
+        owner: the module whose ``attributes`` say how many units there are.
+        attributes: by name, how much of the number each unit stands for: {"num_heads": 1, "all_head_size": 64}.
+        config: the same of the fields of a Hugging Face model's config, which follow where all layers agree.
+        name: within the module that has several groups of one kind; ``find_groups`` puts the module's before it.
+    """
+
     kind: Literal["heads", "units"]
-    source: Slice
-    sink: Slice
-    companions: tuple[Slice, ...] = ()
+    sources: tuple[Rows, ...]
+    sink: Columns
+    companions: tuple[Rows, ...] = ()
     owner: Any = None
+    attributes: Mapping[str, int] = field(default_factory=dict)
+    config: Mapping[str, int] = field(default_factory=dict)
+    name: str = ""
 
     @property
     def count(self) -> int:
-        weight: Any = self.source.layer.weight
-        return int(weight.shape[1 if is_conv1d(self.source.layer) else 0]) // self.source.width
+        return self.sources[0].features // self.sources[0].width
+
+    @property
+    def slices(self) -> tuple[Slice, ...]:
+        return (*self.sources, *self.companions, self.sink)
 
     @property
     def layers(self) -> tuple[nn.Module, ...]:
-        return tuple(part.layer for part in (self.source, self.sink, *self.companions))
+        return tuple(part.layer for part in self.slices)
 
     def keep(self, units: Tensor) -> None:
-        """Remove all other units. ``units`` (K,) are indices in ascending order."""
-        for part in (self.source, *self.companions, self.sink):
+        """Remove all other units, in place. ``units`` (K,) are indices in ascending order."""
+        for part in self.slices:
             part.keep(units)
-        if self.kind == "heads":
-            for attribute in ("num_heads", "num_attention_heads", "n_heads"):
-                if hasattr(self.owner, attribute):
-                    setattr(self.owner, attribute, len(units))
-            if hasattr(self.owner, "all_head_size"):
-                self.owner.all_head_size = len(units) * self.source.width
-
-
-_LIKE_BERT = ("Bert", "Roberta", "XLMRoberta", "Camembert", "Electra")
-# (root package, class): query, key, value, output, and who knows the number of heads
-_ATTENTIONS = {
-    ("perfsuite", "SelfAttention"): ("query", "key", "value", "output", ""),
-    ("perfsuite", "SplitAttention"): ("query", "key", "value", "out_proj", ""),
-    ("transformers", "DistilBertSelfAttention"): ("q_lin", "k_lin", "v_lin", "out_lin", ""),
-} | {
-    ("transformers", f"{family}Attention"): ("self.query", "self.key", "self.value", "output.dense", "self")
-    for family in _LIKE_BERT
-}
-# (root package, class): the layer that expands, the layer that contracts
-_FEED_FORWARDS = {
-    ("perfsuite", "FeedForward"): ("expand", "contract"),
-    ("transformers", "FFN"): ("lin1", "lin2"),
-    ("torch", "TransformerEncoderLayer"): ("linear1", "linear2"),
-    ("torch", "TransformerDecoderLayer"): ("linear1", "linear2"),
-} | {("transformers", f"{family}Layer"): ("intermediate.dense", "output.dense") for family in _LIKE_BERT}
+        for name, per_unit in self.attributes.items():
+            setattr(self.owner, name, len(units) * per_unit)
 
 
 def find_groups(model: nn.Module) -> list[Group]:
-    """Every group of a model: of the encoders that are known by name, or else of plain chains of layers."""
-    known = [group for name, module in model.named_modules() for group in _known(name, module)]
-    found = known or [_of_chain(model, chain) for chain in chains(model)]
+    """Every group of a model: of the architectures that are registered, or else of plain chains of layers.
+
+    Raises TechniqueError for a module that two architectures describe.
+    """
+    known = architectures()
+    declared = [group for name, module in model.named_modules() for group in _declared(name, module, known)]
+    found = declared or [_of_chain(model, chain) for chain in chains(model)]
     shared = _shared_parameters(model)
     return [group for group in found if not any(p in shared for layer in group.layers for p in layer.parameters())]
 
 
-def _known(name: str, module: nn.Module) -> Iterator[Group]:
-    key = (type(module).__module__.partition(".")[0], type(module).__name__)
-    if key in _ATTENTIONS:
-        query, key_, value, output, owner_path = _ATTENTIONS[key]
-        owner: Any = attrgetter(owner_path)(module) if owner_path else module
-        width: int = getattr(owner, "head_dim", None) or owner.attention_head_size
-        layers = [attrgetter(path)(module) for path in (value, query, key_, output)]
-        if all(_is_plain(layer) for layer in layers):
-            rows = [Slice(layer, 0, width) for layer in layers[:3]]
-            yield Group(name, "heads", rows[0], Slice(layers[3], 1, width), tuple(rows[1:]), owner)
-    if key in _FEED_FORWARDS and _is_pointwise(getattr(module, "activation", None)):
-        expand, contract = (attrgetter(path)(module) for path in _FEED_FORWARDS[key])
-        if _is_plain(expand) and _is_plain(contract):
-            yield Group(name, "units", Slice(expand, 0), Slice(contract, 1))
+def _declared(name: str, module: nn.Module, known: Mapping[str, Architecture]) -> Iterator[Group]:
+    """The groups of a module whose layers are plain: neither quantized, nor computed from other weights."""
+    mine = {architecture: key for key, architecture in known.items() if architecture.is_mine(module)}
+    if len(mine) > 1:
+        raise TechniqueError(
+            f"{' and '.join(map(repr, mine.values()))} are architectures that all describe {name!r}, "
+            f"a {type(module).__name__}",
+            "register only one of them",
+        )
+    for architecture in mine:
+        for group in architecture.groups(module):
+            if all(is_linear(layer) for layer in group.layers):
+                yield replace(group, name=".".join(part for part in (name, group.name) if part))
 
 
-def _is_plain(layer: Any) -> bool:
-    """A linear layer whose weight is its own parameter, and not computed from others."""
-    return type(layer) is nn.Linear and owns_weight(layer)
+def class_is(package: str, *names: str) -> Callable[[nn.Module], bool]:
+    """A test for modules of one of these classes of a package, which need not be imported; not for derived classes."""
 
+    def is_one(module: nn.Module) -> bool:
+        kind = type(module)
+        return kind.__name__ in names and kind.__module__.partition(".")[0] == package
 
-def _is_pointwise(activation: object) -> bool:
-    """Of torch's encoder layers it may be any function: one that looks at several units keeps them all."""
-    return activation is None or isinstance(activation, nn.Module) or activation in (F.relu, F.gelu)
+    return is_one
 
 
 def _of_chain(model: nn.Module, chain: Chain) -> Group:
     return Group(
-        chain.source,
         "units",
-        Slice(model.get_submodule(chain.source), 0),
-        Slice(model.get_submodule(chain.sink), 1, chain.width),
-        tuple(Slice(model.get_submodule(name), 0, width) for name, width in chain.norms),
+        (Rows(model.get_submodule(chain.source)),),
+        Columns(model.get_submodule(chain.sink), chain.width),
+        tuple(Rows(model.get_submodule(name), width) for name, width in chain.norms),
+        name=chain.source,
     )
 
 
@@ -165,19 +180,19 @@ def _shared_parameters(model: nn.Module) -> set[nn.Parameter]:
 
 
 def check_divisible(group: Group) -> None:
-    """Raises TechniqueError for a group whose rows are no multiple of its units' width."""
-    layer: Any = group.source.layer
-    features = layer.weight.shape[1 if is_conv1d(layer) else 0]
-    if features % group.source.width:
-        raise TechniqueError(
-            f"the {features} features of attention {group.name!r} cannot be divided into heads of {group.source.width}",
-            f"exclude it: exclude=({group.name!r},)",
-        )
+    """Raises TechniqueError for a group of which some layer does not have ``width`` features for each unit."""
+    what = "attention " if group.kind == "heads" else ""
+    for part in group.slices:
+        if part.features != group.count * part.width:
+            raise TechniqueError(
+                f"the {part.features} features of {what}{group.name!r} cannot be divided into {group.count} "
+                f"{group.kind} of {part.width}",
+                f"exclude it: exclude=({group.name!r},)",
+            )
 
 
-def _cut(layer: Any, names: tuple[str, ...], dim: int, index: Tensor) -> None:
-    for name in names:
-        old = getattr(layer, name)
-        if old is not None:
-            new = old.detach().index_select(dim, index.to(old.device))
-            setattr(layer, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
+def _cut(layer: nn.Module, name: str, dim: int, index: Tensor) -> None:
+    old = getattr(layer, name, None)
+    if old is not None:
+        new = old.detach().index_select(dim, index.to(old.device))
+        setattr(layer, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)

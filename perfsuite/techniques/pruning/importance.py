@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import mul
 from typing import Any, Literal
 
 import torch
@@ -22,9 +24,9 @@ def importance_of(
 
 
 def _magnitude(groups: list[Group]) -> list[Tensor]:
-    """The norm of what computes a unit times the norm of what reads it: a bound on what it can contribute."""
+    """The norms of what computes a unit times the norm of what reads it: a bound on what it can contribute."""
     return [
-        group.source.norms(_weight(group.source.layer).cpu()) * group.sink.norms(_weight(group.sink.layer).cpu())
+        reduce(mul, (part.norms(_weight(part.layer).cpu()) for part in (*group.sources, group.sink)))
         for group in groups
     ]
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.errors import StorageError, TechniqueError
+from perfsuite.registry import architectures
 from perfsuite.techniques.attention import split_attention
 from perfsuite.techniques.pruning.groups import Group, check_divisible, find_groups
 from perfsuite.techniques.pruning.importance import importance_of
@@ -32,12 +33,13 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
     Raises TechniqueError if the model has nothing that can be removed.
     """
     model = split_attention(model)
-    groups = _selected(model, technique)
+    found = find_groups(model)
+    groups = _selected(found, model, technique)
     if not groups:
         raise TechniqueError(
             f"structured pruning found no heads, units or channels in the {type(model).__name__}",
-            "it knows perfsuite's and torch's encoders, BERT and DistilBERT, and plain chains of linear and "
-            "convolution layers",
+            f"it knows the architectures {', '.join(architectures())}, and plain chains of linear and convolution "
+            "layers; another is added as docs/extending.md shows",
         )
     for group in groups:
         check_divisible(group)
@@ -48,7 +50,7 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
         counts = _counts_to_keep(mine, importance, originals, technique)
         for group in mine:
             group.keep(_largest(importance[group.name, kind], counts[group.name]))
-    sync_configs(model)
+    _sync_configs(model, found)
     kept: dict[str, dict[str, int]] = defaultdict(dict)
     of: dict[str, dict[str, int]] = defaultdict(dict)
     for group in groups:
@@ -58,57 +60,63 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
 
 
 def shrink(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
-    """Give a fresh model the shape that was recorded, in place. Raises StorageError for no such record."""
+    """Give a fresh model the shape that was recorded, in place.
+
+    Raises StorageError for no such record, and for one of groups that are not found in the model.
+    """
     try:
         kept = msgspec.convert(structure.get("kept", {}), type=dict[str, dict[str, Annotated[int, msgspec.Meta(ge=1)]]])
     except msgspec.ValidationError as error:
         raise StorageError(f"the record of what was kept is broken: {error}", "save the model again") from error
     model = split_attention(model)
-    for group in find_groups(model):
+    groups = find_groups(model)
+    unknown = {(kind, name) for kind, counts in kept.items() for name in counts} - {(g.kind, g.name) for g in groups}
+    if unknown:
+        kind, name = min(unknown)
+        raise StorageError(
+            f"some {kind} of {name!r} were removed, and none are found in this {type(model).__name__}",
+            "register the architecture that it was pruned by (docs/extending.md)",
+        )
+    for group in groups:
         count = kept.get(group.kind, {}).get(group.name)
         if count is not None and count < group.count:
             group.keep(torch.arange(count))
-    sync_configs(model)
+    _sync_configs(model, groups)
     return model
 
 
-def _selected(model: nn.Module, technique: Structured) -> list[Group]:
-    """Groups of which something is included, and nothing excluded: all their layers are cut."""
+def _selected(groups: list[Group], model: nn.Module, technique: Structured) -> list[Group]:
+    """Groups of which some layer is included, and none excluded: all of them are cut."""
     included = selected(model, technique.include, ())
     allowed = selected(model, (), technique.exclude)
     names = {module: name for name, module in model.named_modules()}
-    return [
-        group
-        for group in find_groups(model)
-        if not {group.name, *(names[layer] for layer in group.layers)} - allowed
-        and included & {group.name, *(names[layer] for layer in group.layers)}
-    ]
+    layers = [{names[layer] for layer in group.layers} for group in groups]
+    return [group for group, mine in zip(groups, layers, strict=True) if mine <= allowed and mine & included]
 
 
-def sync_configs(model: nn.Module) -> None:
-    """Make configs agree with the shapes: of our encoders, and of a Hugging Face model."""
+def _sync_configs(model: nn.Module, groups: list[Group]) -> None:
+    """Make configs agree with the shapes: where a module has a ``sync_config``, and of a Hugging Face model."""
     for module in model.modules():
         sync: Any = getattr(module, "sync_config", None)
         if sync is not None:
             sync()
     config: Any = getattr(model, "config", None)
     if hasattr(config, "to_dict"):
-        groups = find_groups(model)
-        for kind, fields in (("heads", ("num_attention_heads",)), ("units", ("intermediate_size", "hidden_dim"))):
-            _sync(config, fields, {group.count for group in groups if group.kind == kind})
+        numbers: dict[str, set[int]] = defaultdict(set)
+        for group in sorted(groups, key=lambda group: group.kind):
+            for field, per_unit in group.config.items():
+                numbers[field].add(group.count * per_unit)
+        for field, found in numbers.items():
+            if len(found) == 1 and hasattr(config, field):  # of several, the provenance record tells
+                _set(config, field, *found)
 
 
-def _sync(config: Any, fields: tuple[str, ...], counts: set[int]) -> None:
-    """Set a number that all layers agree on. What the model was built with is kept: loading builds it again."""
-    field = next((name for name in fields if hasattr(config, name)), None)
-    if field is None or len(counts) != 1:
-        return  # one number cannot say it; the provenance record does
-    built = dict(getattr(config, "perfsuite_built", {}))
-    built.setdefault(field, getattr(config, field))
-    (count,) = counts
-    if count != getattr(config, field):
-        config.perfsuite_built = built
-        setattr(config, field, count)
+def _set(config: Any, field: str, number: int) -> None:
+    """Set a number. What the model was built with is kept: loading builds it again."""
+    now, built = getattr(config, field), getattr(config, "perfsuite_built", {})
+    if number != now:
+        config.perfsuite_built = built | {field: built.get(field, now)}
+        setattr(config, field, number)
 
 
 def _original_counts(model: nn.Module, groups: list[Group]) -> dict[tuple[str, str], int]:

@@ -1,9 +1,9 @@
-"""The query, key and value projections of one attention read the same input: quantized once, multiplied at once."""
+"""Layers that read the same input, as queries, keys and values do: it is quantized once, and multiplied at once."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite._compat.torch import version_of
+from perfsuite.protocols import Architecture
+from perfsuite.registry import architectures
 from perfsuite.techniques.quantization.grid import Rows
 from perfsuite.techniques.quantization.layers import Int8Linear, Prepared, StaticInt8Linear, can_prepare, on_one_grid
 from perfsuite.techniques.quantization.linear import Operands, affine_linear
 
-PROJECTIONS = (
-    ("query", "key", "value"),  # ours, BERT
-    ("q_lin", "k_lin", "v_lin"),  # DistilBERT
-    ("q_proj", "k_proj", "v_proj"),
-)
+# What attentions commonly call them, also those of families that have no architecture. A wrong guess costs one call.
+PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"), ("q_proj", "k_proj", "v_proj"))
 
 
 @dataclass
@@ -96,13 +95,22 @@ class SharedInput:
 
 
 def share_inputs(model: nn.Module, kind: type[Int8Linear]) -> None:
-    """Let the projections of each attention share one input, where all three are of that kind."""
+    """Let layers that read one input share it, where all of them are of that kind."""
+    known = tuple(architectures().values())
     for module in model.modules():
-        for names in PROJECTIONS:
-            layers: list[Any] = [getattr(module, name, None) for name in names]
-            if all(type(layer) is kind for layer in layers) and on_one_grid(layers):
+        for layers in _reading_alike(module, known):
+            unshared = len(layers) > 1 and all(type(layer) is kind and layer.sharing is None for layer in layers)
+            if unshared and on_one_grid(layers):
                 shared = SharedInput(layers)
                 for layer in layers:
                     layer.sharing = shared
                 module.register_forward_pre_hook(shared.open)
                 module.register_forward_hook(shared.close, always_call=True)
+
+
+def _reading_alike(module: nn.Module, known: Sequence[Architecture]) -> Iterator[list[Any]]:
+    """The projections of an attention; and what computes the units that an architecture says a module has."""
+    yield from ([getattr(module, name, None) for name in names] for names in PROJECTIONS)
+    for architecture in known:
+        if architecture.is_mine(module):
+            yield from ([part.layer for part in (*g.sources, *g.companions)] for g in architecture.groups(module))
