@@ -8,7 +8,8 @@ A technique of your own, checked in three lines::
         technique = MyTechnique()
 
 ``MagnitudeContract``, ``StructuredContract``, ``QuantizationContract`` and ``PrecisionContract`` add the
-laws of their families; ``RuntimeContract`` and ``WorkloadContract`` are for what runs a model and for what it does.
+laws of their families; ``RuntimeContract`` and ``WorkloadContract`` are for what runs a model and for what it does,
+``ExecutorContract`` for who has it measured; ``Simulated`` is an executor that starts nothing.
 """
 
 try:
@@ -17,13 +18,16 @@ except ImportError as error:
     raise ImportError("perfsuite.testing needs hypothesis: pip install 'perfsuite[testing]'") from error
 
 from perfsuite.testing.contract import LAWS, Contract, TechniqueContract
+from perfsuite.testing.executors import EXECUTOR_LAWS, ExecutorContract
 from perfsuite.testing.pruning import MAGNITUDE_LAWS, STRUCTURED_LAWS, MagnitudeContract, StructuredContract
 from perfsuite.testing.quantization import PRECISION_LAWS, QUANTIZATION_LAWS, PrecisionContract, QuantizationContract
 from perfsuite.testing.runtimes import RUNTIME_LAWS, RuntimeContract
+from perfsuite.testing.simulated import Simulated
 from perfsuite.testing.strategies import float_tensors, models, scales, sparsities
 from perfsuite.testing.workloads import WORKLOAD_LAWS, WorkloadContract
 
 __all__ = [
+    "EXECUTOR_LAWS",
     "LAWS",
     "MAGNITUDE_LAWS",
     "PRECISION_LAWS",
@@ -32,10 +36,12 @@ __all__ = [
     "STRUCTURED_LAWS",
     "WORKLOAD_LAWS",
     "Contract",
+    "ExecutorContract",
     "MagnitudeContract",
     "PrecisionContract",
     "QuantizationContract",
     "RuntimeContract",
+    "Simulated",
     "StructuredContract",
     "TechniqueContract",
     "WorkloadContract",
