@@ -12,21 +12,28 @@ ratio is the median over rounds of fp32's chunk / the engine's chunk of the same
 """
 
 import argparse
-import json
 import math
-import os
-import random
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
+from contextlib import closing
 from pathlib import Path
+
+from engines import ARMS, THREADS, installed
+from msgspec.structs import replace
+
+from perfsuite.case import Case
+from perfsuite.executors.collecting import collected
+from perfsuite.executors.failures import RevisionFailedError
+from perfsuite.executors.jobs import Job
+from perfsuite.executors.named import NAMED_LAUNCH
+from perfsuite.executors.processes_in_turns import ProcessesInTurns
+from perfsuite.executors.workers import Launch, Workers
+from perfsuite.measure.latency import Plan
+from perfsuite.spec import ORIGINAL
 
 SHAPES = ("distilbert:1x16", "distilbert:1x128", "distilbert:8x128", "encoder-medium:8x64")
 ROUNDS = 10
-CHUNK_S = 0.25  # of back-to-back calls
-PAUSE_S = 0.01  # for the thread pool of the last engine to go to sleep
+CHUNK_NS = 250_000_000  # of back-to-back calls
 LATENCY_TARGETS = (  # engine, shape, gate, aim
     ("int8-dynamic", "distilbert:1x128", 2.5, None),
     ("int8-dynamic", "distilbert:8x128", 2.5, None),
@@ -41,98 +48,38 @@ SIZE_TARGETS = (
 )
 
 
-def worker(engine, model, batch, tokens, output):
-    """Build an engine, then run chunks as they are asked for on standard input."""
-    import torch
-    from engines import build, main
-
-    from perfsuite.measure.latency import LocalSampler
-
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what engines print goes to standard error
-    with torch.no_grad():
-        call, size = build(engine, model, batch, tokens)
-        torch.save(main(call()).double(), output)
-        for _ in range(5):
-            call()
-        start = time.perf_counter()
-        call()
-        answers.write(json.dumps({"size": size, "seconds": time.perf_counter() - start}) + "\n")
-        sampler = LocalSampler({engine: call})  # with room on the stack, for peers, too
-        for line in sys.stdin:
-            times_ns = sampler.chunk(engine, int(line), 1, drop_first=True).calls_ns
-            answers.write(json.dumps(statistics.median(times_ns) / 1e9) + "\n")
+def plan(rounds):
+    """So many rounds of chunks that are long beside what the last thread pool needs to go to sleep."""
+    return Plan(chunk_ns=CHUNK_NS, rounds=rounds, min_calls=3, budget_ns=10**15)
 
 
-class Engine:
-    """A worker process; ``failed`` says why there is none."""
-
-    def __init__(self, name, shape, folder):
-        self.name, self.failed = name, ""
-        self.output = Path(folder) / f"{name.replace(' ', '_')}.pt"
-        self._errors = (Path(folder) / f"{name.replace(' ', '_')}.log").open("w+")
-        command = [sys.executable, __file__, "--worker", name, *split(shape), str(self.output)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors, "text": True}
-        self._process = subprocess.Popen(command, **pipes)
-        line = self._process.stdout.readline()
-        if not line:
-            self._process.wait()
-            self._errors.seek(0)
-            self.failed = (self._errors.read().strip().splitlines() or ["it died"])[-1]
-            return
-        ready = json.loads(line)
-        self.size, self.calls = ready["size"], max(3, round(CHUNK_S / ready["seconds"]))
-
-    def chunk(self):
-        self._process.stdin.write(f"{self.calls}\n")
-        self._process.stdin.flush()
-        seconds = json.loads(self._process.stdout.readline())
-        time.sleep(PAUSE_S)
-        return seconds
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait()
-
-
-def split(shape):
+def compare(executor, shape, names, rounds, number):
+    """Log ratios fp32 / engine for each round, milliseconds, bytes and fidelity of every engine that runs here."""
     model, _, size = shape.partition(":")
-    return model, *size.split("x")
-
-
-def compare(shape, names, rounds, seed):
-    """Log ratios fp32 / engine for each round, milliseconds, bytes and fidelity of every engine."""
-    import torch
-
-    from perfsuite.measure.outputs import fidelity
-
-    with tempfile.TemporaryDirectory() as folder:
-        engines = {}
-        for name in names:
-            print(f"\r{shape}: starting {name:30}", end="", file=sys.stderr)
-            engines[name] = Engine(name, shape, folder)
-        for name in [name for name, engine in engines.items() if engine.failed]:
-            print(f"\r{shape}: {name} does not run here: {engines.pop(name).failed}", file=sys.stderr)
-        times = {name: [] for name in engines}
-        rng, order = random.Random(seed), list(engines)
-        for number in range(rounds):
-            order = rng.sample(order, len(order)) if number % 2 == 0 else order[::-1]
-            for name in order:
-                print(f"\r{shape}: round {number + 1}/{rounds} {name:30}", end="", file=sys.stderr)
-                times[name].append(engines[name].chunk())
-        print(f"\r{'':80}\r", end="", file=sys.stderr)
-        reference = torch.load(engines["fp32"].output)
-        for engine in engines.values():
-            engine.close()
-        return {
-            name: {
-                "logs": [math.log(a / b) for a, b in zip(times["fp32"], times[name], strict=True)],
-                "ms": statistics.median(times[name]) * 1e3,
-                "size": engine.size,
-                "sqnr": fidelity(reference, torch.load(engine.output))["sqnr"],
-            }
-            for name, engine in engines.items()
+    batch, _, tokens = size.partition("x")
+    arms = {ARMS[name]: name for name in names}
+    print(f"{shape}: {len(arms)} engines, {rounds} rounds", file=sys.stderr)
+    job = Job(
+        case=Case(model=f"{model}-{tokens}", batch_size=int(batch)), arms=tuple(arms), apart=True, plan=plan(rounds),
+        want=frozenset({"block", "facts", "relations"}), metrics=("size",), number=number, threads=THREADS,
+    )  # fmt: skip
+    try:
+        (result,) = collected(executor, [job])
+    except RevisionFailedError as error:
+        if error.revision not in arms or error.revision == ORIGINAL:
+            raise
+        print(f"{shape}: {arms[error.revision]} does not run here: {error.reason}", file=sys.stderr)
+        return compare(executor, shape, [name for arm, name in arms.items() if arm != error.revision], rounds, number)
+    medians = {arm: [chunk.median_ns for chunk in result.block.chunks if chunk.arm == arm] for arm in arms}
+    return {
+        name: {
+            "logs": [math.log(a / b) for a, b in zip(medians[ORIGINAL], medians[arm], strict=True)],
+            "ms": statistics.median(medians[arm]) / 1e6,
+            "size": result.measured[arm].facts.exact["size_bytes"],
+            "sqnr": result.measured[arm].relations["sqnr"],
         }
+        for arm, name in arms.items()
+    }
 
 
 def interval(logs):
@@ -194,30 +141,27 @@ def targets(results):
 
 
 def main():
-    from engines import ENGINES, installed
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default=",".join(SHAPES), help="MODEL:BATCHxTOKENS, comma-separated")
-    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--engines", default=",".join(ARMS))
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--sets", type=int, default=1, help="repeat in as many sets of fresh processes")
     given = parser.parse_args()
     names = [name for name in given.engines.split(",") if installed(name)]
     print(f"not installed: {', '.join(set(given.engines.split(',')) - set(names)) or 'nothing'}", file=sys.stderr)
-    results = {}
+    results, boot = {}, replace(NAMED_LAUNCH.boot, preload=("engines",))
+    launch = Launch(NAMED_LAUNCH.command, boot, Path(__file__).parent, timeout_s=600)
     for shape in given.shapes.split(","):
         shape = shape if ":" in shape else f"distilbert:{shape}"
-        results[shape] = found = compare(shape, names, given.rounds, 0)
-        for number in range(1, given.sets):
-            for name, row in compare(shape, list(found), given.rounds, number).items():
-                found[name]["logs"] += row["logs"]
+        with closing(ProcessesInTurns(Workers(launch))) as executor:
+            results[shape] = found = compare(executor, shape, names, given.rounds, 1)
+        for number in range(2, given.sets + 1):
+            with closing(ProcessesInTurns(Workers(launch))) as executor:
+                for name, row in compare(executor, shape, list(found), given.rounds, number).items():
+                    found[name]["logs"] += row["logs"]
         show(shape, found)
     targets(results)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        engine, model, batch, tokens, output = sys.argv[2:]
-        worker(engine, model, int(batch), int(tokens), output)
-    else:
-        main()
+    main()

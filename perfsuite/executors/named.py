@@ -87,12 +87,10 @@ def _form(job: Job, arm: str) -> tuple[str, str]:
 
 def _facts(job: Job, subjects: Mapping[str, Subject]) -> Measured:
     """Of the last arm, and what relates it to the original."""
-    from perfsuite.measure.outputs import fidelity_of_all
-
     subject = subjects[job.arms[-1]]
     facts = facts_of(subject, [METRICS.get(name) for name in job.metrics])
-    relations = fidelity_of_all(subjects[ORIGINAL].outputs, subject.outputs) if "relations" in job.want else {}
-    return Measured(facts, subject.context(), relations=dict(relations))
+    relations = subject.fidelity_to(subjects[ORIGINAL]) if "relations" in job.want else {}
+    return Measured(facts, subject.context(), relations=relations)
 
 
 def serve() -> None:

@@ -129,8 +129,10 @@ class _Turns:
 
 @contextmanager
 def _blaming(name: str) -> Iterator[None]:
-    """A process of its own that dies is the fault of its revision, or of its arm."""
+    """What a process of its own does is the fault of its revision, or of its arm."""
     try:
         yield
+    except RevisionFailedError as error:
+        raise RevisionFailedError(error.what, error.remedy, name, error.reason) from None
     except WorkerGoneError as error:
         raise RevisionFailedError(error.what, error.remedy, name, f"its process {error.how}") from None

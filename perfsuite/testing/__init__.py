@@ -9,7 +9,8 @@ A technique of your own, checked in three lines::
 
 ``MagnitudeContract``, ``StructuredContract``, ``QuantizationContract`` and ``PrecisionContract`` add the
 laws of their families. ``ArchitectureContract`` has those of a family of models that structured pruning knows,
-``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does.
+``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does, ``ExecutorContract`` those of
+who has it measured; ``Simulated`` is an executor that starts nothing.
 """
 
 try:
@@ -19,14 +20,17 @@ except ImportError as error:
 
 from perfsuite.testing.architecture import ARCHITECTURE_LAWS, ArchitectureContract
 from perfsuite.testing.contract import LAWS, Contract, TechniqueContract
+from perfsuite.testing.executors import EXECUTOR_LAWS, ExecutorContract
 from perfsuite.testing.pruning import MAGNITUDE_LAWS, STRUCTURED_LAWS, MagnitudeContract, StructuredContract
 from perfsuite.testing.quantization import PRECISION_LAWS, QUANTIZATION_LAWS, PrecisionContract, QuantizationContract
 from perfsuite.testing.runtimes import RUNTIME_LAWS, RuntimeContract
+from perfsuite.testing.simulated import Simulated
 from perfsuite.testing.strategies import float_tensors, models, scales, sparsities
 from perfsuite.testing.workloads import WORKLOAD_LAWS, WorkloadContract
 
 __all__ = [
     "ARCHITECTURE_LAWS",
+    "EXECUTOR_LAWS",
     "LAWS",
     "MAGNITUDE_LAWS",
     "PRECISION_LAWS",
@@ -36,10 +40,12 @@ __all__ = [
     "WORKLOAD_LAWS",
     "ArchitectureContract",
     "Contract",
+    "ExecutorContract",
     "MagnitudeContract",
     "PrecisionContract",
     "QuantizationContract",
     "RuntimeContract",
+    "Simulated",
     "StructuredContract",
     "TechniqueContract",
     "WorkloadContract",
