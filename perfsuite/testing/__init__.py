@@ -9,8 +9,8 @@ A technique of your own, checked in three lines::
 
 ``MagnitudeContract``, ``StructuredContract``, ``QuantizationContract`` and ``PrecisionContract`` add the
 laws of their families. ``ArchitectureContract`` has those of a family of models that structured pruning knows,
-``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does, ``ExecutorContract`` those of
-who has it measured; ``Simulated`` is an executor that starts nothing.
+``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does, ``ExecutorContract``
+those of who has it measured; ``Simulated`` is an executor that starts nothing.
 """
 
 try:
