@@ -49,7 +49,7 @@ def _incomparable(limit: Limit, evidence: Evidence, baseline: Baseline, then: Co
 
 def _against(limit: Limit, evidence: Evidence, baseline: Baseline, then: Expected, measured: float) -> Verdict:
     metric, before = limit.metric, then.facts.exact[limit.metric.stored_name]
-    if isinstance(metric.probe, Counted):
+    if isinstance(metric.probe, Counted) and metric.name in then.facts.counts:  # older baselines know the sum alone
         counts = (facts.counts.get(metric.name, {}) for facts in (then.facts, evidence.candidate))
         added, gone = (sum(changed.values()) for changed in added_and_removed(*counts))
         worse, better = map(float, (added, gone) if metric.better is Direction.LOWER else (gone, added))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from perfsuite.gate.baseline import Baseline
@@ -229,6 +230,15 @@ def test_counts_that_are_better_when_higher_regress_when_some_are_gone():
     found = judge(limit("fused", "0%"), evidence(ALL["fused"], 1.6), recorded(ALL["fused"]))
     assert found.sentence.startswith("fused has 0 calls added and 38 gone, of 120 accepted")
     assert found.details == ("fused: -38 b",)
+
+
+def test_where_only_the_sum_was_recorded_the_sums_are_compared():
+    stored = recorded(ALL["layers"])
+    sums = replace(stored, entry=msgspec.structs.replace(
+        stored.entry, exact=msgspec.structs.replace(stored.entry.exact, counts={})
+    ))  # fmt: skip
+    assert judge(limit("layers"), evidence(ALL["layers"]), sums).status is Status.PASS
+    assert judge(limit("layers"), evidence(ALL["layers"], 1.6), sums).status is Status.REGRESSED
 
 
 def test_what_is_not_counted_by_operators_needs_no_equal_torch():

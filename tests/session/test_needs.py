@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from perfsuite.baseline.store import Store
+from perfsuite.gate.limits import parse_limit
 from perfsuite.measure import subject as subject_module
-from perfsuite.metric import Direction, Exact, Metric, PerExample, Relation, Scores
+from perfsuite.metric import Direction, Exact, Metric, PerExample, Relation, Sampled, Scores
 from perfsuite.protocols import Built, ModelSpec
-from perfsuite.registry import Registries
+from perfsuite.registry import METRICS, Registries
 from perfsuite.session.measurable import ModelCase
 from perfsuite.session.session import Session
 from perfsuite.session.settings import Rerun, Settings
@@ -133,3 +134,13 @@ def test_metrics_of_ones_own_are_recorded_and_judged(tmp_path, observed):
         assert [verdict.status for verdict in judged.verdicts] == [status] * 4, judged.verdicts
     assert judged.information["error"] == pytest.approx(1.8)
     assert judged.verdicts[0].sentence == "width is 2, accepted was 1 (+100.0%): worse by more than the tolerated 0.05"
+
+
+def test_quantities_that_are_judged_apart_share_what_a_test_may_err(tmp_path):
+    """Latency and throughput are one; CPU time may change by itself."""
+    session = Session(Settings(root=tmp_path, storage=tmp_path, threads=1, alpha=0.01))
+    cpu = Metric("cpu", Unit.SECONDS, Direction.LOWER, Sampled(int))
+    one = [parse_limit(METRICS.get(name), text) for name, text in (("latency", "5%"), ("throughput", "5%"))]
+    alone = session._budget(one).errors.alpha
+    assert session._budget([*one, parse_limit(METRICS.get("size"), "0%")]).errors.alpha == alone
+    assert session._budget([*one, parse_limit(cpu, "5%")]).errors.alpha == alone / 2
