@@ -202,3 +202,4 @@ def test_a_base_of_which_nothing_is_used_is_not_compared(project):
                 source(mine, "test_good").block(1)
             with pytest.raises(UnusedBaseError):
                 source(mine, "test_good").block(1)
+            assert source(mine, "test_good").block(2).of(BASE)  # only the first of a case is examined

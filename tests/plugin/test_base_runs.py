@@ -124,7 +124,7 @@ textwrap.indent = ours
 
 
 @pytest.fixture(scope="module")
-def not_twins(tmp_path_factory):
+def not_in_one_process(tmp_path_factory):
     """A package that cannot be loaded twice in a process, and one that replaces what both would get."""
     files = {
         "src/once.py": ONCE.replace("SIDE", "base"),
@@ -144,53 +144,23 @@ def not_twins(tmp_path_factory):
                 perf(lambda: 1, latency="60%")
             """,
     }
-    made = Repository.with_files(tmp_path_factory.mktemp("not_twins") / "project", files)
+    made = Repository.with_files(tmp_path_factory.mktemp("not_in_one_process") / "project", files)
     made.put({"src/once.py": ONCE.replace("SIDE", "here"), "src/replaces.py": REPLACES.replace("SIDE", "here")})
     return made
 
 
-def test_where_twins_are_not_sound_pairs_of_processes_tell_the_difference(not_twins):
-    run = not_twins.run("-p", "no:randomly")
+def test_where_one_process_is_not_sound_two_tell_the_difference(not_in_one_process):
+    run = not_in_one_process.run("-p", "no:randomly")
     assert (run.of("test_once"), run.of("test_replaces")) == ("PASS", "REGRESSED")
     assert "in pairs of 1 fresh process" in run.said("test_once")
     assert run.verdicts["test_replaces", "latency"]["change"] > 3
     assert run.of("test_untouched") == "PASS"
     assert "in pairs of" in run.said("test_untouched")  # two cases were enough to give up twins
-    assert [note for note in run.notes if note.startswith("measured in pairs")] == [
-        "measured in pairs of processes, because both in one process failed",
-        "measured in pairs of processes, because the project replaces or registers textwrap.indent, "
+    assert [note for note in run.notes if note.startswith("measured in two")] == [
+        "measured in two processes for each block, because both in one process failed",
+        "measured in two processes for each block, because the project replaces or registers textwrap.indent, "
         "which both revisions would get",
     ]
-
-
-def test_whether_the_base_is_used_is_asked_of_the_first_process_alone(not_twins):
-    """test_once loads the base in the first pair, and is done; the second pair runs tests that load nothing.
-
-    One pair alone may show calls that are faster by chance; not in each of four tests.
-    """
-    path = not_twins.folder / "tests" / "test_both.py"
-    before = path.read_text()
-    calls = 'def test_untouched(perf):\n    perf(lambda: 1, latency="60%")'
-    asked = calls.replace("perf)", "perf, number)").replace("60%", "0%")
-    assert calls in before
-    four = f'@pytest.mark.parametrize("number", range(4))\n{asked}'
-    path.write_text(f"import pytest\n{before.replace(calls, four)}")
-    try:
-        run = not_twins.run(
-            "-p", "no:randomly", "--perf-isolation=processes", "--perf-budget=2", "-k", "once or untouched"
-        )
-    finally:
-        path.write_text(before)
-    untouched = [verdict for (case, _), verdict in run.verdicts.items() if "untouched" in case]
-    assert "NOT_MEASURED" not in {verdict["status"] for verdict in untouched}
-    assert any("fresh processes" in verdict["sentence"] for verdict in untouched)
-
-
-def test_twins_that_are_asked_for_are_refused_where_they_are_not_sound(not_twins):
-    run = not_twins.run("-p", "no:randomly", "--perf-isolation=inprocess", "-k", "replaces")
-    assert run.status == 1
-    assert "the project replaces or registers textwrap.indent" in run.output
-    assert "Traceback" not in run.output
 
 
 def test_an_accepted_base_catches_drift_and_says_what_it_cannot_compare_with(tmp_path):

@@ -1,0 +1,149 @@
+"""What a session asks for beside a base revision, and what it makes of the answers: a repository, and no processes."""
+
+import re
+from contextlib import ExitStack
+
+import pytest
+
+from perfsuite.case import Case
+from perfsuite.errors import EngineError
+from perfsuite.executors.failures import RevisionFailedError, UnusedBaseError, WorkerGoneError
+from perfsuite.session.measurable import CallableCase
+from perfsuite.session.session import Session
+from perfsuite.session.settings import Rerun, Settings
+from perfsuite.spec import BASE, CANDIDATE, Status
+from perfsuite.testing import Simulated
+from tests.revisions.repositories import Repo
+
+TEST = "test_it.py::test_it"
+UNSOUND = "the project replaces textwrap.indent"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    made = Repo.new(tmp_path_factory.mktemp("beside") / "project")
+    made.commit("base", test_it_py="def test_it(perf): ...")
+    return made
+
+
+@pytest.fixture
+def beside(repository):
+    """Judges a test beside the commit, with an executor that is handed in."""
+    with ExitStack() as stack:
+
+        def make(executor, **settings):
+            folder = repository.folder
+            given = {"root": folder, "storage": folder / "none", "threads": 2, "base": "main", "max_blocks": 6}
+            session = Session(Settings(**given | settings), executor=lambda: executor)
+            stack.callback(session.close)
+            return session
+
+        yield make
+
+
+def judge(session, test=TEST):
+    subject = CallableCase(Case.of_callable(test), lambda: None)
+    return session.gate(subject, {"latency": "20%"}, Rerun("pytest --perf-update", test)).verdicts[0]
+
+
+def slower(ratio, **kwargs):
+    return Simulated({CANDIDATE: ratio}, **kwargs)
+
+
+def test_equal_code_passes_as_soon_as_that_is_clear(beside):
+    executor = slower(1.0)
+    assert judge(beside(executor)).status is Status.PASS
+    assert len(executor.asked) == 6
+    assert len(executor.done) < 6
+    assert [job.examined for job in executor.asked] == [False, *[True] * 5]
+
+
+def test_before_a_test_fails_the_base_is_measured_beside_itself(beside):
+    executor = slower(1.6)
+    verdict = judge(beside(executor, profile=True))
+    assert (verdict.status, verdict.change) == (Status.REGRESSED, pytest.approx(1.6, rel=0.05))
+    *blocks, one, two, profile = executor.done
+    assert {tuple(job.revisions) for job in blocks} == {(CANDIDATE, BASE)}
+    assert [tuple(job.revisions) for job in (one, two)] == [("control", BASE)] * 2
+    assert len(set(one.revisions.values())) == 1
+    assert (profile.want, tuple(profile.revisions)) == (frozenset({"profiles"}), (CANDIDATE, BASE))
+
+
+def test_a_session_that_tells_a_base_from_itself_convicts_nobody(beside):
+    """What one process has, and its twin has not, looks like a regression in the control, too."""
+    noisy = Simulated({CANDIDATE: 1.6}, between=0.5)
+    assert judge(beside(noisy)).status is not Status.REGRESSED
+
+
+def test_what_more_blocks_would_hardly_tell_is_given_up(beside):
+    executor = slower(1.2)
+    verdict = judge(beside(executor, max_blocks=8))
+    assert (verdict.status, verdict.futile) == (Status.INCONCLUSIVE, True)
+    assert 3 <= len(executor.done) < 8
+
+
+def test_the_budget_ends_it(beside):
+    executor = slower(1.2)
+    judge(beside(executor, budget_s=0))
+    assert len(executor.done) == 1
+
+
+def test_what_must_not_share_a_process_gets_one_each_and_two_cases_tell_of_the_package(beside):
+    executor = slower(1.0, unsound=UNSOUND)
+    session, tried = beside(executor), []
+    for number in range(3):
+        assert judge(session, f"{TEST}[{number}]").status is Status.PASS
+        tried.append({job.apart for job in executor.done})
+        executor.done.clear()
+    assert tried == [{False, True}, {False, True}, {True}]
+    assert f"measured in two processes for each block, because {UNSOUND}" in session.notes()
+
+
+def test_in_one_process_alone_it_is_refused_where_that_is_not_sound(beside):
+    with pytest.raises(EngineError, match=UNSOUND):
+        judge(beside(slower(1.0, unsound=UNSOUND), isolation="inprocess"))
+
+
+def test_in_two_processes_it_is_not_tried_in_one(beside):
+    executor = slower(1.0, unsound=UNSOUND)
+    assert judge(beside(executor, isolation="processes")).status is Status.PASS
+    assert {job.apart for job in executor.asked} == {True}
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (RevisionFailedError("it failed", "", BASE, "ZeroDivisionError"), "it fails on main .*ZeroDivisionError"),
+        (RevisionFailedError("it failed", "", BASE, "it was not collected"), "it is new since main"),
+        (UnusedBaseError("no module comes from the base", ""), "no module comes from the base"),
+    ],
+)
+def test_what_the_base_cannot_do_is_not_measured_and_says_why(beside, error, says):
+    verdict = judge(beside(Simulated(failing={1: error}), isolation="processes"))
+    assert verdict.status is Status.NOT_MEASURED
+    assert re.search(says, verdict.sentence)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RevisionFailedError("the candidate failed", "", CANDIDATE, "it died"),
+        WorkerGoneError("the candidate failed", "", "did not answer", hung=True),
+    ],
+)
+def test_what_the_candidate_cannot_do_is_an_error(beside, error):
+    with pytest.raises(EngineError, match="the candidate failed"):
+        judge(beside(Simulated(failing={1: error})))
+
+
+def test_what_hangs_is_not_tried_again(beside):
+    executor = Simulated(failing={1: WorkerGoneError("it hung", "", "did not answer", hung=True)})
+    with pytest.raises(WorkerGoneError):
+        judge(beside(executor))
+    assert {job.apart for job in executor.asked} == {False}
+
+
+@pytest.mark.parametrize("faults", [{"machines": {2: "elsewhere"}}, {"twice": {1}}, {"stray": {1}}])
+def test_answers_that_cannot_be_trusted_are_errors(beside, faults):
+    with pytest.raises(EngineError, match=r"never mixed|twice|nobody asked for"):
+        judge(beside(slower(1.2, **faults)))
