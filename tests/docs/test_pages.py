@@ -74,14 +74,14 @@ def test_a_metric_of_each_shape_is_recorded_and_judged(pytester):
         (pytester.path / name).write_text((folder / name).read_text())
     pytester.makeini(INI)
     assert pytester.runpytest_subprocess("--perf-update").ret == 0
-    assert pytester.runpytest_subprocess("--perf-report=run.json,run.html,run.md,run.txt").ret == 0
+    assert pytester.runpytest_subprocess("--perf-report=run.json,run.html").ret == 0
     verdicts = json.loads((pytester.path / "run.json").read_text())["verdicts"]
     assert [verdict["metric"] for verdict in verdicts] == [
         "cpu_time", "examples_per_cpu_second", "biases", "layers", "squared_error", "near", "largest_difference",
     ]  # fmt: skip
     assert {verdict["status"] for verdict in verdicts[2:]} == {"PASS"}
-    for report in ("run.html", "run.md", "run.txt"):
-        assert all(verdict["metric"] in (pytester.path / report).read_text() for verdict in verdicts)
+    page = (pytester.path / "run.html").read_text()
+    assert [verdict["metric"] for verdict in verdicts if verdict["metric"] not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
