@@ -89,7 +89,7 @@ def judge(limit: Limit, evidence: Evidence, baseline: Baseline, budget: Budget, 
     then = estimate([sign * ratio for ratio in beside.stored], spread) if beside.stored else KNOWN
     tolerance = _log_tolerance(limit, probe_of(limit).value(beside.amount, evidence.case.batch_size))
     decision = look(found, spread, tolerance, errors, then)
-    if decision.outcome is Outcome.WORSE and evidence.control and beside.arm == BASE:
+    if decision.outcome is Outcome.WORSE and evidence.control:
         controls = [effect.value for effect in effects(limit, evidence.control, BASE)]
         drift = abs(sum(controls) / len(controls))
         if decision.center - drift <= tolerance:

@@ -19,7 +19,7 @@ class Expected:
 
 def expected(evidence: Evidence, baseline: Baseline) -> Expected:
     """A base that was measured speaks for itself, unless its own baseline was accepted there."""
-    if baseline.stands_alone or evidence.base.missing:
+    if baseline.stands_alone:
         return _stored(baseline.entry or Entry())
     return Expected(evidence.facts.get(BASE, Facts()), evidence.base.context)
 

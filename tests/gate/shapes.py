@@ -49,14 +49,14 @@ def value(metric, factor):
 
 
 def blocks(metric, factor=1.0, elapsed=1.0, number=4):
-    """A call of any arm takes 2 units and 1 ms; the candidate's so much more or less of the metric's quantity."""
+    """A call takes 2 units and 1 ms, the yardstick's a third; the candidate's so much more or less of the quantity."""
     rng, quantity = random.Random(0), metric.quantity
     amount = value(metric, factor) ** metric.probe.exponent
     order = (CANDIDATE, YARDSTICK, BASE, ORIGINAL)
 
     def chunk(arm):
         mine = arm == CANDIDATE
-        used = (amount if mine else 1.0) * math.exp(rng.gauss(0, 0.001))
+        used = (amount if mine else 1 / 3 if arm == YARDSTICK else 1.0) * math.exp(rng.gauss(0, 0.001))
         if not quantity:
             return Chunk(arm, (1e6 * used,))
         return Chunk(arm, (1e6 * (elapsed if mine else 1.0),), {quantity: 2 * used})

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from perfsuite.gate.baseline import BaseRevision, Budget
@@ -226,3 +227,14 @@ def test_what_was_accepted_and_has_no_noise_stands_without_its_commit():
     assert timed.sentence == "latency has nothing to compare with: no commit could be told"
     foreign = gone | {"base": BaseRevision("accepted")}
     assert verdict(name="size", text="0%", **foreign).status is Status.NOT_MEASURED
+
+
+def test_a_baseline_of_another_case_matters_where_it_judges():
+    """A base that was measured speaks for itself; where its baseline was accepted, that judges what has no noise."""
+    another = replace(stored(), another=("n",), entry=msgspec.structs.replace(stored().entry, of={"n": "1"}))
+    found = beside_main(evidence(beside_base=beside(1.0, 1.0)))
+    for accepted, size in ((False, Status.PASS), (True, Status.INCOMPARABLE)):
+        baseline = replace(another, base=BaseRevision("main", accepted=accepted))
+        assert judge(limit("size", "0%"), found, baseline).status is size
+        assert judge(limit("latency", "5%"), found, baseline).status is Status.PASS
+    assert judge(limit("size", "0%"), found, another).status is Status.INCOMPARABLE

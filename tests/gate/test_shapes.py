@@ -5,13 +5,14 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from perfsuite.gate.baseline import Baseline
+from perfsuite.gate.baseline import Baseline, Budget
 from perfsuite.gate.judge import judge
 from perfsuite.gate.limits import parse_limit
 from perfsuite.gate.sampled import can_be_judged, precision_needed
-from perfsuite.metric import Against, Counted, Exact, Sampled, Scores
+from perfsuite.metric import ELAPSED, Against, Counted, Exact, Sampled, Scores
 from perfsuite.registry import METRICS
 from perfsuite.spec import BASE, CANDIDATE, YARDSTICK, Limit, LimitKind, Status
+from perfsuite.stats.decision import Spread
 from perfsuite.units import Unit
 from tests.gate import shapes
 from tests.gate.evidence import ELSEWHERE, HERE
@@ -95,6 +96,30 @@ def test_an_automatic_tolerance_is_for_whatever_is_sampled():
     for name, ends in (("energy", "auto (1.2%)"), ("examples_per_joule", "auto (1.2%)")):
         found = judge(limit(name, "auto"), evidence(ALL[name]), beside_main())
         assert (found.status, found.limit) == (Status.PASS, ends)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("energy_ratio", 1.6), ("energy_saved", 1 / 1.6), ("hits_ratio", 1 / 1.6), ("speedup", 1 / 1.6)]
+)
+def test_what_is_sampled_beside_the_original_is_a_ratio_to_it(name, value):
+    found = judge(bound(ALL[name], 1.0), evidence(ALL[name], 1.6), Baseline(None, HERE))
+    assert found.measured == pytest.approx(value, rel=0.01)
+    assert found.low < value < found.high
+
+
+@pytest.mark.parametrize(("name", "value"), [("energy", 3.2), ("examples_per_joule", 2 / 1.6), ("hits", 2 / 1.6)])
+def test_what_is_sampled_by_itself_is_in_the_unit_of_its_metric(name, value):
+    found = judge(bound(ALL[name], 1.0), evidence(ALL[name], 1.6), Baseline(None, HERE))
+    assert found.measured == pytest.approx(value, rel=0.01)
+
+
+def test_what_a_suite_has_shown_of_a_quantity_is_for_that_quantity():
+    shown = {quantity: Budget(spreads={(True, quantity): Spread(0.002, 10)}) for quantity in ("energy", ELAPSED)}
+    for name, quantity, text in (
+        ("energy", "energy", "auto (0.4%)"), ("energy", ELAPSED, "auto (1.2%)"),
+        ("latency", ELAPSED, "auto (0.4%)"), ("latency", "energy", "auto (1.2%)"),
+    ):  # fmt: skip
+        assert judge(limit(name, "auto"), evidence(ALL[name]), beside_main(), shown[quantity]).limit == text
 
 
 def chunks_with(found, change):
