@@ -98,7 +98,7 @@ class NoLeaks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
-        from perfsuite.executors.in_process_ab.settings import ProcessSettings
+        from perfsuite.executors.settings import ProcessSettings
 
         before = ProcessSettings.now()
         try:

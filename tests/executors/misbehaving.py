@@ -133,6 +133,10 @@ def test_rewritten(perf):
         assert type(module.__spec__.loader).__module__.startswith("_pytest")
     perf(lambda: 1, latency="9%")
 
+def test_alone(perf):
+    assert not [name for name in sys.modules if "in_process_ab" in name]
+    perf(lambda: 1, latency="9%")
+
 def test_draws(perf):
     import random
     with Path("drawn").open("a") as file:

@@ -147,6 +147,12 @@ def test_twins_tell_which_revision_raised_but_not_which_one_died(project, worker
     assert project.twins(workers, "test_good").block(1).of(BASE)
 
 
+def test_a_process_that_holds_no_base_leaves_imports_alone(project, workers):
+    assert project.alone(workers, "test_alone").block(1).of(CANDIDATE)
+    with pytest.raises(RevisionFailedError, match="in_process_ab"):
+        project.twins(workers, "test_alone").block(1)
+
+
 def test_both_revisions_draw_the_same_and_other_blocks_draw_other_numbers(project, workers):
     log = project.top / "drawn"
     project.twins(workers, "test_draws").block(1)

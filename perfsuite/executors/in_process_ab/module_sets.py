@@ -20,8 +20,8 @@ from typing import Any
 
 from perfsuite.executors.in_process_ab.finder import BaseFinder
 from perfsuite.executors.in_process_ab.project import Project
-from perfsuite.executors.in_process_ab.settings import ProcessSettings
 from perfsuite.executors.in_process_ab.shared import SharedCode, project_code, registers_once
+from perfsuite.executors.settings import ProcessSettings
 
 _RUNNING = __name__.partition(".")[0]  # cannot be exchanged
 _COMPILED = (".so", ".pyd", ".dylib")
