@@ -15,7 +15,6 @@ import pytest
 from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.store import Store
 from perfsuite.errors import BaselineError, PerfsuiteError
-from perfsuite.files import write_whole
 from perfsuite.patterns import first_of
 from perfsuite.plugin.commands import update_all_command
 from perfsuite.plugin.compat import notes_on_plugins
@@ -24,7 +23,7 @@ from perfsuite.plugin.records import records, run_again
 from perfsuite.plugin.state import is_whole_run, is_worker, notes_of, options_of, registries_of, settings_of
 from perfsuite.protocols import Run
 from perfsuite.report import markdown, terminal
-from perfsuite.report.endings import reporter_of
+from perfsuite.report.endings import write_report
 from perfsuite.revisions.commits import branch, revision
 from perfsuite.spec import Status, Verdict
 
@@ -111,9 +110,7 @@ def _unused(used: set[str], store: Store) -> Iterator[str]:
 def _write_report(path: Path, run: Run, config: pytest.Config) -> str:
     """The ending chooses the reporter. A report that cannot be written is said, and fails nothing else."""
     try:
-        text = "\n".join(reporter_of(path.name, registries_of(config).reporters)(run)) + "\n"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode())
+        write_report(run, path, registries_of(config).reporters)
     except (PerfsuiteError, OSError) as error:
         return f"report {path} was not written: {error}"
     return f"report written to {path}"
