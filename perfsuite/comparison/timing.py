@@ -39,8 +39,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         known_seed(self.seed)
-        if self.blocks < 1:
-            raise UsageError(f"{self.blocks} blocks are not possible", "use at least 2, so that there is an interval")
+        if type(self.blocks) is not int or self.blocks < 1:
+            raise UsageError(f"{self.blocks!r} blocks are not possible", "use at least 2, so that there is an interval")
 
     def meter_for(self, device: torch.device) -> Meter | Absent:
         return find_meter(device) if self.meter is None else self.meter

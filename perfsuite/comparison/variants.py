@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from numbers import Real
 from typing import Any
 
 import torch
@@ -58,6 +59,9 @@ def variant(
             f"{name!r} is a {type(model).__name__}, neither a module nor a callable",
             "give an nn.Module, or a function of the same inputs",
         )
+    for what, value in (claims or {}).items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise UsageError(f"{name!r} claims {what} of {value!r}", "claim numbers, such as {'speedup': 2.0}")
     module = as_module(model)
     return Variant(name, module, engine or engine_of(module), reference, claims or {})
 
