@@ -152,6 +152,20 @@ def test_the_ledger_realizes_the_techniques_gain_and_else_the_speedup():
     assert timing.engine_gain.ratio * timing.technique_gain.ratio == pytest.approx(timing.speedup.ratio)
 
 
+def test_a_row_says_what_a_form_is_and_leaves_out_what_nobody_said():
+    forms = profile(), profile("a", technique="bf16", engine="other", reference="original"), profile("b", engine="")
+    rows = study(*forms).rows()
+    assert [(row["technique"], row["engine"], row["reference"]) for row in rows] == [
+        (None, "torch", None), ("bf16", "other", "original"), (None, None, None),
+    ]  # fmt: skip
+    assert {(row["model"], row["device"]) for row in rows} == {("m", "cpu")}
+
+
+def test_reporters_get_the_machine_and_the_notes():
+    run = study(profile(), machine={"cpu": "x"}, notes=("one", "two")).to_run()
+    assert (run.verdicts, run.machine, run.notes) == ((), {"cpu": "x"}, ("one", "two"))
+
+
 def test_the_ledger_is_without_the_original_and_does_not_share_what_it_tells():
     small = profile("small", technique="int8-dynamic", claimed={"bits": 8}, stored=Stored(1000, 1000, 500))
     (entry,) = study(profile(), small).ledger()
