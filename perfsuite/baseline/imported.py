@@ -86,7 +86,7 @@ def _nothing(foreign: Mapping[Path, str], broken: Mapping[str, UsageError]) -> U
 
 def _commit_of(runs: Collection[File], asked: str) -> Commit:
     """That of the newest run, of those whose commit starts as was asked for."""
-    found = [file for file in runs if (file.commit.id or "unknown").startswith(asked)]
+    found = [f for f in runs if any(name.startswith(asked) for name in (f.commit.id or "unknown", f.commit.text))]
     if not found:
         known = ", ".join(sorted({file.commit.text for file in runs}))
         raise UsageError(f"no run of this machine class is of commit {asked!r}", f"name one of {known}")

@@ -45,11 +45,12 @@ def diff(
     store = _store(storage)
     if not isinstance(store.folder, Path):
         raise UsageError(f"{store.folder} is no folder of a repository", "diff baselines that git keeps")
-    here = repository(store.folder if store.folder.is_dir() else Path.cwd())
-    commit = commit_of(here.top, revision)
+    folder = store.folder.resolve()
+    top = repository(next(path for path in (folder, *folder.parents) if path.is_dir())).top
+    commit = commit_of(top, revision)
     if commit is None:
         raise UsageError(f"unknown revision {revision!r}", "name a commit, branch or tag")
-    before, after = _entries_at(here.top, commit, store), dict(store.entries())
+    before, after = _entries_at(top, commit, store), dict(store.entries())
     lines = list(_differences(before, after))
     for line in lines or [f"no baseline differs from {revision}"]:
         say(line)
@@ -108,7 +109,7 @@ def _near(pattern: str, known: Iterable[str]) -> str:
 
 def _described(entry: Entry) -> Iterator[str]:
     if entry.exact:
-        numbers = ", ".join(f"{name} {value:,.6g}" for name, value in sorted(entry.exact.metrics.items()))
+        numbers = ", ".join(f"{name} {_exactly(value)}" for name, value in sorted(entry.exact.metrics.items()))
         yield f"exact at {entry.exact.commit} (torch {entry.exact.torch}): {numbers}"
     for name, flags in sorted(entry.all_flags().items()):
         yield f"{name} at {flags.commit}: {sum(flags.bits())} of {flags.count} on {flags.task}"
@@ -129,13 +130,18 @@ def _spread(log_ratios: Sequence[float]) -> str:
     return f"{spread_of(log_ratios).sd:.1%} over {len(log_ratios)} processes"
 
 
+def _exactly(value: float) -> str:
+    """A count in full: of two that differ in the last digit, both are shown in a diff."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
 def _entries_at(top: Path, commit: str, store: Store) -> dict[str, Entry]:
     """What the baselines were at a commit."""
     from perfsuite.revisions.git import git, git_bytes
 
     assert isinstance(store.folder, Path)
     folder = store.folder.resolve().relative_to(top.resolve()).as_posix()
-    names = git(top, "ls-tree", "--name-only", commit, f"{folder}/").stdout.split()
+    names = git(top, "ls-tree", "-z", "--name-only", commit, f"./{folder}/").stdout.split("\0")
     files: list[BaselineFile] = [
         store.decode(top / name, git_bytes(top, "show", f"{commit}:{name}")) for name in names if name.endswith(".json")
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,8 @@ from perfsuite.progress import show_progress, tell
 
 if TYPE_CHECKING:
     import torch
+
+    from perfsuite.measure.clock import Clock
 
 _SIZE = 2048  # of the matrices, for the peaks
 _SECONDS = 1.0  # for each peak
@@ -29,6 +30,7 @@ def machine(
 
     from perfsuite.baseline.machine import this_machine
     from perfsuite.executors.threads import run_with_threads
+    from perfsuite.measure.clock import RealClock
 
     here = this_machine(threads_of(threads))
     say(f"machine class: {here.id}\n{here.cpu}, {here.cores} usable cores, {here.threads} threads, {here.os}")
@@ -36,7 +38,7 @@ def machine(
     with show_progress(), run_with_threads(here.threads), torch.no_grad():
         for name, unit, work, call in _peaks():
             tell(f"peak: {name}", 0, 1)
-            say(f"{name:12} {work / _best_s(call) / 1e12:8.2f} {unit}")
+            say(f"{name:12} {work / _best_s(call, RealClock()) / 1e12:8.2f} {unit}")
         _say_noise(here.threads, blocks)
 
 
@@ -70,15 +72,14 @@ def _product(dtype: torch.dtype) -> Callable[[], object]:
     return lambda: torch.mm(a, a)
 
 
-def _best_s(call: Callable[[], object]) -> float:
+def _best_s(call: Callable[[], object], clock: Clock) -> float:
     """The fastest call within a second, after one that warms up: a peak, not a typical time."""
     call()
-    best, end = math.inf, time.perf_counter() + _SECONDS
-    while time.perf_counter() < end:
-        start = time.perf_counter()
+    best, end = math.inf, clock.now_ns() + _SECONDS * 1e9
+    while (start := clock.now_ns()) < end:
         call()
-        best = min(best, time.perf_counter() - start)
-    return best
+        best = min(best, clock.now_ns() - start)
+    return best / 1e9
 
 
 def _say_noise(threads: int, blocks: int) -> None:

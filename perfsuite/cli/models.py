@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,15 +46,15 @@ def demo(
     small is an encoder that is trained on real data (digits) the first time; medium has random weights,
     and says so.
     """
-    check_reports(output)
+    sizes = _checked(output, plot, batch_sizes)
     spec = _spec(DEMO_MODELS.get(model, model))
     with show_progress():
         _say_parameters(spec, seed)
         say("\nEffectiveness: how far it can be pruned")
-        levels = _compare(spec.name, LEVELS, "1", seed, blocks=2, fresh=False)
+        levels = _compare(spec.name, LEVELS, [1], seed, blocks=2, fresh=False)
         _say_effectiveness(levels)
         say("\nPerformance")
-        report = _compare(spec.name, TECHNIQUES, batch_sizes, seed, blocks, fresh=False)
+        report = _compare(spec.name, TECHNIQUES, sizes, seed, blocks, fresh=False)
     say(report)
     _draw(report, plot, levels)
     write_reports(merged([levels.to_run(), report.to_run()]), output)
@@ -62,7 +63,7 @@ def demo(
 
 
 def compare(
-    model: Annotated[str, typer.Argument(help="A registered name, hf:NAME, or a folder that 'optimize' wrote.")],
+    model: Annotated[str, typer.Argument(help="A registered name or hf:NAME.")],
     technique: Annotated[list[str], typer.Option("--technique", "-t", help="A technique or pipeline; repeat it.")],
     batch_sizes: BatchSizes = "1,8",
     blocks: Blocks = 5,
@@ -72,9 +73,9 @@ def compare(
     plot: Plot = None,
 ) -> None:
     """Compare techniques on a model, side by side in one run, with an interval on every ratio."""
-    check_reports(output)
+    sizes = _checked(output, plot, batch_sizes)
     with show_progress():
-        report = _compare(model, technique, batch_sizes, seed, blocks, fresh)
+        report = _compare(model, technique, sizes, seed, blocks, fresh)
     say(report)
     _draw(report, plot)
     write_reports(report.to_run(), output)
@@ -113,14 +114,14 @@ def _spec(name: str) -> ModelSpec:
 
 
 def _compare(
-    model: str, techniques: tuple[str, ...] | list[str], batch_sizes: str, seed: int, blocks: int, fresh: bool
+    model: str, techniques: Sequence[str], batch_sizes: Sequence[int], seed: int, blocks: int, fresh: bool
 ) -> Report:
     _spec(model)  # a name with a typo is told before torch is loaded
     from perfsuite.comparison.optimizations import benchmark_optimizations
     from perfsuite.comparison.timing import Sampling
 
     sampling = Sampling(blocks=blocks, seed=seed)
-    return benchmark_optimizations(model, techniques, batch_sizes=_sizes(batch_sizes), sampling=sampling, fresh=fresh)
+    return benchmark_optimizations(model, techniques, batch_sizes=batch_sizes, sampling=sampling, fresh=fresh)
 
 
 def _draw(report: Report, path: Path | None, levels: Report | None = None) -> None:
@@ -128,11 +129,17 @@ def _draw(report: Report, path: Path | None, levels: Report | None = None) -> No
         say(f"written: {report.plot(path, levels)}")
 
 
-def _sizes(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise UsageError(f"--batch-sizes is {text!r}", "write whole numbers with commas, such as 1,8") from None
+def _checked(reports: list[Path] | None, plot: Path | None, batch_sizes: str) -> list[int]:
+    """The batch sizes. Raises before anything is measured what would else be told after minutes of it."""
+    check_reports(reports)
+    if plot is not None:
+        from perfsuite.comparison.charts import check_path
+
+        check_path(plot)
+    sizes = [part.strip() for part in batch_sizes.split(",") if part.strip()]
+    if not sizes or not all(size.isdecimal() and int(size) for size in sizes):
+        raise UsageError(f"--batch-sizes is {batch_sizes!r}", "write whole numbers from 1 with commas, such as 1,8")
+    return list(map(int, sizes))
 
 
 def _say_effectiveness(report: Report) -> None:

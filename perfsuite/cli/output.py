@@ -13,7 +13,6 @@ import typer
 
 from perfsuite.baseline.remote import Location
 from perfsuite.errors import UsageError
-from perfsuite.files import write_whole
 from perfsuite.protocols import Run
 
 Reports = Annotated[
@@ -73,13 +72,11 @@ def check_reports(paths: Iterable[Path] | None) -> None:
 
 def write_reports(run: Run, paths: Iterable[Path] | None) -> None:
     """Write a run to each path, as its ending says. Raises UsageError for a path that cannot be written."""
-    from perfsuite.report.endings import reporter_of
+    from perfsuite.report.endings import write_report
 
     for path in paths or ():
-        text = "\n".join(reporter_of(path.name)(run)) + "\n"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, text.encode())
+            write_report(run, path)
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error}", "choose another place") from error
         say(f"written: {path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import nn
 
@@ -135,7 +136,8 @@ class OptimizationBenchmark:
     def note(self, text: str) -> None:
         """Add a remark that the report ends with."""
         self._notes.append(text)
-        self._study = None
+        if self._study is not None:
+            self._study = replace(self._study, notes=(*self._study.notes, text))
 
     def _add(self, added: Variant, original: Examined | None) -> Profile:
         self._examined[added.name] = examine(added, self._inputs, self._device, self.source.task, original)

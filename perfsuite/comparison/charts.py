@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from perfsuite.comparison.values import Study
+from perfsuite.comparison.values import Row, Study
 from perfsuite.comparison.views import optional
 from perfsuite.errors import UsageError
 
@@ -21,16 +21,14 @@ def draw(study: Study, path: Path, levels: Study | None = None) -> Path:
 
     ``levels``: a study of one technique at several sparsities, for a panel of its own.
     """
-    optional("matplotlib", "a chart")
+    check_path(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # not pyplot: it keeps figures and wants a display
     from matplotlib.figure import Figure
 
     panels = [(_throughput, study), *(((_speedup, study), (_quality, study)) if len(study.profiles) > 1 else ())]
     panels += [(_degradation, levels)] if levels else []
     figure = Figure(figsize=(5.2 * len(panels), 4.4), layout="constrained")
-    known = FigureCanvasAgg(figure).get_supported_filetypes()
-    if path.suffix.removeprefix(".").lower() not in known:
-        raise UsageError(f"cannot draw into {path}", f"use one of the endings .{', .'.join(sorted(known))}")
+    FigureCanvasAgg(figure)
     for (panel, of), axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         panel(of, axes)
         axes.spines[["top", "right"]].set_visible(False)
@@ -42,6 +40,16 @@ def draw(study: Study, path: Path, levels: Study | None = None) -> Path:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", "check the folder and its permissions") from error
     return path
+
+
+def check_path(path: Path) -> None:
+    """Raises UnavailableError without matplotlib, and UsageError for an ending that it does not draw."""
+    optional("matplotlib", "a chart")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    known = FigureCanvasAgg.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in known:
+        raise UsageError(f"cannot draw into {path}", f"use one of the endings .{', .'.join(sorted(known))}")
 
 
 def _throughput(study: Study, axes: Any) -> None:
@@ -75,12 +83,10 @@ def _speedup(study: Study, axes: Any) -> None:
 
 def _quality(study: Study, axes: Any) -> None:
     """At the largest batch size: up and to the right is better. Area is the file's size; hollow: it has none."""
-    size, scored = max(study.batch_sizes), study.original.scores is not None
-    rows = {row["variant"]: row for row in study.rows() if row["batch_size"] == size}
-    largest = max(row.get("size_bytes") or 0 for row in rows.values())
-    for number, row in enumerate(rows.values()):
-        agreement = row.get("agreement") if number else 1.0  # the original agrees with itself
-        quality = row.get("accuracy") if scored else agreement
+    size = max(study.batch_sizes)
+    what, found = _kept(study, size)
+    largest = max(row.get("size_bytes") or 0 for row, _ in found)
+    for number, (row, quality) in enumerate(found):
         stored = row.get("size_bytes")
         if quality is not None:
             style = _style(number) | {"linestyle": "none", "alpha": 0.8}
@@ -89,20 +95,25 @@ def _quality(study: Study, axes: Any) -> None:
     axes.axvline(1, color="grey", linewidth=1, linestyle=":")
     axes.margins(0.15)
     _ratios(axes)
-    what = "Accuracy" if scored else "Same answer as the original"
     axes.set(title=f"{what}, batch size {size}", xlabel="speedup; area: file size", ylabel="%")
 
 
 def _degradation(study: Study, axes: Any) -> None:
     """From the original at the left to the sparsest at the right."""
-    first, scored = min(study.batch_sizes), study.original.scores is not None
-    rows = [row for row in study.rows() if row["batch_size"] == first]
-    kept = [row.get("accuracy") if scored else row.get("agreement", 1.0) for row in rows]
-    found = sorted((row["sparsity"] or 0.0, 100 * share) for row, share in zip(rows, kept, strict=True) if share)
-    axes.plot(*zip(*found, strict=True), **_style(0))
+    what, found = _kept(study, min(study.batch_sizes))
+    points = sorted((row.get("sparsity") or 0.0, 100 * share) for row, share in found if share is not None)
+    axes.plot(*zip(*points, strict=True), **_style(0))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    what = "Accuracy" if scored else "Same answer as the original"
     axes.set(title=f"{what} over sparsity", xlabel="zeros among the weights", ylabel="%")
+
+
+def _kept(study: Study, size: int) -> tuple[str, list[tuple[Row, float | None]]]:
+    """What shows quality, and each variant's row with it: the accuracy, else how often the answer is the same."""
+    rows = [row for row in study.rows() if row["batch_size"] == size]
+    if study.original.scores is not None:
+        return "Accuracy", [(row, row.get("accuracy")) for row in rows]
+    agreements = [1.0, *(row.get("agreement") for row in rows[1:])]  # the original agrees with itself
+    return "Same answer as the original", list(zip(rows, agreements, strict=True))
 
 
 def _ratios(axes: Any) -> None:

@@ -13,7 +13,7 @@ from perfsuite.case import Case
 from perfsuite.comparison.benchmark import BATCH_SIZES, OptimizationBenchmark
 from perfsuite.comparison.timing import Sampling
 from perfsuite.comparison.views import Report
-from perfsuite.errors import TechniqueError, UsageError
+from perfsuite.errors import DuplicateNameError, TechniqueError, UsageError
 from perfsuite.executors.collecting import collected
 from perfsuite.executors.jobs import Executor, Job
 from perfsuite.models.source import Generator
@@ -29,7 +29,7 @@ TECHNIQUES = ("magnitude-50", "structured-50", "int8-dynamic", "bf16")
 
 def benchmark_optimizations(
     model: nn.Module | ModelSpec | str,
-    techniques: Iterable[Technique | str] | str = TECHNIQUES,
+    techniques: Iterable[Technique | str] | Technique | str = TECHNIQUES,
     input_generator: Generator | None = None,
     batch_sizes: Sequence[int] = BATCH_SIZES,
     *,
@@ -42,7 +42,7 @@ def benchmark_optimizations(
     """Apply techniques to a model and compare the results, in one call: ``("encoder-small", ["int8-dynamic"])``.
 
     Args beside those of OptimizationBenchmark:
-        techniques: names or values.
+        techniques: names or values; what is named twice is measured once.
         data: calibration batches for techniques that want some; if there are none, the task's, or generated inputs.
         fresh: times from one fresh process for each block, so that intervals hold for processes, and not only
             for this one; or the name of a registered executor, which has them done wherever it likes. The model
@@ -53,10 +53,7 @@ def benchmark_optimizations(
     Raises what OptimizationBenchmark does; UnknownNameError for an unknown technique; TechniqueError if
     none of the techniques applies; EngineError if a fresh process fails.
     """
-    named = [techniques] if isinstance(techniques, str) else techniques
-    parsed = [parse_technique(item) if isinstance(item, str) else item for item in named]
-    if not parsed:
-        raise UsageError("there is no technique to compare", "name some, such as 'int8-dynamic'")
+    parsed = _parsed(techniques if isinstance(techniques, Iterable) else [techniques])
     name = _name_for_fresh(model, parsed, input_generator, data) if fresh else ""
     benchmark = OptimizationBenchmark(model, input_generator, batch_sizes, task=task, device=device, sampling=sampling)
     _add(benchmark, parsed, data)
@@ -98,6 +95,22 @@ def _blocks(executor: Executor, model: str, benchmark: OptimizationBenchmark, de
         found[job.case.batch_size] += (result.block,)
         tell(f"{model}: sampling in fresh processes", number, len(jobs))
     return found
+
+
+def _parsed(given: Iterable[Technique | str]) -> list[Technique]:
+    parsed: dict[str, Technique] = {}
+    for item in [given] if isinstance(given, str) else given:
+        technique = parse_technique(item) if isinstance(item, str) else item
+        if not (hasattr(technique, "name") and hasattr(technique, "apply")):
+            raise UsageError(f"{item!r} is no technique", "give a name, such as 'int8-dynamic', or a technique")
+        if parsed.setdefault(technique.name, technique) != technique:
+            raise DuplicateNameError(
+                f"two techniques are named {technique.name!r}",
+                "add their models under names of your own: OptimizationBenchmark.benchmark_optimized_model",
+            )
+    if not parsed:
+        raise UsageError("there is no technique to compare", "name some, such as 'int8-dynamic'")
+    return list(parsed.values())
 
 
 def _add(benchmark: OptimizationBenchmark, techniques: Sequence[Technique], data: Iterable[Any] | None) -> None:

@@ -47,7 +47,7 @@ def compare_model_performance(
 
     ``models``: name -> model; they take the same inputs and may give different outputs.
     """
-    if not models:
+    if not isinstance(models, Mapping) or not models:
         raise UsageError("there is no model to compare", "give a dict of names and models, the original first")
     sampling = sampling or Sampling()
     sources = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 import torch
@@ -15,6 +14,7 @@ from perfsuite.comparison.energy import Absent, Meter
 from perfsuite.comparison.timing import Sampling, arms_of, engine_pair, sample, sample_energy, technique_pair, timing
 from perfsuite.comparison.values import Profile, Study, Timing
 from perfsuite.comparison.variants import Variant
+from perfsuite.measure.accelerators import name_of, of_device
 from perfsuite.measure.engines import EAGER
 from perfsuite.protocols import Inputs
 from perfsuite.spec import Block
@@ -50,7 +50,8 @@ def measure(
             blocks[size] = sampled[size] if sampled else sample(arms, sampling, what)
             energies = sample_energy(arms, sampling, meter)
             timings.update({(p.variant, size): timing(p, profiles[0], size, blocks[size], energies) for p in profiles})
-    study = Study(model, device.type, tuple(profiles), timings, blocks, _machine(device))
+    machine = msgspec.to_builtins(this_machine(torch.get_num_threads(), name_of(of_device(device))))
+    study = Study(model, device.type, tuple(profiles), timings, blocks, machine)
     return replace(study, notes=(*_about_times(study), *_about_engines(study), *_about_energy(study, meter), *notes))
 
 
@@ -119,9 +120,3 @@ def _about_energy(study: Study, meter: Meter | Absent) -> Iterator[str]:
 
 def _listed(profiles: Sequence[Profile]) -> str:
     return ", ".join(repr(profile.variant) for profile in profiles)
-
-
-def _machine(device: torch.device) -> dict[str, Any]:
-    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.replace("cpu", "")
-    fields: dict[str, Any] = msgspec.to_builtins(this_machine(torch.get_num_threads(), accelerator))
-    return fields

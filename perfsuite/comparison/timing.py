@@ -14,13 +14,12 @@ from perfsuite.comparison.values import Profile, Timing
 from perfsuite.comparison.variants import Variant
 from perfsuite.errors import UsageError
 from perfsuite.measure.clock import Clock, RealClock
-from perfsuite.measure.latency import Arm, Plan, sample_block
+from perfsuite.measure.latency import Arm, Plan
 from perfsuite.measure.subject import Subject
-from perfsuite.optimize.measured import BLOCKS, Speedup, interval
-from perfsuite.progress import tell
+from perfsuite.optimize.measured import BLOCKS, Speedup, interval, sample_blocks
 from perfsuite.protocols import Inputs
 from perfsuite.spec import Block, known_seed
-from perfsuite.stats.blocks import log_ratio, quantile
+from perfsuite.stats.blocks import log_ratio, percentiles_ms
 
 Energies = Mapping[str, tuple[float, ...]]
 
@@ -40,8 +39,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         known_seed(self.seed)
-        if self.blocks < 1:
-            raise UsageError(f"{self.blocks} blocks are not possible", "use at least 2, so that there is an interval")
+        if type(self.blocks) is not int or self.blocks < 1:
+            raise UsageError(f"{self.blocks!r} blocks are not possible", "use at least 2, so that there is an interval")
 
     def meter_for(self, device: torch.device) -> Meter | Absent:
         return find_meter(device) if self.meter is None else self.meter
@@ -53,21 +52,7 @@ def arms_of(variants: Sequence[Variant], inputs: Inputs, device: torch.device) -
 
 
 def sample(arms: Mapping[str, Arm], sampling: Sampling, what: str) -> tuple[Block, ...]:
-    """Blocks of this process, every arm alternately in each."""
-    blocks = []
-    for number in range(sampling.blocks):
-        blocks.append(
-            sample_block(
-                arms,
-                seed=sampling.seed + number,
-                fresh=False,
-                threads=torch.get_num_threads(),
-                plan=sampling.plan,
-                clock=sampling.clock,
-            )
-        )
-        tell(what, number + 1, sampling.blocks)
-    return tuple(blocks)
+    return sample_blocks(arms, sampling.blocks, what, seed=sampling.seed, plan=sampling.plan, clock=sampling.clock)
 
 
 def sample_energy(arms: Mapping[str, Arm], sampling: Sampling, meter: Meter | Absent) -> Energies:
@@ -79,12 +64,10 @@ def sample_energy(arms: Mapping[str, Arm], sampling: Sampling, meter: Meter | Ab
 def timing(profile: Profile, original: Profile, size: int, blocks: Sequence[Block], energies: Energies) -> Timing:
     """One variant's times and its ratios to the original, told apart by engine and technique where possible."""
     name, base = profile.variant, original.variant
-    samples = [block.of(name) for block in blocks]
-    p50, p90, p99 = (statistics.median(quantile(block, q) for block in samples) / 1e6 for q in (0.5, 0.9, 0.99))
-    mean = statistics.fmean(ns for block in samples for ns in block) / 1e6
+    samples = [ns for block in blocks for ns in block.of(name)]
     own = energies.get(name)
     return Timing(
-        p50, p90, p99, mean, sum(map(len, samples)),
+        *percentiles_ms(blocks, name), statistics.fmean(samples) / 1e6, len(samples),
         speedup=_speedup(blocks, base, name),
         engine_gain=_gain(blocks, engine_pair(profile, original)),
         technique_gain=_gain(blocks, technique_pair(profile, original)),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import nn
 
 from perfsuite.errors import ModelError, UsageError
-from perfsuite.measure.engines import EAGER, Shell, engine_of
+from perfsuite.measure.engines import EAGER, as_module, engine_of
 from perfsuite.techniques.recorded import provenance
 from perfsuite.techniques.values import claims_of_steps
 
@@ -57,14 +58,16 @@ def variant(
     """A variant from what a user gives. Raises UsageError for what is no model and no callable, or has no name."""
     if not (isinstance(name, str) and name.strip() and name.isprintable()):
         raise UsageError(f"{name!r} is no name for a variant", "give a short text on one line, such as 'int8'")
-    if isinstance(model, nn.Module):
-        return Variant(name, model, engine or engine_of(model), reference, claims or {})
     if not callable(model):
         raise UsageError(
             f"{name!r} is a {type(model).__name__}, neither a module nor a callable",
             "give an nn.Module, or a function of the same inputs",
         )
-    return Variant(name, Shell(model), engine, reference, claims or {})
+    for what, value in (claims or {}).items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise UsageError(f"{name!r} claims {what} of {value!r}", "claim numbers, such as {'speedup': 2.0}")
+    module = as_module(model)
+    return Variant(name, module, engine or engine_of(module), reference, claims or {})
 
 
 def common_device(variants: Iterable[Variant]) -> torch.device:

@@ -31,8 +31,14 @@ class Shell(nn.Module):
         return self.call(*args, **kwargs)
 
 
+def as_module(model: Callable[..., Any]) -> nn.Module:
+    return model if isinstance(model, nn.Module) else Shell(model)
+
+
 def engine_of(model: nn.Module) -> str:
-    """What runs a module, as far as the module shows it."""
+    """What runs a module, as far as the module shows it; of a callable nobody knows."""
+    if isinstance(model, Shell):
+        return ""
     if isinstance(model, torch.jit.ScriptModule):
         return "TorchScript"
     return COMPILED if is_compiled(model) else EAGER

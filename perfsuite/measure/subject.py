@@ -135,13 +135,9 @@ class Subject:
     @cached_property
     def model(self) -> nn.Module | None:
         """The program in the shape of a module; None of a callable."""
-        from torch import nn
+        from perfsuite.measure.engines import as_module
 
-        from perfsuite.measure.engines import Shell
-
-        if self.program is None:
-            return None
-        return self.program.call if isinstance(self.program.call, nn.Module) else Shell(self.program.call)
+        return None if self.program is None else as_module(self.program.call)
 
     def context(self) -> Context:
         if self.program is None and "torch" not in sys.modules:

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from perfsuite.measure.clock import Clock
-from perfsuite.measure.latency import Plan, sample_block
+from perfsuite.measure.latency import Arm, Plan, sample_block
 from perfsuite.measure.subject import Subject
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs
+from perfsuite.spec import Block
 from perfsuite.stats.blocks import log_ratio
 from perfsuite.stats.decision import estimate, spread_of
 from perfsuite.units import Unit, format_value
@@ -52,12 +53,20 @@ def measure_speedups(
     given = Inputs.of(inputs)
     models = {"": original, **candidates}
     arms = {name: Subject.of_model(model, given).arm for name, model in models.items()}
-    sampled = []
+    sampled = sample_blocks(arms, blocks, "measuring the speedup", plan=plan, clock=clock)
+    return {name: interval([log_ratio(block, "", name) for block in sampled]) for name in candidates}
+
+
+def sample_blocks(
+    arms: Mapping[Any, Arm], blocks: int, what: str, *, seed: int = 0, plan: Plan | None, clock: Clock | None
+) -> tuple[Block, ...]:
+    """Blocks of this process, every arm alternately in each; their orders are drawn from ``seed`` and those after."""
+    found = []
     for number in range(blocks):
         threads = torch.get_num_threads()
-        sampled.append(sample_block(arms, seed=number, fresh=False, threads=threads, plan=plan, clock=clock))
-        tell("measuring the speedup", number + 1, blocks)
-    return {name: interval([log_ratio(block, "", name) for block in sampled]) for name in candidates}
+        found.append(sample_block(arms, seed=seed + number, fresh=False, threads=threads, plan=plan, clock=clock))
+        tell(what, number + 1, blocks)
+    return tuple(found)
 
 
 def interval(logs: Sequence[float]) -> Speedup:

@@ -16,7 +16,6 @@ from perfsuite._compat.pytest import terminal_encoding
 from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.store import Store
 from perfsuite.errors import BaselineError, PerfsuiteError
-from perfsuite.files import write_whole
 from perfsuite.patterns import first_of
 from perfsuite.plugin.commands import update_all_command
 from perfsuite.plugin.ours import said_of_left_alone
@@ -25,7 +24,7 @@ from perfsuite.plugin.reruns import notes_on_plugins
 from perfsuite.plugin.state import is_whole_run, is_worker, notes_of, options_of, registries_of, settings_of
 from perfsuite.protocols import Run
 from perfsuite.report import markdown, terminal
-from perfsuite.report.endings import reporter_of
+from perfsuite.report.endings import write_report
 from perfsuite.revisions.commits import branch, revision
 from perfsuite.spec import Status, Verdict
 
@@ -112,9 +111,7 @@ def _unused(used: set[str], store: Store) -> Iterator[str]:
 def _write_report(path: Path, run: Run, config: pytest.Config) -> str:
     """The ending chooses the reporter. A report that cannot be written is said, and fails nothing else."""
     try:
-        text = "\n".join(reporter_of(path.name, registries_of(config).reporters)(run)) + "\n"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode())
+        write_report(run, path, registries_of(config).reporters)
     except (PerfsuiteError, OSError) as error:
         return f"report {path} was not written: {error}"
     return f"report written to {path}"

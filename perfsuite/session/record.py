@@ -23,8 +23,8 @@ from perfsuite.baseline.schema import (
 from perfsuite.gate.expected import Expected
 from perfsuite.metric import ELAPSED, Scores
 from perfsuite.session.settings import Judged
-from perfsuite.spec import CANDIDATE, YARDSTICK, Block, Evidence, Status, Verdict
-from perfsuite.stats.blocks import log_ratio, quantile
+from perfsuite.spec import CANDIDATE, YARDSTICK, Evidence, Status, Verdict
+from perfsuite.stats.blocks import log_ratio, percentiles_ms
 
 _DIGITS = 6  # log ratios are stored to a millionth: their noise is ten thousand times that
 
@@ -52,7 +52,7 @@ def information_of(evidence: Evidence) -> dict[str, object]:
     shown.update({name: scores.mean for name, scores in _scored(evidence).items()})
     blocks = evidence.blocks or evidence.beside_base
     if blocks:
-        p50, p90, p99 = _percentiles_ms(blocks)
+        p50, p90, p99 = percentiles_ms(blocks, CANDIDATE)
         shown.update(p50_ms=p50, p90_ms=p90, p99_ms=p99, examples_per_s=evidence.case.batch_size / p50 * 1e3)
         shown["warmed_up"] = all(block.warm for block in blocks)
     if evidence.yardstick and any(block.of(YARDSTICK) for block in evidence.blocks):
@@ -121,12 +121,5 @@ def _log_ratios(evidence: Evidence, quantity: str = ELAPSED) -> tuple[float, ...
 
 
 def _stored_time(evidence: Evidence, commit: str) -> StoredTime:
-    p50, p90, p99 = (round(value, _DIGITS) for value in _percentiles_ms(evidence.blocks))
+    p50, p90, p99 = (round(value, _DIGITS) for value in percentiles_ms(evidence.blocks, CANDIDATE))
     return StoredTime(commit, evidence.yardstick, _log_ratios(evidence), p50, p90, p99)
-
-
-def _percentiles_ms(blocks: Sequence[Block]) -> tuple[float, float, float]:
-    """The median over blocks of each block's percentile: one slow process does not set them."""
-    samples = [block.of(CANDIDATE) for block in blocks]
-    p50, p90, p99 = (statistics.median(quantile(s, q) for s in samples) / 1e6 for q in (0.5, 0.9, 0.99))
-    return p50, p90, p99

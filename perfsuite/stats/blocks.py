@@ -91,6 +91,16 @@ def _median(ratios: Sequence[float], shared: int) -> Effect:
     return Effect(statistics.median(ordered), se * math.sqrt(1 + 2 / 3 * shared / number) * widened)
 
 
+def percentiles_ms(blocks: Sequence[Block], arm: str) -> tuple[float, float, float]:
+    """The p50, p90 and p99 of an arm's calls.
+
+    Each is the median over blocks of the block's percentile, so that one slow process does not set it.
+    """
+    samples = [block.of(arm) for block in blocks]
+    p50, p90, p99 = (statistics.median(quantile(block, q) for block in samples) / 1e6 for q in (0.5, 0.9, 0.99))
+    return p50, p90, p99
+
+
 def quantile(values: Sequence[float], q: float) -> float:
     """Linear-interpolated quantile, q from 0 to 1 (type 7 of Hyndman and Fan 1996)."""
     ordered = sorted(values)

@@ -127,3 +127,67 @@ def test_a_file_without_a_conflict_is_let_be(branches):
     branches(BASE, {}, {})
     assert "has no merge conflict" in resolve("baselines/m.json").exception.what
     assert sizes() == BASE
+
+
+@pytest.mark.parametrize(("count", "more"), [(20, ""), (21, "and 1 more"), (25, "and 5 more")])
+def test_a_long_list_of_what_both_changed_is_cut(branches, count, more):
+    keys = [f"k{number:02}" for number in range(count)]
+    branches(*(dict.fromkeys(keys, size) for size in (1, 2, 3)))
+    git("merge", "topic")
+    told = resolve().exception.what.splitlines()
+    assert told[:21] == ["both sides changed", *(f"  {key}: exact" for key in keys[:20])]
+    assert told[21:] == ([f"  {more}"] if more else [])
+
+
+@pytest.mark.parametrize("side", ["--ours", "--theirs"])
+def test_the_remedy_for_what_both_changed_is_a_command_for_either_side(branches, side):
+    branches(BASE, {"a": 2}, {"a": 3, "b": 3})
+    git("merge", "topic")
+    Path("baselines/m.json").rename("baselines/of m.json")  # to be quoted
+    remedy = resolve().exception.remedy
+    command = shlex.split(remedy.partition(": ")[2].partition(" (")[0])
+    assert command == ["perfsuite", "baseline", "resolve", "--ours", "baselines/of m.json"]
+    assert "(or --theirs)" in remedy
+    done = CliRunner().invoke(app, [side if word == "--ours" else word for word in command[1:]])
+    assert done.exit_code == 0, done.output
+    assert done.output == "resolved: baselines/of m.json, 3 cases; now: git add 'baselines/of m.json'\n"
+    assert sizes()["a"] == (2 if side == "--ours" else 3)
+
+
+def test_a_side_that_is_no_baseline_can_be_left_as_the_message_says(branches):
+    branches(BASE, {"a": 2}, {})
+    Path("baselines/m.json").write_text('{"version": 7}\n')
+    commit()
+    git("checkout", "--quiet", "topic")
+    record(a=4)
+    commit()
+    git("merge", "main")
+    command = shlex.split(resolve().exception.remedy.partition(": ")[2].partition(" (")[0])
+    assert command[:3] == ["git", "checkout", "--ours"]
+    git(*command[1:])
+    assert sizes() == {"a": 4, "b": 1, "c": 1}
+
+
+def test_of_several_files_those_that_are_decided_are_settled(branches):
+    branches(BASE, {"a": 2}, {"a": 3})
+    git("merge", "topic")
+    text = Path("baselines/m.json").read_text()
+    settled = text.replace('"a":', '"z":')
+    Path("baselines/n.json").write_text(settled)
+    refused = resolve().exception
+    assert refused.what.count("exact") == 2
+    assert refused.remedy.count(".json") == 2
+    assert resolve("--ours", "baselines/n.json").exit_code == 0
+    assert resolve().exception.what == "both sides changed\n  a: exact"
+
+
+def test_markers_outside_of_any_repository_are_settled_by_the_text(tmp_path, monkeypatch, branches):
+    branches(BASE, {"a": 2, "d": 5}, {"b": 3, "e": 4})
+    git("-c", "merge.conflictStyle=diff3", "merge", "topic")
+    text = Path("baselines/m.json").read_bytes()
+    elsewhere = tmp_path / "elsewhere" / "baselines"
+    elsewhere.mkdir(parents=True)
+    monkeypatch.chdir(elsewhere.parent)
+    (elsewhere / "m.json").write_bytes(text)
+    assert resolve().output == "resolved: baselines/m.json, 5 cases; now: git add baselines/m.json\n"
+    assert sizes() == {"a": 2, "b": 3, "c": 1, "d": 5, "e": 4}

@@ -1,12 +1,16 @@
 """Energy, on folders laid out as Linux lays out its counters. NVML itself needs a GPU: only its absence runs here."""
 
+import itertools
 import sys
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from perfsuite.comparison.benchmark import OptimizationBenchmark
-from perfsuite.comparison.energy import Absent, Nvml, find_meter, find_nvml, find_rapl, joules_per_call
+from perfsuite.comparison.energy import SEGMENT_NS, Absent, Nvml, find_meter, find_nvml, find_rapl, joules_per_call
 from perfsuite.measure.clock import SimulatedClock
 from tests.comparison.models import MS, Works, numbers, planted
 
@@ -97,6 +101,59 @@ def test_a_counter_that_stands_still_counts_nothing(powercap):
     assert joules_per_call(metered(powercap, clock, 0, 0), find_rapl(powercap["root"]), 2, clock) == {}
 
 
+class Counts:
+    """A meter that a test moves."""
+
+    what, spent = "a test", 0.0
+
+    def joules(self):
+        return self.spent
+
+
+def arm(meter, clock, joules, log=None, milliseconds=100):
+    """A call that spends so much; what it spends is drawn in turn from several numbers."""
+    left = itertools.cycle(joules)
+
+    def call():
+        clock.advance_ns(milliseconds * MS)
+        meter.spent += next(left)
+        if log is not None:
+            log.append(joules)
+
+    return call
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=3), st.integers(2, 5), st.integers(1, 900))
+def test_each_arm_is_told_what_its_calls_spend_in_every_round(spent, rounds, milliseconds):
+    meter, clock = Counts(), SimulatedClock()
+    arms = {str(n): arm(meter, clock, [joules], milliseconds=milliseconds) for n, joules in enumerate(spent)}
+    found = joules_per_call(arms, meter, rounds, clock)
+    assert list(found) == list(arms)
+    for joules, values in zip(spent, found.values(), strict=True):
+        assert values == pytest.approx((joules,) * rounds)
+
+
+def test_arms_take_turns_and_every_other_round_goes_backwards():
+    meter, clock, log = Counts(), SimulatedClock(), []
+    joules_per_call({name: arm(meter, clock, [n], log) for n, name in enumerate("abc", 1)}, meter, 4, clock)
+    assert [spent for (spent,), _ in itertools.groupby(log)] == [1, 2, 3, 2, 1, 2, 3, 2, 1]
+
+
+def test_the_first_call_of_a_segment_on_a_cold_cache_is_not_counted():
+    """Five calls of a tenth of a second in each segment of four: the first of them spends a hundred times as much."""
+    meter, clock = Counts(), SimulatedClock()
+    assert SEGMENT_NS == 400 * MS
+    found = joules_per_call({"a": arm(meter, clock, [100, 1, 1, 1, 1])}, meter, 3, clock)
+    assert found == {"a": (1, 1, 1)}
+
+
+@pytest.mark.parametrize("stuck", ["a", "b"])
+def test_where_one_arm_spends_nothing_that_can_be_seen_no_energy_is_told(stuck):
+    meter, clock = Counts(), SimulatedClock()
+    arms = {name: arm(meter, clock, [0.0 if name == stuck else 1.0]) for name in "ab"}
+    assert joules_per_call(arms, meter, 2, clock) == {}
+
+
 class Spends(Works):
     def __init__(self, clock, counter, microjoules):
         super().__init__(clock, 10 * MS)
@@ -140,6 +197,51 @@ def test_nvml_counts_millijoules():
             return {"a GPU": 12_500}[handle]
 
     assert Nvml("a GPU", Library).joules() == 12.5
+
+
+class Nvidia:
+    """NVML as it answers, with a board for each UUID."""
+
+    class NVMLError(Exception):
+        pass
+
+    boards = MappingProxyType({"GPU-one": 1000, "GPU-two": 5500})
+    broken = ""
+
+    def nvmlInit(self):  # noqa: N802  # NVML's own name
+        if self.broken == "nvmlInit":
+            raise self.NVMLError("Driver Not Loaded")
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802  # NVML's own name
+        return self.boards[uuid]
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802  # NVML's own name
+        if self.broken == "nvmlDeviceGetTotalEnergyConsumption":
+            raise self.NVMLError("Not Supported")
+        return handle
+
+
+@pytest.fixture
+def nvidia(monkeypatch):
+    """Two GPUs, which CUDA numbers in another order than NVML does."""
+    uuids = {0: "two", 1: "one"}
+    monkeypatch.setitem(sys.modules, "pynvml", Nvidia())
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=uuids[device.index]))
+    return sys.modules["pynvml"]
+
+
+def test_a_gpu_is_found_by_its_uuid(nvidia):
+    assert find_meter(torch.device("cuda", 0)).joules() == 5.5
+    assert find_meter(torch.device("cuda", 1)).joules() == 1.0
+    assert find_nvml(torch.device("cuda", 1)).what == "the GPU board"
+
+
+@pytest.mark.parametrize("broken", ["nvmlInit", "nvmlDeviceGetTotalEnergyConsumption"])
+def test_a_driver_that_does_not_answer_is_told(nvidia, broken):
+    nvidia.broken = broken
+    found = find_nvml(torch.device("cuda", 0))
+    assert isinstance(found, Absent)
+    assert found.why.startswith("the GPU's energy cannot be read: ")
 
 
 def test_without_nvml_the_reason_is_said(monkeypatch):
