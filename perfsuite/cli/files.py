@@ -8,10 +8,7 @@ from typing import Annotated
 import typer
 
 from perfsuite.cli.ini import history_of
-from perfsuite.cli.output import Reports, check_reports, is_ascii, merged, say, width, write_reports
-from perfsuite.errors import UsageError
-from perfsuite.files import read_regular
-from perfsuite.protocols import Run
+from perfsuite.cli.output import Reports, check_reports, is_ascii, merged, read, say, width, write_reports
 
 
 def report(
@@ -19,10 +16,10 @@ def report(
     output: Reports = None,
 ) -> None:
     """Show reports again, or turn them into others. Exits with 1 if a verdict in them fails."""
-    from perfsuite.report import terminal
+    from perfsuite.report import as_json, terminal
 
     check_reports(output)
-    run = merged([_read(path) for path in files])
+    run = merged([as_json.read(read(path, "a report in JSON"), str(path)) for path in files])
     write_reports(run, output)
     if not output:
         for line in terminal.lines(run, width=width(), encoding="ascii" if is_ascii() else "utf-8"):
@@ -48,12 +45,3 @@ def history(
     rows = kept.read(history_of(file), metric=metric or None, branch=branch or None)
     for line in kept.render(case, rows, width=width(), ascii=is_ascii()):
         say(line)
-
-
-def _read(path: Path) -> Run:
-    from perfsuite.report import as_json
-
-    try:
-        return as_json.read(read_regular(path), str(path))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", "name a report in JSON") from None

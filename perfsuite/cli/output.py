@@ -13,6 +13,7 @@ import typer
 
 from perfsuite.baseline.remote import Location
 from perfsuite.errors import UsageError
+from perfsuite.files import read_regular
 from perfsuite.protocols import Run
 
 Reports = Annotated[
@@ -60,6 +61,14 @@ def is_ascii() -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def read(path: Path, what: str) -> bytes:
+    """A file that a user names. Raises UsageError, which advises to name what it should be."""
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", f"name {what}") from None
 
 
 def check_reports(paths: Iterable[Path] | None) -> None:

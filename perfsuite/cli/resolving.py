@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfsuite.cli.ini import storage_of
-from perfsuite.cli.output import Storage, near, say
+from perfsuite.cli.output import Storage, near, read, say
 from perfsuite.errors import BaselineError, UsageError
 from perfsuite.files import read_regular
 
@@ -81,10 +81,7 @@ def _sides(path: Path) -> dict[Side, bytes]:
     """As git's index has them, which is exact; else as the markers in the file tell."""
     from perfsuite.baseline.conflicts import Side, has_markers, sides_of
 
-    try:
-        data = read_regular(path)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", "name a baseline file") from None
+    data = read(path, "a baseline file")
     if not has_markers(data):
         raise UsageError(f"{path} has no merge conflict", "name a file that has, or none for all")
     stages = _stages(path.resolve())

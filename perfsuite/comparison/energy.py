@@ -134,7 +134,8 @@ def joules_per_call(
     for number in range(rounds):
         for name in tuple(arms)[:: -1 if number % 2 else 1]:
             found[name].append(_segment(arms[name], meter, clock))
-    return {name: tuple(values) for name, values in found.items()} if _all_positive(found) else {}
+    moves = all(value > 0 for values in found.values() for value in values)
+    return {name: tuple(values) for name, values in found.items()} if moves else {}
 
 
 @with_room
@@ -146,10 +147,6 @@ def _segment(arm: Callable[[], object], meter: Meter, clock: Clock) -> float:
         arm()
         calls += 1
     return (meter.joules() - before) / max(calls, 1)
-
-
-def _all_positive(found: Mapping[str, list[float]]) -> bool:
-    return all(value > 0 for values in found.values() for value in values)
 
 
 def _is_counted(name: str) -> bool:

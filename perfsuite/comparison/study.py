@@ -11,11 +11,12 @@ import torch
 
 from perfsuite.baseline.machine import this_machine
 from perfsuite.comparison.energy import Absent, Meter
-from perfsuite.comparison.timing import Sampling, arms_of, engine_pair, sample, sample_energy, technique_pair, timing
+from perfsuite.comparison.timing import Sampling, arms_of, engine_pair, sample_energy, technique_pair, timing
 from perfsuite.comparison.values import Profile, Study, Timing
 from perfsuite.comparison.variants import Variant
 from perfsuite.measure.accelerators import name_of, of_device
 from perfsuite.measure.engines import EAGER
+from perfsuite.optimize.measured import sample_blocks
 from perfsuite.protocols import Inputs
 from perfsuite.spec import Block
 from perfsuite.techniques.calibrating import in_eval_mode
@@ -46,8 +47,12 @@ def measure(
             modes.enter_context(in_eval_mode(variant.module))
         for size, given in inputs.items():
             arms = arms_of(variants, given, device)
-            what = f"{model}: sampling batch size {size}"
-            blocks[size] = sampled[size] if sampled else sample(arms, sampling, what)
+            what, plan, clock = f"{model}: sampling batch size {size}", sampling.plan, sampling.clock
+            blocks[size] = (
+                sampled[size]
+                if sampled
+                else sample_blocks(arms, sampling.blocks, what, seed=sampling.seed, plan=plan, clock=clock)
+            )
             energies = sample_energy(arms, sampling, meter)
             timings.update({(p.variant, size): timing(p, profiles[0], size, blocks[size], energies) for p in profiles})
     machine = msgspec.to_builtins(this_machine(torch.get_num_threads(), name_of(of_device(device))))

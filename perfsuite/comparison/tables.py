@@ -6,7 +6,7 @@ import io
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perfsuite.comparison.values import Profile, Row, Study
 from perfsuite.report.markdown import escape
@@ -169,12 +169,13 @@ def _section(title: str, rows: Sequence[Row], columns: Columns) -> Section:
     return Section(title, tuple(columns[n][0] for n in kept), tuple(tuple(row[n] for n in kept) for row in cells))
 
 
+def _cell(key: str, told: Callable[[Any], str] = str) -> Cell:
+    """What a row has under that key, in words; empty where nobody knows it."""
+    return lambda row: "" if row.get(key) is None else told(row[key])
+
+
 def _value(key: str, unit: Unit, factor: float = 1) -> Cell:
-    return lambda row: "" if row.get(key) is None else format_value(row[key] * factor, unit)
-
-
-def _share(key: str) -> Cell:
-    return lambda row: "" if row.get(key) is None else _percent(row[key])
+    return _cell(key, lambda value: format_value(value * factor, unit))
 
 
 def _percent(fraction: float) -> str:
@@ -184,15 +185,6 @@ def _percent(fraction: float) -> str:
 def _interval(key: str) -> Cell:
     low, high = _value(f"{key}_low", Unit.RATIO), _value(f"{key}_high", Unit.RATIO)
     return lambda row: f"{low(row)} to {high(row)}" if low(row) else ""
-
-
-def _text(key: str) -> Cell:
-    return lambda row: "" if row.get(key) is None else str(row[key])
-
-
-def _energy(row: Row) -> str:
-    joules = row.get("energy_j_per_example")
-    return "" if joules is None else f"{joules:.3g} J"
 
 
 def _flips(row: Row) -> str:
@@ -221,10 +213,10 @@ _CLAIMS: Mapping[str, Callable[[float], str]] = {
     "speedup": lambda value: f"{format_value(value, Unit.RATIO)} faster",
     "compression": lambda value: f"{format_value(value, Unit.RATIO)} smaller",
 }
-_NAME: tuple[tuple[str, Cell], ...] = (("variant", _text("variant")),)
+_NAME: tuple[tuple[str, Cell], ...] = (("variant", _cell("variant")),)
+_EACH = (*_NAME, ("batch", _cell("batch_size")))
 _PERFORMANCE: Columns = (
-    *_NAME,
-    ("batch", _text("batch_size")),
+    *_EACH,
     ("p50", _value("p50_ms", Unit.SECONDS, 1e-3)),
     ("p90", _value("p90_ms", Unit.SECONDS, 1e-3)),
     ("p99", _value("p99_ms", Unit.SECONDS, 1e-3)),
@@ -233,18 +225,16 @@ _PERFORMANCE: Columns = (
     ("GPU memory", _value("accelerator_peak_bytes", Unit.BYTES)),
 )
 _RELATIVE: Columns = (
-    *_NAME,
-    ("batch", _text("batch_size")),
+    *_EACH,
     ("speedup", _value("speedup", Unit.RATIO)),
     ("95% interval", _interval("speedup")),
-    ("memory saved", _share("memory_saved")),
+    ("memory saved", _cell("memory_saved", _percent)),
     ("SQNR", _value("sqnr_db", Unit.DECIBEL)),
-    ("same answer", _share("agreement")),
+    ("same answer", _cell("agreement", _percent)),
 )
 _ENERGY: Columns = (
-    *_NAME,
-    ("batch", _text("batch_size")),
-    ("energy of one example", _energy),
+    *_EACH,
+    ("energy of one example", _cell("energy_j_per_example", lambda joules: f"{joules:.3g} J")),
     ("less energy", _value("energy_gain", Unit.RATIO)),
     ("95% interval", _interval("energy_gain")),
 )
@@ -252,7 +242,7 @@ _STORED: Columns = (
     *_NAME,
     ("file", _value("size_bytes", Unit.BYTES)),
     ("smaller", _value("compression", Unit.RATIO)),
-    ("zeros", _share("sparsity")),
-    ("accuracy", _share("accuracy")),
+    ("zeros", _cell("sparsity", _percent)),
+    ("accuracy", _cell("accuracy", _percent)),
     ("change of accuracy", _flips),
 )

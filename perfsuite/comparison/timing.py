@@ -16,7 +16,7 @@ from perfsuite.errors import UsageError
 from perfsuite.measure.clock import Clock, RealClock
 from perfsuite.measure.latency import Arm, Plan
 from perfsuite.measure.subject import Subject
-from perfsuite.optimize.measured import BLOCKS, Speedup, interval, sample_blocks
+from perfsuite.optimize.measured import BLOCKS, Speedup, interval
 from perfsuite.protocols import Inputs
 from perfsuite.spec import Block, known_seed
 from perfsuite.stats.blocks import log_ratio, percentiles_ms
@@ -51,10 +51,6 @@ def arms_of(variants: Sequence[Variant], inputs: Inputs, device: torch.device) -
     return {variant.name: Subject.of_model(variant.module, inputs, variant.name).arm for variant in variants}
 
 
-def sample(arms: Mapping[str, Arm], sampling: Sampling, what: str) -> tuple[Block, ...]:
-    return sample_blocks(arms, sampling.blocks, what, seed=sampling.seed, plan=sampling.plan, clock=sampling.clock)
-
-
 def sample_energy(arms: Mapping[str, Arm], sampling: Sampling, meter: Meter | Absent) -> Energies:
     if isinstance(meter, Absent):
         return {}
@@ -68,7 +64,7 @@ def timing(profile: Profile, original: Profile, size: int, blocks: Sequence[Bloc
     own = energies.get(name)
     return Timing(
         *percentiles_ms(blocks, name), statistics.fmean(samples) / 1e6, len(samples),
-        speedup=_speedup(blocks, base, name),
+        speedup=_gain(blocks, (base, name)),
         engine_gain=_gain(blocks, engine_pair(profile, original)),
         technique_gain=_gain(blocks, technique_pair(profile, original)),
         energy_j_per_example=statistics.median(own) / size if own else None,
@@ -95,11 +91,8 @@ def technique_pair(profile: Profile, original: Profile) -> tuple[str, str] | Non
 
 
 def _gain(blocks: Sequence[Block], pair: tuple[str, str] | None) -> Speedup | None:
-    return None if pair is None else _speedup(blocks, *pair)
-
-
-def _speedup(blocks: Sequence[Block], slow: str, fast: str) -> Speedup | None:
-    return None if slow == fast else interval([log_ratio(block, slow, fast) for block in blocks])
+    """Of the second form over the first; None of one over itself."""
+    return interval([log_ratio(block, *pair) for block in blocks]) if pair and pair[0] != pair[1] else None
 
 
 def _energy_gain(energies: Energies, base: str, name: str) -> Speedup | None:
