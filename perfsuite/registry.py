@@ -2,15 +2,17 @@
 
 A name can come from four places: built in (a dotted path, imported at first use), an entry point
 of an installed package (group ``perfsuite.models`` and so on), the ``pytest_perfsuite_register``
-hook in a ``conftest.py``, or a call of ``register``. A name that is taken is refused.
+hook in a ``conftest.py``, or a call of ``register``. A name that is taken is refused, also where it differs in case
+alone: baselines are files that are named after models, and not every file system tells cases apart.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import operator
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -48,8 +50,7 @@ class Registry(Generic[T]):
         """Where to load what is not loaded yet; entry points are read once, at first use."""
         found: dict[str, str | EntryPoint] = dict(self._builtins)
         for point in entry_points(group=f"perfsuite.{self.noun}s"):
-            if point.name in found:
-                raise _taken(self.noun, point.name)
+            _refuse_taken(self.noun, point.name, found)
             found[point.name] = point
         return found
 
@@ -68,16 +69,18 @@ class Registry(Generic[T]):
             raise UnknownNameError(self.noun, name, self.names())
 
     def get(self, name: str) -> T:
-        """The value of that name. Raises UnknownNameError with the nearest names."""
+        """The value of that name.
+
+        Raises UnknownNameError with the nearest names; UsageError for what an installed package gives and is of no use.
+        """
         self.check(name)
         if name not in self._values:
-            self._values[name] = self._checked(name, _load(self._sources[name]))
+            self._values[name] = self._checked(name, _load(self._sources[name], self.noun))
         return self._values[name]
 
     def register(self, name: str, value: T) -> T:
         """Add a value. Raises DuplicateNameError if the name is taken, UsageError if the value is no such thing."""
-        if name in self:
-            raise _taken(self.noun, name)
+        _refuse_taken(self.noun, name, self.names())
         self._values[name] = self._checked(name, value)
         return value
 
@@ -97,16 +100,30 @@ class Registry(Generic[T]):
 
     def _is_builtin_value(self, value: T) -> bool:
         """By identity: a copy with another name is none."""
-        return any(value is _load(source) for source in self._builtins.values())
+        return any(value is _import(source) for source in self._builtins.values())
 
 
-def _taken(noun: str, name: str) -> DuplicateNameError:
-    return DuplicateNameError(f"a {noun} named {name!r} is registered already", "choose another name")
+def _refuse_taken(noun: str, name: str, taken: Iterable[str]) -> None:
+    same = next((other for other in taken if other.casefold() == name.casefold()), None)
+    if same is not None:
+        but = "" if same == name else f", and {name!r} differs from it in case alone"
+        raise DuplicateNameError(f"a {noun} named {same!r} is registered already{but}", "choose another name")
 
 
-def _load(source: str | EntryPoint) -> Any:
-    if not isinstance(source, str):  # an entry point, whose class is importlib_metadata's where that was imported
+def _load(source: str | EntryPoint, noun: str) -> Any:
+    if isinstance(source, str):
+        return _import(source)
+    try:  # an entry point, whose class is importlib_metadata's where that was imported
         return source.load()
+    except Exception as error:
+        raise UsageError(
+            f"{noun} {source.name!r} of an installed package ({source.value}) cannot be loaded: "
+            f"{type(error).__name__}: {error}",
+            "update the package, which may be made for another perfsuite, or uninstall it",
+        ) from error
+
+
+def _import(source: str) -> Any:
     module, _, attribute = source.partition(":")
     return operator.attrgetter(attribute)(importlib.import_module(module))
 
@@ -115,8 +132,17 @@ def _must_be(kind: type) -> Callable[[Any], str | None]:
     return lambda value: None if isinstance(value, kind) else f"it is not a {kind.__name__}"
 
 
-def _must_be_callable(value: Any) -> str | None:
-    return None if callable(value) else "it is not callable"
+def _must_take(argument: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        try:
+            inspect.signature(value).bind(argument)
+        except TypeError:
+            return f"it is not callable with one argument, {argument}"
+        except ValueError:  # written in C, and says nothing of itself
+            pass
+        return None
+
+    return check
 
 
 def _must_have(*methods: str) -> Callable[[Any], str | None]:
@@ -144,29 +170,31 @@ def _must_be_measured(metric: Metric) -> str | None:
 TechniqueFactory = Callable[[str | None], Technique]
 """Makes a technique from the argument in its name: 'magnitude-50' calls the factory of 'magnitude' with '50'."""
 
-_TECHNIQUES = "perfsuite.techniques.values"
 MODELS: Registry[ModelSpec] = Registry(
     "model",
     {
-        name: f"perfsuite.models.zoo:{name.replace('-', '_').upper()}"
-        for name in ("encoder-small", "encoder-medium", "encoder-digits", "distilbert", "minilm")
+        "encoder-small": "perfsuite.models.zoo:ENCODER_SMALL",
+        "encoder-medium": "perfsuite.models.zoo:ENCODER_MEDIUM",
+        "encoder-digits": "perfsuite.models.zoo:ENCODER_DIGITS",
+        "distilbert": "perfsuite.models.zoo:DISTILBERT",
+        "minilm": "perfsuite.models.zoo:MINILM",
     },
     _must_be(ModelSpec),
 )
 TECHNIQUES: Registry[TechniqueFactory] = Registry(
     "technique",
     {
-        "fp32": f"{_TECHNIQUES}:Original.from_argument",
-        "magnitude": f"{_TECHNIQUES}:Magnitude.from_argument",
-        "int8-dynamic": f"{_TECHNIQUES}:Int8Dynamic.from_argument",
-        "pattern": f"{_TECHNIQUES}:Pattern.from_argument",
-        "structured": f"{_TECHNIQUES}:Structured.from_argument",
-        "int8-static": f"{_TECHNIQUES}:Int8Static.from_argument",
-        "weight-only": f"{_TECHNIQUES}:WeightOnly.from_argument",
-        "bf16": "perfsuite.techniques.precision.values:bf16_from_argument",
-        "fp16": "perfsuite.techniques.precision.values:fp16_from_argument",
+        "fp32": "perfsuite.techniques.values:Original.from_argument",
+        "magnitude": "perfsuite.techniques.pruning.magnitude:Magnitude.from_argument",
+        "pattern": "perfsuite.techniques.pruning.pattern:Pattern.from_argument",
+        "structured": "perfsuite.techniques.pruning.structured_pruning:Structured.from_argument",
+        "int8-dynamic": "perfsuite.techniques.quantization.int8_dynamic:Int8Dynamic.from_argument",
+        "int8-static": "perfsuite.techniques.quantization.int8_static:Int8Static.from_argument",
+        "weight-only": "perfsuite.techniques.quantization.weight_only:WeightOnly.from_argument",
+        "bf16": "perfsuite.techniques.precision.half:Precision.bf16",
+        "fp16": "perfsuite.techniques.precision.half:Precision.fp16",
     },
-    _must_be_callable,
+    _must_take("what follows the family in a technique's name"),
 )
 RUNTIMES: Registry[Runtime] = Registry("runtime", {"eager": "perfsuite.runtimes.eager:RUNTIME"}, _must_have("load"))
 WORKLOADS: Registry[Workload] = Registry(
@@ -175,15 +203,25 @@ WORKLOADS: Registry[Workload] = Registry(
 METRICS: Registry[Metric] = Registry(
     "metric",
     {
-        name: f"perfsuite.measure.metrics:{name.upper()}"
-        for name in (
-            "latency", "throughput", "size", "parameters", "nonzeros", "sparsity", "flops", "operators",
-            "peak_memory", "accuracy", "speedup", "compression", "accuracy_kept", "sqnr", "agreement",
-        )
+        "latency": "perfsuite.measure.metrics:LATENCY",
+        "throughput": "perfsuite.measure.metrics:THROUGHPUT",
+        "size": "perfsuite.measure.metrics:SIZE",
+        "parameters": "perfsuite.measure.metrics:PARAMETERS",
+        "nonzeros": "perfsuite.measure.metrics:NONZEROS",
+        "sparsity": "perfsuite.measure.metrics:SPARSITY",
+        "flops": "perfsuite.measure.metrics:FLOPS",
+        "operators": "perfsuite.measure.metrics:OPERATORS",
+        "peak_memory": "perfsuite.measure.metrics:PEAK_MEMORY",
+        "accuracy": "perfsuite.measure.metrics:ACCURACY",
+        "speedup": "perfsuite.measure.metrics:SPEEDUP",
+        "compression": "perfsuite.measure.metrics:COMPRESSION",
+        "accuracy_kept": "perfsuite.measure.metrics:ACCURACY_KEPT",
+        "sqnr": "perfsuite.measure.metrics:SQNR",
+        "agreement": "perfsuite.measure.metrics:AGREEMENT",
     },
     _must_be(Metric),
     _must_be_measured,
-)  # fmt: skip
+)
 REPORTERS: Registry[Reporter] = Registry(
     "reporter",
     {
@@ -196,7 +234,7 @@ REPORTERS: Registry[Reporter] = Registry(
         ".smaller-is-better.json": "perfsuite.report.benchmark_action:smaller_lines",
         ".bigger-is-better.json": "perfsuite.report.benchmark_action:bigger_lines",
     },
-    _must_be_callable,
+    _must_take("the run"),
 )
 
 

@@ -34,16 +34,16 @@ def temporary_folder(kind: str) -> Iterator[Path]:
         delete(folder)
 
 
-def abandoned_folders() -> Iterator[Path]:
-    """Those in the folder for temporary files whose owners no longer run."""
+def remove_abandoned() -> None:
+    """Remove what processes that no longer run left in the folder for temporary files."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}-*"):
-        if is_abandoned(folder):
-            yield folder.resolve()
+        if _is_abandoned(folder):
+            delete(folder)
 
 
-def is_abandoned(folder: Path, kind: str = "[a-z]+") -> bool:
+def _is_abandoned(folder: Path) -> bool:
     """Whether its name says that it belonged to a process of this machine that is gone."""
-    named = re.fullmatch(rf"{_PREFIX}-{kind}-{_host()}-(\d+)-(\d+)-\w+", folder.name)
+    named = re.fullmatch(rf"{_PREFIX}-[a-z]+-{_host()}-(\d+)-(\d+)-\w+", folder.name)
     if named is None:
         return False
     try:

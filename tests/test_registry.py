@@ -1,13 +1,15 @@
+import sys
 from dataclasses import replace
 
 import pytest
 
+from perfsuite import Int8Dynamic, Magnitude, Precision
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
 from perfsuite.measure.metrics import ACCURACY, LATENCY, SQNR
 from perfsuite.protocols import ModelSpec, Technique
 from perfsuite.registry import METRICS, MODELS, REPORTERS, TECHNIQUES, Registries, Registry
 from perfsuite.spec import Against, Direction, Kind, Metric
-from perfsuite.techniques.values import Int8Dynamic, Magnitude, Original, Pipeline, Precision, parse_technique
+from perfsuite.techniques.values import Original, Pipeline, parse_technique
 from perfsuite.units import Unit
 
 
@@ -42,6 +44,9 @@ def test_a_taken_name_and_a_wrong_value_are_refused():
     assert "mine" not in MODELS
     for name in ("mine", "minilm"):
         with pytest.raises(DuplicateNameError, match=f"{name!r} is registered already"):
+            registries.models.register(name, spec)
+    for name in ("Mine", "MINILM"):
+        with pytest.raises(DuplicateNameError, match=f"and {name!r} differs from it in case alone"):
             registries.models.register(name, spec)
     with pytest.raises(UsageError, match="it is not a ModelSpec"):
         registries.models.register("other", "no spec")
@@ -95,18 +100,59 @@ def test_every_metric_is_measured_by_its_own_function_or_is_built_in(name):
     assert ours != (metric.measure is not None)
 
 
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """A real installed distribution, as pip would leave it: a module, and what its entry points are."""
+
+    def install(source, group, points):
+        (tmp_path / "theirs.py").write_text(source)
+        info = tmp_path / "theirs-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[perfsuite.{group}]\n{points}\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "theirs", raising=False)
+
+    return install
+
+
 @pytest.mark.parametrize("finder", ["importlib.metadata", "importlib_metadata"])
-def test_an_entry_point_adds_a_name(tmp_path, monkeypatch, finder):
-    """A real installed distribution, found as pip would leave it. The backport takes over once it is imported."""
+def test_an_entry_point_adds_a_name(install, finder):
+    """The backport takes over once it is imported."""
     pytest.importorskip(finder)
-    (tmp_path / "theirs.py").write_text("def lines(run):\n    yield 'csv'\n")
-    info = tmp_path / "theirs-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[perfsuite.reporters]\n.csv = theirs:lines\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    install("def lines(run):\n    yield 'csv'\n", "reporters", ".csv = theirs:lines")
     registry = Registry("reporter", {}, lambda value: None)
     assert list(registry.get(".csv")(None)) == ["csv"]
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        (
+            "from perfsuite.registry import decorator",
+            r"theirs:make\) cannot be loaded: ImportError: cannot import",
+        ),
+        ("import perfsuite.gone", r"theirs:make\) cannot be loaded: ModuleNotFoundError: No module named"),
+        ("", "cannot be loaded: AttributeError: module 'theirs' has no attribute 'make'"),
+        ("from perfsuite import Metric\nmake = Metric('x')", "cannot be loaded: TypeError: "),
+        ("make = object()", "cannot be registered as technique 'theirs': it is not callable"),
+        ("def make(): pass", "it is not callable with one argument, what follows the family"),
+        ("def make(argument): return 3", "technique 'theirs-3' is a int without name and apply and skeleton"),
+        ("class make:\n def __init__(self, argument): self.name = ''\n apply = 1", "is a make without skeleton"),
+    ],
+)
+def test_a_plugin_for_another_perfsuite_gets_one_message(install, source, what):
+    install(source, "techniques", "theirs = theirs:make")
+    with pytest.raises(UsageError, match=what) as error:
+        parse_technique("theirs-3", Registries().techniques)
+    assert error.value.remedy
+    assert parse_technique("fp32", Registries().techniques) == Original()
+
+
+def test_an_installed_name_that_differs_in_case_alone_is_refused(install):
+    install("def lines(run):\n    yield ''\n", "reporters", ".JSON = theirs:lines")
+    with pytest.raises(DuplicateNameError, match=r"'\.json' is registered already, and '\.JSON' differs"):
+        Registries().reporters.names()
 
 
 @pytest.mark.parametrize(
@@ -135,12 +181,12 @@ def test_a_technique_is_its_name_and_back(name, technique):
     [
         ("int9-dynamic", "did you mean 'int8-dynamic'"),
         ("magnitude", "needs a percentage"),
-        ("magnitude-lots", "needs a percentage, not 'lots'"),
+        ("magnitude-lots", r"technique 'magnitude' does not take 'lots'"),
         ("magnitude-150", "not between 0 and 1"),
-        ("magnitude-50-sideways", "unknown scope 'sideways'"),
+        ("magnitude-50-sideways", r"does not take '50-sideways'(?s:.*)write 'magnitude-50\[-global\]'"),
         ("magnitude-nan", "not between 0 and 1"),
-        ("fp32-x", "takes no argument"),
-        ("int8-dynamic-all", "unknown variant"),
+        ("fp32-x", "takes no argument, not 'x'\n.*write 'fp32'$"),
+        ("int8-dynamic-all", r"does not take 'all'(?s:.*)\[-tensor\]\[-linear\]"),
         ("magnitude-50+", "unknown technique ''"),
     ],
 )

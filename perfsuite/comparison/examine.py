@@ -56,8 +56,9 @@ def examine(
         _check_paired(variant, scores, original)
     stored = None if subject.why_not_stored else subject.stored
     profile = Profile(
-        variant.name, variant.technique, variant.engine, variant.reference, variant.claimed, stored, scores, calls
-    )
+        variant.name, variant.technique, variant.engine, variant.reference, variant.claimed, stored, scores, calls,
+        variant.series,
+    )  # fmt: skip
     return Examined(profile, {} if original else outputs)
 
 

@@ -43,7 +43,8 @@ class Call:
 class Profile:
     """One variant without a clock. ``reference``: its own fp32 form, empty if that is the original.
 
-    ``engine``: what runs it; empty where nobody said. ``claimed``: what its techniques promise.
+    ``engine``: what runs it; empty where nobody said. ``claimed``: what its techniques promise. ``series``: what they
+    are called without the fraction that they remove, and that fraction.
     """
 
     variant: str
@@ -54,6 +55,7 @@ class Profile:
     stored: Stored | None
     scores: Scores | None
     calls: Mapping[int, Call]
+    series: tuple[str, float] | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -135,10 +137,12 @@ class Study:
 
     def to_run(self) -> Run:
         """For reporters: nothing is judged, everything is information, by case; and the samples in ms."""
+        claims = {profile.variant: {**profile.claimed, "series": profile.series} for profile in self.profiles}
         information, samples = {}, {}
         for row in self.rows():
             key = self._case(row["variant"], row["batch_size"])
             information[key] = {_METRIC.get(name, name): value for name, value in row.items() if value is not None}
+            information[key]["claims"] = claims[row["variant"]]
             blocks = [block.of(row["variant"]) for block in self.blocks[row["batch_size"]]]
             samples[key] = tuple(tuple(ns / 1e6 for ns in block) for block in blocks)
         return Run((), self.machine, self.notes, information, samples)

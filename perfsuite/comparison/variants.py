@@ -12,10 +12,10 @@ from torch import nn
 
 from perfsuite.errors import ModelError, UsageError
 from perfsuite.measure.engines import EAGER, Shell, engine_of
-from perfsuite.techniques.recorded import Step, provenance
+from perfsuite.techniques.recorded import provenance
+from perfsuite.techniques.values import claims_of_steps
 
 AnyModel = nn.Module | Callable[..., Any]
-_BITS = {"int8": 8, "bf16": 16, "fp16": 16}
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,12 @@ class Variant:
     @property
     def claimed(self) -> dict[str, float]:
         """What the recorded techniques promise, and what the user says that they do."""
-        steps = provenance(self.module)
-        return {key: value for step in steps for key, value in _claims(step).items()} | dict(self.claims)
+        return claims_of_steps(provenance(self.module)).numbers | dict(self.claims)
+
+    @property
+    def series(self) -> tuple[str, float] | None:
+        """The series that the recorded techniques are of, and the fraction that they remove."""
+        return claims_of_steps(provenance(self.module)).series
 
 
 def variant(
@@ -75,15 +79,3 @@ def common_device(variants: Iterable[Variant]) -> torch.device:
                     "move everything to one device: model.to(device)",
                 )
     return first[1] if first else torch.device("cpu")
-
-
-def _claims(step: Step) -> dict[str, float]:
-    """What one recorded technique promises; nothing is known of one from outside."""
-    config = step.config
-    claims: dict[str, float] = {name: config[name] for name in ("sparsity", "heads", "units", "bits") if name in config}
-    if "keep" in config and "of" in config:
-        claims["sparsity"] = 1 - config["keep"] / config["of"]
-    family = step.technique.partition("-")[0]
-    if family in _BITS and not config.get("autocast"):
-        claims["bits"] = _BITS[family]
-    return claims

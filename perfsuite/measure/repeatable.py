@@ -22,6 +22,7 @@ FRESH_STATE = (
     "and passes on what that returns"
 )
 NOTHING_BEHIND = "let forward leave nothing behind: a model is called many times with the same inputs"
+RESET = "let the reset of the workload bring back all that a repetition changes"
 _PACKAGE = Path(__file__).parent.parent
 
 

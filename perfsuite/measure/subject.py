@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from perfsuite.case import EAGER
 from perfsuite.errors import UsageError
 from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, of_device, started, used_by, wait_for
-from perfsuite.measure.repeatable import FRESH_STATE, NOTHING_BEHIND, Repeatable
+from perfsuite.measure.repeatable import NOTHING_BEHIND, RESET, Repeatable
 from perfsuite.protocols import DISPATCH, WEIGHTS, Inputs, Prepared, Program, Task
 from perfsuite.spec import Against, Context, Facts, Metric, Scores
 
@@ -75,7 +75,7 @@ class Subject:
         """One repetition, from the same state each time."""
         if self.program is None:
             return self.prepared.call
-        remedy = FRESH_STATE if self.prepared.reset else NOTHING_BEHIND
+        remedy = RESET if self.prepared.reset else NOTHING_BEHIND
         return Repeatable(self.prepared.call, self.prepared.reset, remedy=remedy)
 
     @cached_property

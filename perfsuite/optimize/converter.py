@@ -16,7 +16,7 @@ from perfsuite.models.seeding import seeded
 from perfsuite.optimize.measured import Speedup, measure_speedups
 from perfsuite.protocols import Technique
 from perfsuite.techniques.calibrating import in_eval_mode
-from perfsuite.techniques.precision.values import Precision, PrecisionName
+from perfsuite.techniques.precision.half import Precision, PrecisionName
 from perfsuite.techniques.values import Original
 
 _NAMES: dict[Any, PrecisionName] = {

@@ -13,8 +13,11 @@ from perfsuite.optimize.measured import measure_speedups
 from perfsuite.protocols import Technique
 from perfsuite.storage import Stored, count_stored
 from perfsuite.techniques.calibrating import in_eval_mode
+from perfsuite.techniques.claims import claims_of
+from perfsuite.techniques.pruning.magnitude import Magnitude, check_sparsity
+from perfsuite.techniques.pruning.pattern import Pattern
 from perfsuite.techniques.pruning.schedule import Iterated, Round, prune_iteratively
-from perfsuite.techniques.pruning.values import Magnitude, Pattern, Structured, check_sparsity
+from perfsuite.techniques.pruning.structured_pruning import Structured
 from perfsuite.techniques.selection import names
 
 DEFAULT_SPARSITY = 0.5
@@ -92,13 +95,7 @@ class PruningConfig:
     @property
     def claimed(self) -> dict[str, float]:
         """What the method promises: the fractions that go."""
-        if self.method == "pattern":
-            keep, of = self.pattern
-            return {"sparsity": 1 - keep / of}
-        if not self.is_structured:
-            return {"sparsity": self.fraction}
-        heads, units = (self.fraction if part is None else part for part in (self.heads, self.units))
-        return {"heads": heads, "units": units}
+        return claims_of(self.technique_at(1.0)).numbers
 
     def technique_at(self, share: float) -> Technique:
         """The technique for one step of the schedule, which has come to that share, 0 to 1, of all that is to go."""
@@ -107,7 +104,7 @@ class PruningConfig:
             return Pattern(*self.pattern, **chosen)
         if not self.is_structured:
             return Magnitude(self.fraction * share, self.scope, names(self.pruning_dims), **chosen)
-        heads, units = (part * share for part in self.claimed.values())
+        heads, units = ((self.fraction if part is None else part) * share for part in (self.heads, self.units))
         return Structured(heads, units, self.importance, self.scope, self.round_to, **chosen)
 
 

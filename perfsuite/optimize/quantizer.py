@@ -14,9 +14,11 @@ from perfsuite.models.devices import device_of
 from perfsuite.optimize.sensitivity import hold_floor
 from perfsuite.protocols import Technique
 from perfsuite.storage import count_stored
-from perfsuite.techniques.precision.values import Precision
+from perfsuite.techniques.precision.half import Precision
+from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic
+from perfsuite.techniques.quantization.int8_static import Int8Static, Ranges
 from perfsuite.techniques.quantization.kernels import kernel_name
-from perfsuite.techniques.quantization.values import Int8Dynamic, Int8Static, Ranges, WeightOnly
+from perfsuite.techniques.quantization.weight_only import WeightOnly
 from perfsuite.techniques.selection import names
 from perfsuite.units import Unit, format_value
 

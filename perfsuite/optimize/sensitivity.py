@@ -15,9 +15,11 @@ from perfsuite.progress import tell
 from perfsuite.protocols import wants_gradients
 from perfsuite.techniques.calibrating import batches, in_eval_mode
 from perfsuite.techniques.common import copy_finite, main_output
-from perfsuite.techniques.precision.values import Precision
+from perfsuite.techniques.precision.half import Precision
 from perfsuite.techniques.quantization.convert import prepare
-from perfsuite.techniques.quantization.values import Int8Dynamic, Int8Static, WeightOnly
+from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic
+from perfsuite.techniques.quantization.int8_static import Int8Static
+from perfsuite.techniques.quantization.weight_only import WeightOnly
 from perfsuite.techniques.recorded import Digested
 
 Quantization = Int8Dynamic | Int8Static | WeightOnly

@@ -144,7 +144,7 @@ OPTIONS = (
         str,
         "REF",
     ),
-    _Option("base-build", "a shell command that builds the base's worktree, for compiled packages", "", str, "COMMAND"),
+    _Option("base-build", "a shell command that builds the base's checkout, for compiled packages", "", str, "COMMAND"),
     _Option("base-modules", "only these modules come from the base; empty: all but the tests", "", _names, "NAMES"),
     _Option(
         "arms",

@@ -89,8 +89,8 @@ def session_of(config: pytest.Config) -> Session:
     """The one session, made when the first performance test runs."""
     if _SESSION not in config.stash:
         from perfsuite.executors.server import server_of_process
-        from perfsuite.revisions.checkout import remove_abandoned
         from perfsuite.session.session import Session
+        from perfsuite.temporary import remove_abandoned
 
         if not is_worker():
             remove_abandoned()

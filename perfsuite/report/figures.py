@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from perfsuite.case import FORWARD, ORIGINAL_TECHNIQUE, Case
 from perfsuite.protocols import Run
-from perfsuite.report.cases import sparsity_of
 from perfsuite.report.charts.drawings import Interval, Line, Point, bars, intervals, ridges, scatter, shares, steps
 from perfsuite.report.charts.svg import LEAST, key
 from perfsuite.report.numbers import Number
@@ -203,10 +202,11 @@ def _degradation(cases: Sequence[_Known]) -> Figure | None:
     quality = _quality(cases)
     points: dict[str, dict[float, Point]] = {}
     for case in cases:
-        number, sparsity = case.number(quality), sparsity_of(case.of.form)
-        if number and sparsity:
-            point = Point(sparsity[1], number.value, f"{case.of.form}: {number}")
-            points.setdefault(sparsity[0], {}).setdefault(sparsity[1], point)
+        number = case.number(quality)
+        if number and case.row.series:
+            name, removed = case.row.series
+            point = Point(removed, number.value, f"{case.of.form}: {number}")
+            points.setdefault(name, {}).setdefault(removed, point)
     start = _start(cases, quality)
     for family, line in points.items():
         if start and "+" not in family:
@@ -218,7 +218,7 @@ def _degradation(cases: Sequence[_Known]) -> Figure | None:
     word = quality.replace("_", " ")
     about = "; ".join(point.about for line in lines for point in line.points)
     picture = shares(lines, "sparsity", _unit(cases, quality), f"{word} by sparsity: {about}")
-    note = "By the sparsity in the technique's name; 0% is the original." + _more(drawable, _LINES, "techniques")
+    note = "By the fraction that the technique removes; 0% is the original." + _more(drawable, _LINES, "techniques")
     return Figure(f"{word.capitalize()} over sparsity", note, picture, _legend(lines))
 
 

@@ -1,10 +1,13 @@
-"""The numbers of a case in base units, with their intervals: from what is shown, and from verdicts."""
+"""The numbers of a case in base units, with their intervals: from what is shown, and from verdicts. And its series."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
 
 from perfsuite.protocols import Run
 from perfsuite.registry import METRICS
@@ -28,16 +31,35 @@ class Number:
         return format_value(self.value, self.unit)
 
 
+class _Claims(msgspec.Struct):
+    """The part of perfsuite.techniques.claims.Claims that is drawn."""
+
+    series: tuple[str, Annotated[float, msgspec.Meta(ge=0, le=1)]] | None = None
+
+
 def numbers(run: Run, case: str, verdicts: tuple[Verdict, ...] = ()) -> dict[str, Number]:
     """All numbers of one case by metric. What was measured here comes before what a verdict says of it."""
     judged = {verdict.metric: number for verdict in verdicts if (number := number_of(verdict)) is not None}
     return {**judged, **_shown(run.information.get(case, {}))}
 
 
+def series_of(run: Run, case: str) -> tuple[str, float] | None:
+    """The series that the case's technique is of, and the fraction that it removes; None where nobody claims that."""
+    try:
+        return msgspec.convert(run.information.get(case, {}).get("claims", {}), _Claims).series
+    except msgspec.ValidationError:  # a report from elsewhere
+        return None
+
+
 def described(information: Mapping[str, object]) -> dict[str, str]:
-    """Everything that is shown of a case, as text for people; intervals stand beside their values."""
+    """Everything that is shown of a case, as text for people; intervals stand beside their values.
+
+    What is claimed is for programs: people read it in the technique's name.
+    """
     found = {}
     for name, value in information.items():
+        if isinstance(value, Mapping):
+            continue
         if name.removesuffix("_low").removesuffix("_high") in information and name.endswith(("_low", "_high")):
             continue
         metric, unit, factor = _meaning(name)

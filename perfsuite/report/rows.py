@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from perfsuite.protocols import Run
-from perfsuite.report.numbers import Number, numbers
+from perfsuite.report.numbers import Number, numbers, series_of
 from perfsuite.spec import Status, Verdict
 from perfsuite.units import Unit, format_change, format_difference
 
@@ -19,11 +19,15 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud8
 
 @dataclass(frozen=True)
 class Row:
-    """One case: its verdicts (none where it was measured and not judged), and its numbers by metric."""
+    """One case: its verdicts (none where it was measured and not judged), and its numbers by metric.
+
+    ``series``: what the technique is called without the fraction that it removes, and that fraction.
+    """
 
     case: str
     verdicts: tuple[Verdict, ...]
     numbers: Mapping[str, Number] = field(default_factory=dict)
+    series: tuple[str, float] | None = None
 
     @property
     def status(self) -> Status | None:
@@ -77,8 +81,8 @@ def rows(run: Run) -> list[Row]:
     by_case: dict[str, list[Verdict]] = {}
     for verdict in run.verdicts:
         by_case.setdefault(verdict.case, []).append(verdict)
-    found = [Row(case, tuple(judged), numbers(run, case, tuple(judged))) for case, judged in by_case.items()]
-    found += [Row(case, (), numbers(run, case)) for case in run.information if case not in by_case]
+    judged = {case: tuple(by_case.get(case, ())) for case in (*by_case, *run.information)}
+    found = [Row(case, of, numbers(run, case, of), series_of(run, case)) for case, of in judged.items()]
     return sorted(found, key=lambda row: (row.severity, _natural(row.case)))
 
 

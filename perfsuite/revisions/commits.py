@@ -113,22 +113,6 @@ def resolve_commit(root: Path, recorded: str) -> BaseCommit | NoCommit:
     return BaseCommit(sha, recorded, f"{sha[:_SHORT]}, which the baseline was accepted at")
 
 
-def changed_files(root: Path, sha: str) -> tuple[str, ...]:
-    """What differs between a commit and the working tree, uncommitted and new files too; paths from the top, sorted."""
-    top = repository(root).top
-    lists = (
-        git(top, "diff", "--name-only", "--no-renames", "--no-ext-diff", "--ignore-submodules=none", "-z", sha, "--"),
-        git(top, "ls-files", "--others", "--exclude-standard", "-z"),
-    )
-    for done in lists:
-        if done.returncode != 0:
-            raise EngineError(
-                f"git could not compare the working tree with {sha[:_SHORT]}: {done.stderr.strip()}",
-                "run `git status` to see why",
-            )
-    return tuple(sorted({name for done in lists for name in done.stdout.split("\0") if name}))
-
-
 def _check(ref: str) -> None:
     """What can be no revision is refused before git sees it."""
     remedy = "give a branch, a tag or a commit, such as --perf-base=main"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 from perfsuite.errors import EngineError, UsageError
@@ -29,6 +30,7 @@ _SETTINGS = (
     "gc.auto=0",
     "maintenance.auto=false",
     "submodule.recurse=false",
+    "core.splitIndex=false",  # a part of it would be written into the repository, wherever the index is
 )
 _LONG_S = 60  # what may take longer is guarded, which takes 20 ms itself
 _GRACE_S = 3.0  # for what was asked to end
@@ -76,8 +78,10 @@ def is_hash(text: str) -> bool:
     return len(text) in (40, 64) and set(text) <= set("0123456789abcdef")
 
 
-def git(folder: Path, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run git in a folder, whatever status it ends with.
+def git(
+    folder: Path, *arguments: str, timeout_s: float = 60, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
+    """Run git in a folder, with ``variables`` in its environment, whatever status it ends with.
 
     Raises UsageError if there is no git, EngineError if it does not finish in time.
     """
@@ -85,8 +89,8 @@ def git(folder: Path, *arguments: str, timeout_s: float = 60) -> subprocess.Comp
     asked = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LANGUAGE": "en"}
     try:
         return run(
-            ["git", "-C", str(folder), *settings, *arguments], environment=environment() | asked, timeout_s=timeout_s,
-            is_long=timeout_s > _LONG_S,
+            ["git", "-C", str(folder), *settings, *arguments], environment={**environment(), **asked, **variables},
+            timeout_s=timeout_s, is_long=timeout_s > _LONG_S,
         )  # fmt: skip
     except FileNotFoundError:
         raise UsageError(

@@ -100,14 +100,8 @@ def has_commit(folder: Path, commit: str) -> bool:
 
 
 def clone_submodule(top: Path, module: Submodule) -> None:
-    """Get a submodule, and those in it, from where .gitmodules says. Raises EngineError.
-
-    Without --init, which would write to the configuration that all worktrees share.
-    """
-    done = git(
-        top, "-c", "submodule.active=.", "submodule", "update", "--recursive", "--", module.path,
-        timeout_s=_CLONE_TIMEOUT_S,
-    )  # fmt: skip
+    """Get a submodule, and those in it, from where .gitmodules says. Raises EngineError."""
+    done = git(top, "submodule", "update", "--init", "--recursive", "--", module.path, timeout_s=_CLONE_TIMEOUT_S)
     if done.returncode != 0:
         raise EngineError(
             f"the base needs commit {module.commit[:12]} of the submodule {module.path}, which is not in this clone "

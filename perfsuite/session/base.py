@@ -27,7 +27,7 @@ from perfsuite.measure.clock import Deadline
 from perfsuite.measure.latency import Plan
 from perfsuite.patterns import first_of
 from perfsuite.progress import tell
-from perfsuite.revisions.checkout import BaseTree, Worktrees
+from perfsuite.revisions.checkout import BaseTree, Checkouts
 from perfsuite.revisions.commits import BaseCommit, NoCommit, resolve_base, resolve_commit
 from perfsuite.revisions.submodules import submodule_notes
 from perfsuite.session.measurable import Measurable
@@ -59,7 +59,7 @@ class Bases:
 
     settings: Settings
     commit: BaseCommit | None  # None: each case has its own
-    worktrees: Worktrees
+    checkouts: Checkouts
     _spreads: dict[bool, list[Spread]] = field(default_factory=lambda: {True: [], False: []})
     unsound: list[str] = field(default_factory=list)  # why cases were not measured as twins
     broken: list[str] = field(default_factory=list)  # why cases that the base has could not be measured there
@@ -69,8 +69,8 @@ class Bases:
     def of(settings: Settings) -> Bases:
         """Raises UsageError where there is no repository, or no such revision."""
         commit = None if settings.base == ACCEPTED else resolve_base(settings.root, settings.base)
-        worktrees = Worktrees(settings.root, settings.base_build or None)
-        return Bases(settings, commit, worktrees)
+        checkouts = Checkouts(settings.root, settings.base_build or None)
+        return Bases(settings, commit, checkouts)
 
     def base(self, accepted_at: str | None) -> Base:
         """The base of a case; ``accepted_at`` is the commit of its baseline, if it has one."""
@@ -81,7 +81,7 @@ class Bases:
             return Base(ACCEPTED, missing=f"{found.why}; {found.remedy}")
         name = f"{found.asked} ({found.sha[:12]})"
         try:
-            return Base(name, self.worktrees.checkout(found.sha))
+            return Base(name, self.checkouts.checkout(found.sha))
         except UsageError as error:  # it has no such folder yet: everything in it is new
             return Base(name, missing=error.what)
 
@@ -101,7 +101,7 @@ class Bases:
         yield from submodule_notes(self.settings.root)
         for why in dict.fromkeys(self.unsound):
             yield f"measured in pairs of processes, because {why}"
-        if ignored := self.worktrees.ignored:
+        if ignored := self.checkouts.ignored:
             yield (
                 "files that git ignores are the working tree's on both sides, whatever the base would have: "
                 f"{first_of(ignored, _SHOWN)}"
@@ -121,7 +121,7 @@ class Bases:
         return arms == "twins" or (arms == "auto" and len(self.unsound) < _ENOUGH)
 
     def close(self) -> None:
-        self.worktrees.close()
+        self.checkouts.close()
 
 
 @dataclass(frozen=True)

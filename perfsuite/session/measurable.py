@@ -17,6 +17,7 @@ from perfsuite.measure.subject import Subject, awaited
 from perfsuite.protocols import Inputs, ModelSpec, Program, Runtime, Technique, Workload
 from perfsuite.runtimes.eager import RUNTIME as EAGER_RUNTIME
 from perfsuite.spec import CANDIDATE, YARDSTICK, Context, Metric, Scores
+from perfsuite.techniques.claims import claims_of
 
 if TYPE_CHECKING:
     import torch
@@ -194,6 +195,8 @@ class ModelCase:
         from perfsuite.measure.memory import accelerator_peak_bytes, resident_bytes
 
         shown: dict[str, object] = {"resident_bytes": resident_bytes(), "weights": self.weights}
+        if claims := claims_of(self.technique).described:
+            shown["claims"] = claims
         peak = accelerator_peak_bytes(self._candidate.call, self.device)
         if peak is not None:
             shown["accelerator_peak_bytes"] = peak

@@ -102,7 +102,7 @@ class Session:
         return self._bases.failure if self._bases else ""
 
     def close(self) -> None:
-        """End the fresh processes and remove the worktrees. Safe to call again."""
+        """End the fresh processes and remove the checkouts. Safe to call again."""
         self._interrupts.hold()
         with ExitStack() as stack:  # closes all, whatever happens in between
             stack.callback(self._interrupts.off)

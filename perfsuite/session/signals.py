@@ -1,4 +1,4 @@
-"""A signal that would end the session is taken as Ctrl-C is, so that processes and worktrees are cleaned up."""
+"""A signal that would end the session is taken as Ctrl-C is, so that processes and checkouts are cleaned up."""
 
 from __future__ import annotations
 

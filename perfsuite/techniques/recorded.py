@@ -111,15 +111,16 @@ class Recorded(ABC):
     """Base of our techniques: copies, changes, records. A subclass is a frozen dataclass with ``change`` and ``shape``.
 
     ``change`` works on a copy whose weights are known to be finite, and returns the model with what a
-    fresh one must know to be shaped alike; ``shape`` gives a fresh model that shape.
+    fresh one must know to be shaped alike; ``shape`` gives a fresh model that shape. Where ``shape`` does all that is
+    to be done, there is no ``change``.
     """
 
     @property
     @abstractmethod
     def name(self) -> str: ...
 
-    @abstractmethod
-    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]: ...
+    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
+        return self.shape(model, {}), {}
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
         """Without a structure of its own, a technique keeps the shape it is given."""

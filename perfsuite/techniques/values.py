@@ -7,22 +7,17 @@ are applied: ``structured-50+int8-dynamic``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from perfsuite.errors import StorageError, UnknownNameError, UsageError
+from perfsuite.errors import PerfsuiteError, StorageError, UnknownNameError, UsageError
 from perfsuite.protocols import Inputs, Technique
 from perfsuite.registry import TECHNIQUES, Registry, TechniqueFactory
-from perfsuite.techniques.precision.values import Precision as Precision
-from perfsuite.techniques.pruning.values import Magnitude as Magnitude
-from perfsuite.techniques.pruning.values import Pattern as Pattern
-from perfsuite.techniques.pruning.values import Structured as Structured
-from perfsuite.techniques.quantization.values import Int8Dynamic as Int8Dynamic
-from perfsuite.techniques.quantization.values import Int8Static as Int8Static
-from perfsuite.techniques.quantization.values import WeightOnly as WeightOnly
+from perfsuite.techniques.claims import Claims, claims_of, combined
+from perfsuite.techniques.naming import Grammar, Named
 from perfsuite.techniques.recorded import Recorded, Step, provenance, with_steps_of, write_provenance
 
 if TYPE_CHECKING:
@@ -30,18 +25,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Original:
+class Original(Named):
     """``fp32``: the model as it is, copied."""
 
-    @property
-    def name(self) -> str:
-        return "fp32"
-
-    @classmethod
-    def from_argument(cls, argument: str | None) -> Original:
-        if argument is not None:
-            raise UsageError(f"technique 'fp32' takes no argument, not {argument!r}", "write 'fp32'")
-        return cls()
+    grammar = Grammar("fp32")
 
     def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module:
         from perfsuite.techniques.common import copy_finite
@@ -65,6 +52,10 @@ class Pipeline:
     @property
     def name(self) -> str:
         return "+".join(step.name for step in self.steps)
+
+    @property
+    def claims(self) -> Claims:
+        return combined([(step.name, claims_of(step)) for step in self.steps])
 
     def apply(self, model: nn.Module, *, data: Iterable[Inputs] | None = None) -> nn.Module:
         kept = tuple(data) if isinstance(data, Iterator) else data  # each step may read it from the start
@@ -93,6 +84,11 @@ class Registered:
 
     def skeleton(self, model: nn.Module) -> nn.Module:
         return self.technique.skeleton(model)
+
+    @property
+    def claims(self) -> Claims:
+        """Those of the technique, but no series: this name says a fraction in a way of its own, if at all."""
+        return replace(claims_of(self.technique), series=None)
 
     @property
     def is_recorded(self) -> bool:
@@ -135,6 +131,17 @@ def rebuild(model: nn.Module, steps: Iterable[Step], known: Mapping[str, Techniq
     return model
 
 
+def claims_of_steps(steps: Iterable[Step]) -> Claims:
+    """What recorded steps claim together. Of one that no technique can be made of here, nothing is known."""
+    found = []
+    for step in steps:
+        try:
+            found.append((step.technique, claims_of(_technique_of(step))))
+        except PerfsuiteError:
+            found.append((step.technique, Claims()))
+    return combined(found)
+
+
 def _technique_of(step: Step) -> Technique:
     named = parse_technique(step.technique)
     if not isinstance(named, Recorded):
@@ -162,6 +169,12 @@ def _parse_step(name: str, registry: Registry[TechniqueFactory]) -> Technique:
         raise UnknownNameError("technique", name, registry.names())
     argument = name[len(family) + 1 :] or None
     technique = registry.get(family)(argument)
+    lacking = [member for member in ("name", "apply", "skeleton") if not hasattr(technique, member)]
+    if lacking:
+        raise UsageError(
+            f"technique {name!r} is a {type(technique).__name__} without {' and '.join(lacking)}",
+            f"make what is registered as {family!r} fit perfsuite.protocols.Technique, or update its package",
+        )
     drops_argument = technique.name == family and argument is not None and not registry.is_builtin(family)
     is_own_name = _family(technique.name, registry) == family and not drops_argument
     return technique if is_own_name else Registered(name, technique)

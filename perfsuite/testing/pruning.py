@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from perfsuite.protocols import Technique
 from perfsuite.techniques.attention import split_attention
 from perfsuite.techniques.pruning.groups import Group, find_groups
-from perfsuite.techniques.pruning.magnitude import parameters_to_prune
 from perfsuite.techniques.pruning.masks import keep_zeros
+from perfsuite.techniques.pruning.zeros import parameters_to_prune
 from perfsuite.testing.contract import Contract, Law, each, run, state_bytes
 from perfsuite.testing.strategies import Sample, models
 

@@ -14,9 +14,9 @@ from perfsuite.protocols import Technique
 from perfsuite.storage import count_stored
 from perfsuite.techniques.attention import split_attention
 from perfsuite.techniques.common import is_linear, linear_weights
+from perfsuite.techniques.pruning.magnitude import Magnitude
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, StaticInt8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear
-from perfsuite.techniques.values import Magnitude
 from perfsuite.testing.contract import Contract, Law, each, run
 from perfsuite.testing.strategies import Sample
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from perfsuite import Magnitude
 from perfsuite.comparison.benchmark import OptimizationBenchmark
 from perfsuite.comparison.values import SAME_NUMBERS_DB
 from perfsuite.errors import DuplicateNameError, ModelError, NonFiniteError, UnknownNameError, UsageError
@@ -15,7 +16,7 @@ from perfsuite.progress import watched
 from perfsuite.protocols import Inputs
 from perfsuite.spec import Scores
 from perfsuite.storage import count_stored
-from perfsuite.techniques.values import Magnitude, Original, parse_technique
+from perfsuite.techniques.values import Original, parse_technique
 from perfsuite.testing.contract import state_bytes
 from tests.comparison.models import Labelled, encoder, numbers, quick, tokens
 
@@ -104,6 +105,14 @@ def test_what_a_technique_claims_is_known_from_its_record(technique, claims):
     model = encoder()
     made = parse_technique(technique).apply(model)
     assert benchmark_of(model).benchmark_optimized_model(made, "made").claimed == claims
+
+
+def test_reports_get_the_claims_whatever_a_variant_is_called(documented):
+    """A drawing over sparsity needs no name that says one."""
+    information = documented[0].generate_report().to_run().information
+    claims = {key.split("/")[1]: shown["claims"] for key, shown in information.items()}
+    assert claims["Pruning"] == {"sparsity": 0.3, "series": ("magnitude", 0.3)}
+    assert claims["Quantization"] == {"bits": 8, "series": None}
 
 
 def test_claims_of_others_are_given_and_win():

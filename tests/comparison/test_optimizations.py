@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from perfsuite import Int8Static, Magnitude
 from perfsuite.comparison.energy import Absent
 from perfsuite.comparison.fresh import Order, fresh_blocks
 from perfsuite.comparison.optimizations import benchmark_optimizations
@@ -10,7 +11,7 @@ from perfsuite.measure.latency import Plan
 from perfsuite.models.seeding import token_ids
 from perfsuite.protocols import Built, ModelSpec
 from perfsuite.techniques.common import copy_finite
-from perfsuite.techniques.values import Int8Static, Magnitude, parse_technique
+from perfsuite.techniques.values import parse_technique
 from perfsuite.testing.contract import state_bytes
 from tests.comparison.models import Labelled, encoder, quick, tokens
 

@@ -1,5 +1,6 @@
 """The words are true: every Python block of the README and the docs runs, every command exists."""
 
+import json
 import re
 from pathlib import Path
 
@@ -84,6 +85,28 @@ def test_the_examples_of_extending_are_files_and_work(pytester):
         for technique in ("round-2", "round-1+fp16")
         for metric in ("biases", "accuracy", "compression")
     )
+
+
+EXAMPLES = sorted(path for path in (ROOT / "docs" / "examples" / "extending").iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
+def test_what_is_added_is_one_file_beside_its_test(pytester, folder):
+    """Recorded, then judged, and shown in every report."""
+    names = sorted(path.name for path in folder.iterdir() if path.suffix == ".py")
+    assert len(names) == 2
+    for name in names:
+        (pytester.path / name).write_text((folder / name).read_text())
+    pytester.makeini(INI)
+    assert pytester.runpytest_subprocess("--perf-update", "--perf-only").ret == 0
+    endings = ("html", "md", "json", "txt")
+    assert pytester.runpytest_subprocess(f"--perf-report={','.join(f'run.{ending}' for ending in endings)}").ret == 0
+    stored = [json.loads(file.read_text()) for file in (pytester.path / "baselines").glob("*.json")]
+    cases = {key for file in stored for key in file["cases"]}
+    assert cases
+    for ending in endings:
+        report = (pytester.path / f"run.{ending}").read_text().replace("&#8203;", "")  # in Markdown @name is a person
+        assert all(case in report for case in cases), ending
 
 
 def anchors(page):

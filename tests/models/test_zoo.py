@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
+from perfsuite import Int8Dynamic
 from perfsuite.errors import ModelError, StorageError, UnavailableError
 from perfsuite.measure.outputs import fidelity
 from perfsuite.models import cache, digits, docstrings
@@ -18,7 +19,7 @@ from perfsuite.models.zoo import model_spec
 from perfsuite.progress import watched
 from perfsuite.protocols import Inputs
 from perfsuite.storage import RECIPE, WEIGHTS, count_stored, load, save
-from perfsuite.techniques.values import Int8Dynamic, parse_technique
+from perfsuite.techniques.values import parse_technique
 from perfsuite.testing.contract import run
 
 

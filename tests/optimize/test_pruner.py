@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from perfsuite import ModelPruner, PruningConfig, prune_model
+from perfsuite import Magnitude, ModelPruner, PruningConfig, prune_model
 from perfsuite.errors import TechniqueError, UsageError
 from perfsuite.measure.latency import Plan
 from perfsuite.models.encoder import TransformerEncoder
@@ -14,9 +14,8 @@ from perfsuite.optimize import pruner as module
 from perfsuite.optimize.measured import measure_speedups
 from perfsuite.progress import watched
 from perfsuite.storage import WEIGHTS, save
-from perfsuite.techniques.pruning.magnitude import parameters_to_prune
+from perfsuite.techniques.pruning.zeros import parameters_to_prune
 from perfsuite.techniques.recorded import provenance
-from perfsuite.techniques.values import Magnitude
 from perfsuite.testing.contract import state_bytes
 
 TOKENS = torch.arange(14).reshape(2, 7)

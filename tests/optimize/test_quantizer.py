@@ -3,7 +3,15 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from perfsuite import DynamicQuantizer, QuantizationConfig, StaticQuantizer, quantize_model
+from perfsuite import (
+    DynamicQuantizer,
+    Int8Dynamic,
+    Int8Static,
+    QuantizationConfig,
+    StaticQuantizer,
+    WeightOnly,
+    quantize_model,
+)
 from perfsuite.errors import TechniqueError, UsageError
 from perfsuite.measure.outputs import fidelity
 from perfsuite.models.encoder import TransformerEncoder
@@ -16,7 +24,6 @@ from perfsuite.storage import count_stored
 from perfsuite.techniques.quantization.layers import Int8Linear, StaticInt8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear
 from perfsuite.techniques.recorded import provenance
-from perfsuite.techniques.values import Int8Dynamic, Int8Static, WeightOnly
 from perfsuite.testing.contract import run, state_bytes
 
 TOKENS = torch.arange(14).reshape(2, 7)

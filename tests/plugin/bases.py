@@ -55,5 +55,5 @@ class Repository(Repo):
         )  # fmt: skip
 
     def is_clean(self):
-        """Whether no worktree is left."""
+        """Whether nothing was registered in the repository."""
         return self.worktrees() == [Path(self.git("rev-parse", "--show-toplevel"))]

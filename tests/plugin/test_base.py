@@ -186,7 +186,7 @@ def test_outcomes_of_items(run):
     assert run.status == 1
 
 
-def test_no_worktree_is_left(run, repository):
+def test_nothing_is_registered_in_the_repository(run, repository):
     assert repository.is_clean()
 
 

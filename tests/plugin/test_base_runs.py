@@ -241,8 +241,8 @@ def slow(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_when_pytest_is_ended(slow, tmp_path, number):
-    """After Ctrl-C and SIGTERM at once; a worktree of one that was killed is removed at the next start."""
+def test_nothing_is_left_when_pytest_is_ended(slow, tmp_path, monkeypatch, number):
+    """After Ctrl-C and SIGTERM at once; the base of one that was killed is removed at the next start."""
     started, temporary = tmp_path / "started", tmp_path / "temporary"
     temporary.mkdir()
     environment = os.environ | IDENTITY | {"STARTED": str(started), "TMPDIR": str(temporary)}
@@ -250,7 +250,7 @@ def test_nothing_is_left_when_pytest_is_ended(slow, tmp_path, number):
     process = subprocess.Popen(command, cwd=slow.folder, env=environment, stdout=subprocess.DEVNULL)
     try:
         processes = those_that_started(started, process)
-        assert not slow.is_clean()
+        assert list(temporary.glob("perfsuite-base-*")) != []
         process.send_signal(number)
         process.wait(30)
     finally:
@@ -261,14 +261,13 @@ def test_nothing_is_left_when_pytest_is_ended(slow, tmp_path, number):
     while (left := list(temporary.glob("perfsuite-worker-*"))) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert left == []
-    if number != signal.SIGKILL:
-        assert slow.is_clean()
-        assert list(temporary.glob("perfsuite-*")) == []
+    assert slow.is_clean()
     if number == signal.SIGKILL:
-        assert not slow.is_clean()
+        assert list(temporary.glob("perfsuite-base-*")) != []
         slow.put({"tests/test_slow.py": item(MEASURE)})
+        monkeypatch.setenv("TMPDIR", str(temporary))
         assert slow.run("-p", "no:randomly").of("test_it") == "PASS"
-        assert slow.is_clean()
+    assert list(temporary.glob("perfsuite-*")) == []
 
 
 def those_that_started(file, owner):

@@ -7,7 +7,6 @@ from perfsuite.errors import UnknownNameError
 from perfsuite.protocols import Run
 from perfsuite.registry import Registries
 from perfsuite.report import terminal
-from perfsuite.report.cases import sparsity_of
 from perfsuite.report.endings import reporter_of
 from perfsuite.report.junit import properties
 from perfsuite.report.numbers import Number, described, direction, number_of, numbers
@@ -100,20 +99,28 @@ def test_a_remedy_gives_its_command_to_be_copied():
 
 
 @pytest.mark.parametrize(
-    ("technique", "found"),
+    ("claims", "found"),
     [
-        ("magnitude-50", ("magnitude", 0.5)),
-        ("magnitude-12.5-global", ("magnitude-global", 0.125)),
-        ("structured-30-taylor+int8-dynamic", ("structured-taylor+int8-dynamic", 0.3)),
-        ("bf16+magnitude-70", ("bf16+magnitude", 0.7)),
-        ("structured-50,30", None),
-        ("weight-only-4", None),
-        ("int8-dynamic", None),
-        ("fp32", None),
+        ({"sparsity": 0.5, "series": ("magnitude", 0.5)}, ("magnitude", 0.5)),
+        ({"series": ["magnitude+bf16", 0]}, ("magnitude+bf16", 0.0)),  # as JSON has it
+        ({"bits": 8}, None),
+        ({"series": None}, None),
+        ({"series": ["magnitude", 1.5]}, None),
+        ({"series": ["magnitude", float("nan")]}, None),
+        ({"series": ["magnitude", "0.5"]}, None),
+        ({"series": 3}, None),
+        ("sparse", None),
+        (None, None),
     ],
 )
-def test_sparsity_by_name(technique, found):
-    assert sparsity_of(technique) == found
+def test_a_series_is_claimed(claims, found):
+    """Not read from a name; and what a report from elsewhere claims is checked."""
+    run = Run((), {}, information={"m/magnitude-50/cpu/b1": {"p50_ms": 1.0, "claims": claims}})
+    assert [row.series for row in rows(run)] == [found]
+
+
+def test_claims_are_for_programs():
+    assert described({"claims": {"series": ("magnitude", 0.5)}, "p50_ms": 1.0}) == {"p50": "1 ms"}
 
 
 def test_numbers_have_base_units_and_intervals():

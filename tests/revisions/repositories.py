@@ -1,4 +1,4 @@
-"""Real git repositories in folders of a test, and processes that own worktrees of them."""
+"""Real git repositories in folders of a test, and processes that own checkouts of them."""
 
 import os
 import signal
@@ -53,11 +53,13 @@ class Repo:
         return Repo(folder)
 
     def state(self):
-        """All that must not change: what git says, and its files except for objects."""
-        said = self.git("status", "--porcelain"), self.worktrees()
-        hidden = Path(self.git("rev-parse", "--absolute-git-dir"))
-        files = (path for path in hidden.rglob("*") if path.is_file() and "objects" not in path.parts)
-        return *said, {path: path.read_bytes() for path in files}
+        """All that must not change: what git says of the working tree, and what the repository holds."""
+        return self.git("status", "--porcelain"), self.stored()
+
+    def stored(self):
+        """The files of the repository itself, objects too."""
+        files = (path for path in Path(self.git("rev-parse", "--absolute-git-dir")).rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in files}
 
     def worktrees(self):
         lines = self.git("worktree", "list", "--porcelain").splitlines()
@@ -67,7 +69,7 @@ class Repo:
 OWNER = """
 import os, signal, sys, time
 from pathlib import Path
-from perfsuite.revisions.checkout import Worktrees
+from perfsuite.revisions.checkout import Checkouts
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell has set
 root, sha = Path(sys.argv[1]), sys.argv[2]

@@ -1,4 +1,4 @@
-"""Worktrees of real repositories: what is in them."""
+"""Checkouts of real repositories: what is in them."""
 
 import subprocess
 import sys
@@ -6,14 +6,14 @@ import sys
 import pytest
 
 from perfsuite.errors import EngineError, UsageError
-from perfsuite.revisions.checkout import Worktrees
+from perfsuite.revisions.checkout import Checkouts
 from tests.revisions.repositories import Repo, ended
 
 pytestmark = pytest.mark.usefixtures("temporary")
 
 
 def test_a_tree_has_what_was_committed_and_nothing_else(repo, nothing_left):
-    with Worktrees(repo.folder) as trees:
+    with Checkouts(repo.folder) as trees:
         tree = trees.checkout(repo.first)
         assert (tree.root, tree.sha) == (tree.top, repo.first)
         assert tree.top.name == repo.folder.name
@@ -23,61 +23,32 @@ def test_a_tree_has_what_was_committed_and_nothing_else(repo, nothing_left):
 
 
 def test_each_commit_has_one_tree(repo, nothing_left):
-    with Worktrees(repo.folder) as trees:
+    with Checkouts(repo.folder) as trees:
         first, second = trees.checkout(repo.first), trees.checkout(repo.second)
         assert trees.checkout(repo.first) is first
         assert [(tree.top / "a.py").read_text() for tree in (first, second)] == ["1", "2"]
-        assert len(repo.worktrees()) == 3
+        assert first.top != second.top
 
 
 def test_the_root_may_be_a_folder_of_the_repository(repo, nothing_left):
-    with Worktrees(repo.folder / "pkg") as trees:
+    with Checkouts(repo.folder / "pkg") as trees:
         tree = trees.checkout(repo.first)
         assert tree.root == tree.top / "pkg"
         assert (tree.root / "b.py").is_file()
 
 
-def test_a_commit_without_that_folder_is_refused(repo):
+def test_a_commit_without_that_folder_is_refused(repo, temporary):
     repo.commit(new__x_py="1")
-    with Worktrees(repo.folder / "new") as trees, pytest.raises(UsageError, match="has no folder new"):
+    with Checkouts(repo.folder / "new") as trees, pytest.raises(UsageError, match="has no folder new"):
         trees.checkout(repo.first)
-    assert len(repo.worktrees()) == 1
-
-
-def test_the_working_tree_may_be_a_worktree_itself(repo, tmp_path):
-    linked = tmp_path / "linked"
-    repo.git("worktree", "add", "--quiet", "--detach", str(linked), repo.second)
-    with Worktrees(linked / "pkg") as trees:
-        tree = trees.checkout(repo.first)
-        assert tree.top.name == "linked"
-        assert (tree.root / "b.py").is_file()
-    assert repo.worktrees() == [repo.folder, linked]
-
-
-def test_hooks_do_not_run(repo, tmp_path):
-    ran = tmp_path / "ran"
-    for name in ("post-checkout", "reference-transaction", "post-index-change"):
-        hook = repo.folder / ".git" / "hooks" / name
-        hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
-        hook.chmod(0o755)
-    with Worktrees(repo.folder) as trees:
-        trees.checkout(repo.first)
-    assert not ran.exists()
-
-
-def test_filters_do(repo):
-    """As of LFS: a file is what the filter makes of it."""
-    repo.git("config", "filter.up.smudge", "tr a-z A-Z")
-    sha = repo.commit(**{".gitattributes": "*.txt filter=up", "x.txt": "hello"})
-    with Worktrees(repo.folder) as trees:
-        assert (trees.checkout(sha).top / "x.txt").read_text() == "HELLO"
+    assert list(temporary.iterdir()) == []
 
 
 def test_within_a_hook_of_a_commit(repo):
     """An outer git names its own index and folder in the environment."""
     script = (
-        "from pathlib import Path; from perfsuite.revisions.checkout import Worktrees\n"
-        "with Worktrees(Path.cwd()) as trees:\n"
+        "from pathlib import Path; from perfsuite.revisions.checkout import Checkouts\n"
+        "with Checkouts(Path.cwd()) as trees:\n"
         f"    print('found', (trees.checkout('{repo.first}').top / 'a.py').read_text())"
     )
     hook = repo.folder / ".git" / "hooks" / "pre-commit"
@@ -88,31 +59,30 @@ def test_within_a_hook_of_a_commit(repo):
     assert "GIT_INDEX_FILE" in done.stderr
     assert "found 1" in done.stderr
     assert repo.git("show", "--name-only", "--format=") == "a.py"
-    assert repo.worktrees() == [repo.folder]
 
 
 @pytest.mark.parametrize("sha", ["main", "--force", "abc", ""])
 def test_only_full_hashes_are_taken(repo, sha):
-    with Worktrees(repo.folder) as trees, pytest.raises(ValueError, match="no full hash"):
+    with Checkouts(repo.folder) as trees, pytest.raises(ValueError, match="no full hash"):
         trees.checkout(sha)
 
 
 def test_the_build_runs_in_the_root_with_this_python(repo, temporary, nothing_left):
-    with Worktrees(repo.folder / "pkg", "pwd > where; python -c 'import sys; print(sys.prefix)' > who") as trees:
+    with Checkouts(repo.folder / "pkg", "pwd > where; python -c 'import sys; print(sys.prefix)' > who") as trees:
         root = trees.checkout(repo.first).root
         assert (root / "where").read_text().strip() == str(root)
         assert (root / "who").read_text().strip() == sys.prefix
 
 
 def test_a_build_that_fails_says_how_it_ended(repo, nothing_left):
-    with Worktrees(repo.folder, "echo begun; echo no compiler >&2; touch x; exit 3") as trees:
+    with Checkouts(repo.folder, "echo begun; echo no compiler >&2; touch x; exit 3") as trees:
         with pytest.raises(EngineError, match=r"status 3 on the base(.|\n)*begun\nno compiler") as caught:
             trees.checkout(repo.first)
         assert caught.value.remedy
 
 
 def test_a_build_that_failed_is_gone_at_once_and_not_tried_again(repo, tmp_path, temporary, nothing_left):
-    with Worktrees(repo.folder, f"echo tried >> {tmp_path}/tried; exit 1") as trees:
+    with Checkouts(repo.folder, f"echo tried >> {tmp_path}/tried; exit 1") as trees:
         for _ in range(2):
             with pytest.raises(EngineError, match="status 1 on the base"):
                 trees.checkout(repo.first)
@@ -121,6 +91,6 @@ def test_a_build_that_failed_is_gone_at_once_and_not_tried_again(repo, tmp_path,
 
 
 def test_what_a_build_leaves_running_is_ended(repo, tmp_path, nothing_left):
-    with Worktrees(repo.folder, f"sleep 60 & echo $! > {tmp_path}/pid") as trees:
+    with Checkouts(repo.folder, f"sleep 60 & echo $! > {tmp_path}/pid") as trees:
         trees.checkout(repo.first)
         assert ended(tmp_path / "pid")

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from perfsuite.errors import UsageError
-from perfsuite.revisions.commits import NoCommit, changed_files, resolve_base, resolve_commit, revision
+from perfsuite.revisions.commits import NoCommit, resolve_base, resolve_commit, revision
 from tests.revisions.repositories import Repo
 
 
@@ -159,7 +159,7 @@ def test_an_outer_git_does_not_lead_astray(repo, tmp_path, monkeypatch):
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value if name == "GIT_PREFIX" else str(other.folder / value))
     assert resolve_base(repo.folder, "main").sha == repo.first
-    assert changed_files(repo.folder, repo.first) == ("a.py",)
+    assert revision(repo.folder) == repo.mine[:12]
 
 
 def test_an_accepted_commit_is_found(repo):
@@ -196,26 +196,12 @@ def test_a_changed_tree_is_told_as_such_and_not_resolved(repo):
     assert isinstance(resolve_commit(repo.folder, revision(repo.folder)), NoCommit)
 
 
-def test_changed_files_are_those_of_commits_the_index_and_the_disk(repo):
-    repo.commit(".gitignore", **{".gitignore": "*.log\n", "kept": "1"})
-    repo.git("rm", "--quiet", "pkg/b.py")
-    repo.write(**{"staged": "1", "sp ace": "1", "ü\n": "1", "x.log": "1", "pkg__new_py": "1"})
-    repo.git("add", "staged")
-    expected = (".gitignore", "a.py", "kept", "pkg/b.py", "pkg/new.py", "sp ace", "staged", "ü\n")
-    assert changed_files(repo.folder, repo.first) == expected
-    assert changed_files(repo.folder / "pkg", repo.first) == expected
-
-
 def test_asking_where_the_tree_is_does_not_write_to_the_index(repo):
     os.utime(repo.folder / "a.py", (1, 1))  # git would note that it is unchanged all the same
     index = repo.folder / ".git" / "index"
     before = index.read_bytes()
     assert revision(repo.folder) == repo.mine[:12]
     assert index.read_bytes() == before
-
-
-def test_nothing_changed(repo):
-    assert changed_files(repo.folder, repo.mine) == ()
 
 
 def test_importing_it_needs_no_torch_and_no_pytest():

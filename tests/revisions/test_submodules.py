@@ -1,11 +1,12 @@
 """Submodules of the base and of the working tree: real ones, from repositories beside it."""
 
+import os
 import shutil
 
 import pytest
 
 from perfsuite.errors import EngineError, UsageError
-from perfsuite.revisions.checkout import Worktrees
+from perfsuite.revisions.checkout import Checkouts
 from perfsuite.revisions.submodules import submodule_notes
 from tests.revisions.repositories import Repo
 
@@ -57,15 +58,14 @@ def outer(tmp_path, template, template_with_submodule, identity):
 
 def test_each_base_has_the_submodule_that_it_records(outer):
     before = outer.state(), outer.sub.state()
-    with Worktrees(outer.folder) as trees:
+    with Checkouts(outer.folder) as trees:
         found = [(trees.checkout(sha).top / "lib dir/sub/m.py").read_text() for sha in (outer.with_one, outer.with_two)]
         assert found == ["1", "2"]
-        assert len(outer.sub.worktrees()) == 3
     assert (outer.state(), outer.sub.state()) == before
 
 
 def test_a_commit_without_submodules_has_none(outer):
-    with Worktrees(outer.folder) as trees:
+    with Checkouts(outer.folder) as trees:
         assert not (trees.checkout(outer.first).top / "lib dir").exists()
 
 
@@ -75,21 +75,26 @@ def test_submodules_within_submodules(outer, tmp_path, allowed, monkeypatch):
     outermost.git("submodule", "--quiet", "update", "--init", "--recursive")
     sha = outermost.commit("all")
     monkeypatch.delenv("GIT_CONFIG_COUNT")  # from here on nothing can be fetched
-    with Worktrees(outermost.folder) as trees:
+    before = outermost.state()  # with .git/modules in it
+    with Checkouts(outermost.folder) as trees:
         assert (trees.checkout(sha).top / "mid/lib dir/sub/m.py").read_text() == "2"
-    assert len(Repo(outermost.folder / "mid/lib dir/sub").worktrees()) == 1
+    assert outermost.state() == before
 
 
 def test_the_root_may_be_a_submodule(outer, source):
-    with Worktrees(outer.sub.folder) as trees:
-        assert (trees.checkout(source.one).root / "m.py").read_text() == "1"
-    assert len(outer.sub.worktrees()) == 1
+    before = outer.sub.state()
+    with Checkouts(outer.sub.folder) as trees:
+        tree = trees.checkout(source.one)
+        assert (tree.root / "m.py").read_text() == "1"
+        assert Repo(tree.top).git("rev-parse", "--show-toplevel") == str(tree.top)
+        assert Repo(tree.top).git("status", "--porcelain") == ""
+    assert outer.sub.state() == before
 
 
 def test_one_that_moved_is_found(outer):
     outer.git("mv", "lib dir/sub", "elsewhere")
     outer.commit("moved")
-    with Worktrees(outer.folder) as trees:
+    with Checkouts(outer.folder) as trees:
         assert (trees.checkout(outer.with_one).top / "lib dir/sub/m.py").read_text() == "1"
 
 
@@ -103,16 +108,25 @@ def test_what_is_not_here_is_fetched(outer, tmp_path, allowed, gone):
         outer.git("submodule", "--quiet", "update", "--init", "--depth=1")
     base = outer.git("log", "--format=%H", "--grep=with one")
     before = outer.state()
-    with Worktrees(outer.folder) as trees:
+    with Checkouts(outer.folder) as trees:
         assert (trees.checkout(base).top / "lib dir/sub/m.py").read_text() == "1"
     assert outer.state() == before
+
+
+def test_an_address_that_is_relative_starts_from_the_remote_of_the_repository(outer, source, tmp_path, allowed):
+    relative = os.path.relpath(source.folder, outer.folder)
+    outer.git("config", "--file", ".gitmodules", "submodule.sub.url", relative)
+    sha = outer.commit("relative")
+    clone = outer.clone(tmp_path / "elsewhere" / "clone")
+    with Checkouts(clone.folder) as trees:
+        assert (trees.checkout(sha).top / "lib dir/sub/m.py").read_text() == "2"
 
 
 def test_what_cannot_be_fetched_is_one_error(outer, source, temporary):
     outer.git("rm", "--quiet", "lib dir/sub")
     outer.commit("without")
     before = outer.state()
-    with Worktrees(outer.folder) as trees, pytest.raises(EngineError) as caught:
+    with Checkouts(outer.folder) as trees, pytest.raises(EngineError) as caught:
         trees.checkout(outer.with_one)
     assert f"commit {source.one[:12]} of the submodule lib dir/sub" in caught.value.what
     assert f"fetch origin {source.one}" in caught.value.remedy
@@ -169,7 +183,7 @@ def test_one_that_is_switched_off_may_be_missing(outer, tmp_path, key, value):
     clone = outer.clone(tmp_path / "clone")
     clone.git("config", f"submodule.sub.{key}", value)
     assert submodule_notes(clone.folder) == ()
-    with Worktrees(clone.folder) as trees:
+    with Checkouts(clone.folder) as trees:
         assert list((trees.checkout(outer.with_one).top / "lib dir/sub").iterdir()) == []
 
 
@@ -180,5 +194,5 @@ def test_a_repository_that_is_no_submodule_does_not_count(outer):
     sha = outer.commit("by mistake")
     nested.write(y="changed")
     assert submodule_notes(outer.folder) == ()
-    with Worktrees(outer.folder) as trees:
+    with Checkouts(outer.folder) as trees:
         assert list((trees.checkout(sha).top / "nested").iterdir()) == []

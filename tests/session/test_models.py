@@ -50,6 +50,16 @@ class Force(nn.Module):
         return torch.autograd.grad(self.linear(x).sum(), x)[0]
 
 
+def test_a_report_gets_what_the_technique_claims(tmp_path):
+    spec = ModelSpec("m", lambda seed: Built(nn.Linear(4, 1), "none"), lambda module, size, seed: torch.ones(size, 4))
+    session = Session(Settings(root=tmp_path, storage=tmp_path, threads=1, block_s=0.1))
+    for technique, claims in (("magnitude-25+bf16", {"sparsity": 0.25, "bits": 16, "series": ("magnitude+bf16", 0.25)}),
+                              ("fp32", None)):  # fmt: skip
+        case = ModelCase(spec, parse_technique(technique), "cpu", 1, 0)
+        judged = session.gate(case, {"size": "<=1 MB"}, Rerun("pytest"))
+        assert judged.information.get("claims") == claims
+
+
 def gate(tmp_path, make, limits, technique="fp32", grad=False):
     spec = ModelSpec("m", lambda seed: Built(make(), "none"), lambda module, size, seed: torch.ones(size, 4), grad=grad)
     session = Session(Settings(root=tmp_path, storage=tmp_path, threads=1, block_s=0.1))

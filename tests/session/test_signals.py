@@ -82,7 +82,7 @@ class Sessions:
         return left
 
     def left(self):
-        return list(self.temporary.glob("perfsuite-*")), self.repo.worktrees()[1:]
+        return list(self.temporary.glob("perfsuite-*"))
 
 
 @pytest.fixture
@@ -95,6 +95,7 @@ def sessions(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=["TERM", "HUP", "INT"])
 def test_a_signal_ends_a_session_as_ctrl_c_does(sessions, number):
+    before = sessions.repo.stored()
     session = sessions.start()
     sessions.until_it_serves(session)
     session.send_signal(number)
@@ -104,7 +105,8 @@ def test_a_signal_ends_a_session_as_ctrl_c_does(sessions, number):
     assert number == signal.SIGINT or f"{number.name} has ended the session" in output
     assert "1 passed" in output
     assert sessions.processes() == []
-    assert sessions.left() == ([], [])
+    assert sessions.left() == []
+    assert sessions.repo.stored() == before
 
 
 def test_whenever_a_session_is_killed_no_process_is_left_and_the_next_one_cleans_up(sessions, tmp_path):
@@ -112,6 +114,7 @@ def test_whenever_a_session_is_killed_no_process_is_left_and_the_next_one_cleans
 
     The next one is of another project, and compares with no base.
     """
+    before = sessions.repo.stored()
     for number in range(6):
         session = sessions.start()
         sessions.until_it_has_a_folder(session)
@@ -119,14 +122,15 @@ def test_whenever_a_session_is_killed_no_process_is_left_and_the_next_one_cleans
         session.kill()
         session.communicate()
         assert sessions.processes_in_the_end() == []
-    assert sessions.left() != ([], [])
+        assert sessions.repo.stored() == before
+    assert sessions.left() != []
     other = tmp_path / "other"
     other.mkdir()
     (other / "test_it.py").write_text("def test_it(perf):\n    perf(list, latency='<=1 s')\n")
     command = [sys.executable, "-m", "pytest", *OPTIONS]
     done = subprocess.run(command, cwd=other, env=sessions.environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert sessions.left() == ([], [])
+    assert sessions.left() == []
 
 
 @pytest.fixture

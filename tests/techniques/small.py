@@ -11,11 +11,11 @@ from transformers import (
     DistilBertForSequenceClassification,
 )
 
+from perfsuite import Structured
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.pruning.groups import find_groups
-from perfsuite.techniques.values import Structured
 
 HALF = Structured(0.5, 0.5)
 TAYLOR = Structured(0.5, 0.5, "taylor")

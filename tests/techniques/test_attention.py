@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from perfsuite import Int8Dynamic, Structured
 from perfsuite.errors import ModelError
 from perfsuite.models.seeding import seeded
 from perfsuite.techniques.attention import SplitAttention, split_attention
-from perfsuite.techniques.values import Int8Dynamic, Structured
 
 BATCH, QUERIES, KEYS, HEADS, WIDTH = 3, 4, 5, 2, 8
 

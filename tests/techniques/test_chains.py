@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.utils import prune
 
+from perfsuite import Structured
 from perfsuite.errors import TechniqueError
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
 from perfsuite.storage import load, save
 from perfsuite.techniques.pruning.groups import find_groups
-from perfsuite.techniques.values import Structured
 from perfsuite.testing.contract import run, state_bytes
 from perfsuite.testing.pruning import drops_what_the_units_owned, equals_the_masked_model
 from perfsuite.testing.strategies import Sample

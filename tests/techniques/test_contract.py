@@ -1,16 +1,7 @@
 """Our own techniques keep the laws that we offer to others."""
 
-from perfsuite.techniques.values import (
-    Int8Dynamic,
-    Int8Static,
-    Magnitude,
-    Original,
-    Pattern,
-    Pipeline,
-    Precision,
-    Structured,
-    WeightOnly,
-)
+from perfsuite import Int8Dynamic, Int8Static, Magnitude, Pattern, Precision, Structured, WeightOnly
+from perfsuite.techniques.values import Original, Pipeline
 from perfsuite.testing import (
     MagnitudeContract,
     PrecisionContract,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from perfsuite import Precision
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
@@ -13,7 +14,7 @@ from perfsuite.storage import load, save
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
 from perfsuite.techniques.precision.cast import cast_floats
 from perfsuite.techniques.quantization import kernels
-from perfsuite.techniques.values import Precision, parse_technique
+from perfsuite.techniques.values import parse_technique
 from perfsuite.testing.contract import run, state_bytes
 
 NAMES = ["int8-dynamic", "int8-static", "structured-50+int8-dynamic", "weight-only-4"]

@@ -3,6 +3,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from perfsuite import Int8Dynamic
 from perfsuite.techniques.quantization.grid import (
     LARGEST,
     LOWEST,
@@ -13,7 +14,6 @@ from perfsuite.techniques.quantization.grid import (
     quantize_tensor,
     to_grid,
 )
-from perfsuite.techniques.values import Int8Dynamic
 from perfsuite.testing import float_tensors
 
 HIGHEST = LOWEST + STEPS

@@ -6,6 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
+from perfsuite import Int8Dynamic, Magnitude
 from perfsuite.errors import TechniqueError
 from perfsuite.models.seeding import seeded
 from perfsuite.storage import count_stored
@@ -13,7 +14,6 @@ from perfsuite.techniques.quantization import kernels
 from perfsuite.techniques.quantization.grid import LARGEST, quantize_rows
 from perfsuite.techniques.quantization.kernels import blocked_matmul, int8_matmul, kernel_name
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear
-from perfsuite.techniques.values import Int8Dynamic, Magnitude
 from perfsuite.testing import float_tensors
 from perfsuite.testing.strategies import TiedClassifier
 

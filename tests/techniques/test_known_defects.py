@@ -9,14 +9,15 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 from transformers import BertConfig, BertModel
 
+from perfsuite import Int8Dynamic, Magnitude
 from perfsuite.errors import TechniqueError
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
 from perfsuite.storage import count_stored
-from perfsuite.techniques.pruning.magnitude import smallest
 from perfsuite.techniques.pruning.schedule import cubic, prune_iteratively
+from perfsuite.techniques.pruning.zeros import smallest
 from perfsuite.techniques.quantization.layers import Int8Linear
-from perfsuite.techniques.values import Int8Dynamic, Magnitude, parse_technique
+from perfsuite.techniques.values import parse_technique
 from perfsuite.testing.contract import run
 from perfsuite.testing.strategies import TiedClassifier
 

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from perfsuite import Magnitude
 from perfsuite.errors import NonFiniteError, TechniqueError, UsageError
 from perfsuite.models.seeding import seeded
-from perfsuite.techniques.pruning.magnitude import parameters_to_prune, smallest
-from perfsuite.techniques.values import Magnitude
+from perfsuite.techniques.pruning.zeros import parameters_to_prune, smallest
 from perfsuite.testing import float_tensors, models, scales, sparsities
 
 

@@ -3,11 +3,11 @@ import torch
 from hypothesis import given
 from torch import nn
 
+from perfsuite import Precision
 from perfsuite.errors import TechniqueError
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
 from perfsuite.techniques.precision.cast import cast_floats
-from perfsuite.techniques.values import Precision
 from perfsuite.testing import float_tensors
 
 

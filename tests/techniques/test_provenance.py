@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertModel
 
+from perfsuite import Int8Dynamic, Int8Static, Magnitude, Precision, Structured
 from perfsuite.errors import StorageError, TechniqueError, UnknownNameError, UsageError
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
@@ -16,16 +17,7 @@ from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear
 from perfsuite.techniques.recorded import Step, provenance
 from perfsuite.techniques.selection import selected
-from perfsuite.techniques.values import (
-    Int8Dynamic,
-    Int8Static,
-    Magnitude,
-    Pipeline,
-    Precision,
-    Structured,
-    applied,
-    parse_technique,
-)
+from perfsuite.techniques.values import Pipeline, applied, parse_technique
 from perfsuite.testing.contract import run
 
 TOKENS = torch.arange(14).reshape(2, 7)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from perfsuite import Int8Dynamic, Magnitude
 from perfsuite.errors import StorageError
 from perfsuite.models.zoo import model_spec
 from perfsuite.plugin.matrix import CaseParameters
@@ -16,7 +17,7 @@ from perfsuite.storage import load, save
 from perfsuite.techniques.common import copy_finite
 from perfsuite.techniques.quantization.layers import Int8Linear
 from perfsuite.techniques.recorded import provenance
-from perfsuite.techniques.values import Int8Dynamic, Magnitude, Pipeline, applied, parse_technique
+from perfsuite.techniques.values import Pipeline, applied, parse_technique
 
 KEEP = Int8Dynamic(exclude=("head",))
 

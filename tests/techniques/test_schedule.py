@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
+from perfsuite import Magnitude, Structured
 from perfsuite.errors import TechniqueError, UsageError
 from perfsuite.models.seeding import seeded
 from perfsuite.progress import watched
@@ -16,7 +17,7 @@ from perfsuite.techniques.pruning.groups import find_groups
 from perfsuite.techniques.pruning.masks import keep_zeros
 from perfsuite.techniques.pruning.schedule import cubic, prune_iteratively
 from perfsuite.techniques.recorded import provenance
-from perfsuite.techniques.values import Magnitude, Structured, rebuild
+from perfsuite.techniques.values import rebuild
 from perfsuite.testing import sparsities
 from perfsuite.testing.contract import state_bytes
 from perfsuite.testing.strategies import TiedClassifier

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
-from perfsuite import storage
+from perfsuite import Int8Dynamic, Int8Static, WeightOnly, storage
 from perfsuite.errors import UsageError
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
@@ -16,7 +16,6 @@ from perfsuite.protocols import Inputs
 from perfsuite.techniques.quantization import sharing
 from perfsuite.techniques.quantization.kernels import PREPACKED, kernel_name
 from perfsuite.techniques.quantization.layers import Int8Linear, StaticInt8Linear
-from perfsuite.techniques.values import Int8Dynamic, Int8Static, WeightOnly
 from perfsuite.testing.contract import run
 
 IDS = torch.arange(14).reshape(2, 7)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from transformers import BertConfig, BertModel
 
+from perfsuite import Int8Dynamic, Int8Static
 from perfsuite.errors import NonFiniteError, TechniqueError, UsageError
 from perfsuite.measure.outputs import fidelity
 from perfsuite.models.encoder import TransformerEncoder
@@ -19,7 +20,7 @@ from perfsuite.techniques.quantization.calibration import Histogram
 from perfsuite.techniques.quantization.grid import LOWEST, STEPS, affine_grid, to_grid
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, StaticInt8Linear
 from perfsuite.techniques.recorded import provenance
-from perfsuite.techniques.values import Int8Dynamic, Int8Static, parse_technique
+from perfsuite.techniques.values import parse_technique
 from perfsuite.testing.contract import run, state_bytes
 
 RANGES = ("minmax", "percentile", "mse")
@@ -82,29 +83,29 @@ def test_the_batches_may_come_in_any_order(times, ranges):
     large = x * 2.0**times
     one, other = histogram(x, large), histogram(large, x)
     assert one.limit >= other.limit
-    for a, b in zip(one.range(Int8Static(ranges)), other.range(Int8Static(ranges)), strict=True):
+    for a, b in zip(Int8Static(ranges).range_of(one), Int8Static(ranges).range_of(other), strict=True):
         assert a == pytest.approx(b, abs=0.05 * other.limit)
 
 
 def test_minmax_is_exact_and_the_percentile_leaves_the_outermost_out():
     bulk = torch.linspace(-1, 1, 10_001)
     found = histogram(bulk, [100.0])
-    assert found.range(Int8Static("minmax")) == (-1.0, 100.0)
-    low, high = found.range(Int8Static("percentile", 0.999))
+    assert Int8Static("minmax").range_of(found) == (-1.0, 100.0)
+    low, high = Int8Static("percentile", 0.999).range_of(found)
     assert low == pytest.approx(-1, abs=0.1)
     assert high == pytest.approx(1, abs=0.1)
-    assert found.range(Int8Static("percentile", 1.0)) == pytest.approx((-1.0, 100.0), abs=0.1)
+    assert Int8Static("percentile", 1.0).range_of(found) == pytest.approx((-1.0, 100.0), abs=0.1)
 
 
 def test_the_least_error_clips_an_outlier_and_nothing_without_one():
     with seeded(0):
         bulk = torch.randn(100_000)
-    clipped = histogram(bulk, [60.0]).range(Int8Static("mse"))
+    clipped = Int8Static("mse").range_of(histogram(bulk, [60.0]))
     assert clipped[1] < 55
     with_outlier = torch.cat([bulk, torch.tensor([60.0])])
     assert error_of(with_outlier, clipped) < error_of(with_outlier, (float(bulk.min()), 60.0))
     uniform = torch.linspace(-1, 1, 100_000)
-    assert histogram(uniform).range(Int8Static("mse"))[1] > 0.98
+    assert Int8Static("mse").range_of(histogram(uniform))[1] > 0.98
 
 
 @given(st.integers(0, 2**16), st.floats(1, 200))
@@ -113,14 +114,14 @@ def test_the_least_error_is_never_worse_than_minmax(seed, outlier):
     x = torch.randn(3000, generator=torch.Generator().manual_seed(seed))
     x[0] = outlier
     found = histogram(x)
-    least, minmax = (error_of(x, found.range(Int8Static(name))) for name in ("mse", "minmax"))
+    least, minmax = (error_of(x, Int8Static(name).range_of(found)) for name in ("mse", "minmax"))
     assert least <= minmax * 1.02  # bins are not values
 
 
 @pytest.mark.parametrize("ranges", RANGES)
 @pytest.mark.parametrize("value", [0.0, 3.5, -3.5, 1e-38, 1e18])
 def test_inputs_that_are_all_the_same(ranges, value):
-    low, high = histogram(torch.full((50,), value), torch.full((7,), value)).range(Int8Static(ranges))
+    low, high = Int8Static(ranges).range_of(histogram(torch.full((50,), value), torch.full((7,), value)))
     scale, zero = affine_grid(torch.tensor(low), torch.tensor(high))
     assert bool(scale.isfinite() & (scale > 0))
     back = (to_grid(torch.tensor([value]), scale, zero) - zero) * scale
@@ -131,8 +132,8 @@ def test_inputs_that_are_all_the_same(ranges, value):
 def test_the_least_error_does_not_depend_on_the_unit(unit):
     """Squares of the largest and the smallest floats do not fit into float32."""
     x = torch.randn(1000, generator=torch.Generator().manual_seed(0))
-    expected = histogram(x).range(Int8Static("mse"))
-    assert [bound / unit for bound in histogram(x * unit).range(Int8Static("mse"))] == pytest.approx(expected)
+    expected = Int8Static("mse").range_of(histogram(x))
+    assert [bound / unit for bound in Int8Static("mse").range_of(histogram(x * unit))] == pytest.approx(expected)
 
 
 def test_an_empty_batch_adds_nothing():
@@ -143,7 +144,7 @@ def test_an_empty_batch_adds_nothing():
 def test_ranges_beyond_half_the_largest_float_are_held():
     found = histogram([2e38], [3e38])
     assert float(found.counts.sum()) == 2
-    assert found.range(Int8Static("minmax"))[1] == pytest.approx(3e38)
+    assert Int8Static("minmax").range_of(found)[1] == pytest.approx(3e38)
 
 
 def test_more_equal_values_than_float32_can_count_are_all_counted():

@@ -14,6 +14,7 @@ from transformers import (
     BertModel,
 )
 
+from perfsuite import Int8Dynamic, Structured
 from perfsuite.errors import StorageError
 from perfsuite.models import huggingface
 from perfsuite.models.seeding import seeded
@@ -21,7 +22,7 @@ from perfsuite.protocols import Inputs
 from perfsuite.storage import count_stored, load, save
 from perfsuite.techniques.attention import SplitAttention
 from perfsuite.techniques.recorded import provenance
-from perfsuite.techniques.values import Int8Dynamic, Pipeline, Structured, parse_technique
+from perfsuite.techniques.values import Pipeline, parse_technique
 from perfsuite.testing.contract import run
 from perfsuite.testing.pruning import drops_what_the_units_owned, equals_the_masked_model
 from perfsuite.testing.strategies import Sample

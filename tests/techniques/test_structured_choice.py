@@ -9,13 +9,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import BertForMaskedLM
 
+from perfsuite import Structured
 from perfsuite.errors import TechniqueError
 from perfsuite.protocols import Inputs
 from perfsuite.storage import load, save
 from perfsuite.techniques.pruning.groups import find_groups
 from perfsuite.techniques.pruning.importance import importance_of
 from perfsuite.techniques.recorded import Digested, provenance
-from perfsuite.techniques.values import Structured
 from perfsuite.testing.contract import run
 from perfsuite.testing.pruning import equals_the_masked_model
 from perfsuite.testing.strategies import Sample

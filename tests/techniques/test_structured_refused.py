@@ -5,11 +5,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from perfsuite import Int8Dynamic, Magnitude, Structured
 from perfsuite.errors import NonFiniteError, TechniqueError, UsageError
 from perfsuite.models.seeding import seeded
 from perfsuite.techniques.pruning.groups import find_groups
 from perfsuite.techniques.recorded import provenance
-from perfsuite.techniques.values import Int8Dynamic, Magnitude, Structured, parse_technique
+from perfsuite.techniques.values import parse_technique
 from perfsuite.testing.contract import state_bytes
 from tests.techniques.small import HALF, TAYLOR, bert, counts, encoder, ids, mlp, randn
 

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
+from perfsuite import Int8Dynamic, WeightOnly
 from perfsuite.errors import PerfsuiteError, UsageError
 from perfsuite.measure.outputs import fidelity
 from perfsuite.models.seeding import seeded
@@ -15,7 +16,7 @@ from perfsuite.protocols import Inputs
 from perfsuite.storage import count_stored, load, save
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear, pack, quantize_groups, unpack
-from perfsuite.techniques.values import Int8Dynamic, WeightOnly, parse_technique
+from perfsuite.techniques.values import parse_technique
 from perfsuite.testing import float_tensors
 from perfsuite.testing.contract import run
 

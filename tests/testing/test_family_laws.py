@@ -11,7 +11,7 @@ from perfsuite import Int8Dynamic, Magnitude, Precision, Structured, Transformer
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.pruning.groups import find_groups
-from perfsuite.techniques.pruning.magnitude import parameters_to_prune
+from perfsuite.techniques.pruning.zeros import parameters_to_prune
 from perfsuite.techniques.quantization.layers import Int8Linear
 from perfsuite.testing import MAGNITUDE_LAWS, PRECISION_LAWS, QUANTIZATION_LAWS, STRUCTURED_LAWS, pruning, quantization
 from perfsuite.testing.strategies import Sample

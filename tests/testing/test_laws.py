@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from perfsuite import Int8Dynamic
 from perfsuite.protocols import Inputs
 from perfsuite.storage import Stored
 from perfsuite.techniques.common import copy_finite
-from perfsuite.techniques.values import Int8Dynamic, Original
+from perfsuite.techniques.values import Original
 from perfsuite.testing import LAWS, TechniqueContract, contract
 from perfsuite.testing.strategies import Sample, TiedClassifier
 

@@ -1,110 +1,55 @@
-"""Unstructured magnitude pruning with exact counts, and N:M patterns.
-
-Indices are chosen, not a threshold: exactly ``round(sparsity * n)`` weights are zero afterwards,
-also among equal magnitudes, where the earlier index goes first. That makes the masks nested: a
-greater sparsity prunes a superset.
-"""
+"""Unstructured magnitude pruning as a frozen value. Importing this imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from perfsuite.errors import UsageError
+from perfsuite.techniques.claims import Claims
+from perfsuite.techniques.naming import Grammar, Named, Percent, Words
+from perfsuite.techniques.recorded import Digested, Recorded
 
-from perfsuite.errors import TechniqueError
-from perfsuite.techniques.common import is_linear, linear_weights
-from perfsuite.techniques.pruning.values import Magnitude, Pattern
-from perfsuite.techniques.selection import selected
-
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
-_PACKED = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")  # of MultiheadAttention
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def prune(model: nn.Module, technique: Magnitude) -> nn.Module:
-    """Set the smallest of the chosen parameters to zero, in place.
+@dataclass(frozen=True)
+class Magnitude(Named, Recorded):
+    """``magnitude-S``: the S percent of weights nearest to zero become zero (Han et al. 2015).
 
-    Raises TechniqueError if there is nothing to prune.
+    ``scope`` "local" prunes each tensor to ``sparsity``; "global" (``magnitude-S-global``) prunes all
+    of them together. Counts are exact: round(sparsity * numel), also under ties. ``parameters``: the
+    names, within a layer, of what is pruned; ``include`` and ``exclude``: layers by name, pattern or
+    type. Without ``include``, linear and convolution layers are pruned, and embeddings are not.
     """
-    weights = list(parameters_to_prune(model, technique.parameters, technique.include, technique.exclude).values())
-    with torch.no_grad():
-        if technique.scope == "local":
-            for weight in weights:
-                weight.masked_fill_(smallest(weight.abs().flatten(), technique.sparsity).view_as(weight), 0)
-        else:
-            magnitudes = torch.cat([weight.abs().flatten().double() for weight in weights])
-            parts = smallest(magnitudes, technique.sparsity).split([weight.numel() for weight in weights])
-            for weight, part in zip(weights, parts, strict=True):
-                weight.masked_fill_(part.view_as(weight), 0)
-    return model
+
+    sparsity: float
+    scope: Literal["local", "global"] = "local"
+    parameters: tuple[str, ...] = ("weight",)
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    grammar = Grammar("magnitude", Percent("sparsity"), Words("scope", {"global": "global"}))
+
+    def __post_init__(self) -> None:
+        check_sparsity(self.sparsity)
+        if self.scope not in ("local", "global"):
+            raise UsageError(f"unknown scope {self.scope!r}", "use 'local' or 'global'")
+
+    @property
+    def claims(self) -> Claims:
+        return Claims(sparsity=self.sparsity, series=self.grammar.series(self))
+
+    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
+        from perfsuite.techniques.pruning.zeros import parameters_to_prune, prune
+
+        weights = parameters_to_prune(model, self.parameters, self.include, self.exclude).values()
+        prune(list(weights), self.sparsity, together=self.scope == "global")
+        return model, {}
 
 
-def prune_pattern(model: nn.Module, technique: Pattern) -> nn.Module:
-    """Keep the ``keep`` largest of every ``of`` neighbouring inputs of each linear layer, in place."""
-    names = selected(model, technique.include, technique.exclude)
-    layers = [module for name, module in model.named_modules() if name in names and is_linear(module)]
-    if not layers:
-        raise _nothing("an N:M pattern", "float linear layer")
-    with torch.no_grad():
-        for layer in layers:
-            weight = linear_weights(layer).weight  # (O, I), a view
-            weight.masked_fill_(beyond_pattern(weight.abs(), technique.keep, technique.of), 0)
-    return model
-
-
-def beyond_pattern(magnitudes: Tensor, keep: int, of: int) -> Tensor:
-    """A bool mask over (O, I) that is True at all but the ``keep`` largest of every ``of`` neighbours in a row."""
-    padded = F.pad(magnitudes, (0, -magnitudes.shape[1] % of), value=-1.0).unflatten(1, (-1, of))  # (O, G, of)
-    order = padded.argsort(dim=-1, descending=True, stable=True)
-    mask = torch.ones_like(padded, dtype=torch.bool).scatter_(-1, order[..., :keep], False)
-    return mask.flatten(1)[:, : magnitudes.shape[1]]
-
-
-def smallest(magnitudes: Tensor, sparsity: float) -> Tensor:
-    """A bool mask over (n,) magnitudes that is True at exactly round(sparsity * n) of the smallest."""
-    count = round(sparsity * magnitudes.numel())
-    if count == 0:
-        return torch.zeros_like(magnitudes, dtype=torch.bool)
-    threshold = magnitudes.kthvalue(count).values
-    mask = magnitudes < threshold
-    ties = (magnitudes == threshold).nonzero().flatten()
-    mask[ties[: count - int(mask.sum())]] = True
-    return mask
-
-
-def parameters_to_prune(
-    model: nn.Module,
-    parameters: Sequence[str] = ("weight",),
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-) -> dict[str, nn.Parameter]:
-    """The parameters to prune by name, a tied one once.
-
-    Without ``include``: of linear, convolution and attention layers, but for tables of embeddings.
-    Raises TechniqueError if there are none.
-    """
-    names = selected(model, include, exclude)
-    found: dict[nn.Parameter, str] = {}  # by parameter: a tied one stands under several names, and is pruned once
-    spared: set[nn.Parameter] = set()
-    for name, module in model.named_modules():
-        own = {kind: p for kind in _kinds(module, parameters) if (p := module._parameters.get(kind)) is not None}
-        if name in names and (include or is_linear(module) or isinstance(module, _LAYERS)):
-            found.update({p: f"{name}.{kind}" if name else kind for kind, p in own.items() if p not in found})
-        elif not include and isinstance(module, nn.Embedding):
-            spared.update(own.values())  # also where an output layer shares the table
-    chosen = {name: p for p, name in found.items() if p not in spared}
-    if not chosen:
-        raise _nothing("magnitude pruning", f"float {' or '.join(parameters)} of a linear or convolution layer")
-    return chosen
-
-
-def _kinds(module: nn.Module, parameters: Sequence[str]) -> tuple[str, ...]:
-    packed = isinstance(module, nn.MultiheadAttention) and "weight" in parameters
-    return (*parameters, *(_PACKED if packed else ()))
-
-
-def _nothing(what: str, kind: str) -> TechniqueError:
-    return TechniqueError(
-        f"{what} found no {kind}", "prune before quantizing, use a model that has such layers, and check the selection"
-    )
+def check_sparsity(value: float) -> None:
+    """Raises UsageError for what is not a fraction."""
+    if not 0 <= value <= 1:
+        raise UsageError(f"sparsity {value} is not between 0 and 1", "use 0.5 for half of the weights")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import torch
@@ -18,9 +18,11 @@ from perfsuite.errors import StorageError, TechniqueError
 from perfsuite.techniques.attention import split_attention
 from perfsuite.techniques.pruning.groups import Group, check_divisible, find_groups
 from perfsuite.techniques.pruning.importance import importance_of
-from perfsuite.techniques.pruning.values import Structured
 from perfsuite.techniques.recorded import Digested, provenance
 from perfsuite.techniques.selection import selected
+
+if TYPE_CHECKING:
+    from perfsuite.techniques.pruning.structured_pruning import Structured
 
 
 def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.Module, dict[str, Any]]:

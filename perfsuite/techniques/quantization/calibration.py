@@ -6,6 +6,7 @@ loader is enough and no activation is kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,9 +16,7 @@ from perfsuite.errors import NonFiniteError, TechniqueError
 from perfsuite.protocols import wants_gradients
 from perfsuite.techniques.calibrating import batches, in_eval_mode
 from perfsuite.techniques.common import is_linear
-from perfsuite.techniques.quantization.convert import prepare
 from perfsuite.techniques.quantization.grid import affine_grid, to_grid
-from perfsuite.techniques.quantization.values import Int8Static
 from perfsuite.techniques.recorded import Digested
 
 _BINS = 4096  # a power of two: merging pairs of bins keeps them aligned around 0
@@ -54,24 +53,16 @@ class Histogram:
         width = 2 * self.limit / _BINS
         return torch.arange(_BINS, dtype=torch.float64) * width - self.limit + width / 2
 
-    def range(self, technique: Int8Static) -> tuple[float, float]:
-        """The lowest and highest value that the grid shall hold."""
-        match technique.ranges:
-            case "minmax":
-                return self.low, self.high
-            case "percentile":
-                return self._percentile(technique.percentile)
-            case "mse":
-                return self._least_error()
-
-    def _percentile(self, fraction: float) -> tuple[float, float]:
+    def percentile(self, fraction: float) -> tuple[float, float]:
+        """The range without the outermost ``1 - fraction`` of the values, half of them on either side."""
         outside = (1 - fraction) / 2 * self.counts.sum()
         below, above = self.counts.cumsum(0), self.counts.flip(0).cumsum(0)
         low = float(self.centers[int((below > outside).nonzero()[0])])
         high = float(self.centers.flip(0)[int((above > outside).nonzero()[0])])
         return max(low, self.low), min(high, self.high)
 
-    def _least_error(self) -> tuple[float, float]:
+    def least_error(self) -> tuple[float, float]:
+        """The clipped range whose grid has the least mean squared error."""
         centers, errors = self.centers, []
         for clip in _CLIPS.tolist():
             ends = (torch.tensor(end * clip, dtype=torch.float64) for end in (self.low, self.high))
@@ -82,13 +73,17 @@ class Histogram:
         return self.low * best, self.high * best
 
 
-def calibrate(model: nn.Module, technique: Int8Static, data: Digested) -> dict[str, tuple[Tensor, Tensor]]:
-    """The grid (scale and zero, both scalars) of the inputs of each linear layer to be quantized, by name.
+RangeOf = Callable[[Histogram], tuple[float, float]]
 
-    Raises TechniqueError for no data and for a layer that the data never reached, NonFiniteError for
-    NaN or infinite activations.
+
+def calibrate(
+    model: nn.Module, chosen: Mapping[nn.Module, str], data: Digested, range_of: RangeOf
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The grid (scale and zero, both scalars) of the inputs of each chosen linear layer, by name.
+
+    ``range_of`` says which values the grid shall hold, of all that were seen. Raises TechniqueError for no data and
+    for a layer that the data never reached, NonFiniteError for NaN or infinite activations.
     """
-    chosen = prepare(model, technique.include, technique.exclude, technique.embeddings)
     seen = {name: Histogram() for module, name in chosen.items() if is_linear(module)}
     handles = [
         module.register_forward_pre_hook(_observer(name, seen[name]), with_kwargs=True)
@@ -102,7 +97,7 @@ def calibrate(model: nn.Module, technique: Int8Static, data: Digested) -> dict[s
     finally:
         for handle in handles:
             handle.remove()
-    return {name: _grid(name, histogram, technique, model) for name, histogram in seen.items()}
+    return {name: _grid(name, histogram, range_of, model) for name, histogram in seen.items()}
 
 
 def _observer(name: str, histogram: Histogram) -> Any:
@@ -117,12 +112,12 @@ def _observer(name: str, histogram: Histogram) -> Any:
     return observe
 
 
-def _grid(name: str, histogram: Histogram, technique: Int8Static, model: nn.Module) -> tuple[Tensor, Tensor]:
+def _grid(name: str, histogram: Histogram, range_of: RangeOf, model: nn.Module) -> tuple[Tensor, Tensor]:
     if histogram.low > histogram.high:
         raise TechniqueError(
             f"layer {name!r} was never reached by the calibration data", f"exclude it: exclude=({name!r},)"
         )
     weight: Any = model.get_submodule(name).weight
     dtype = torch.promote_types(weight.dtype, torch.float32)
-    low, high = (torch.tensor(bound, dtype=dtype, device=weight.device) for bound in histogram.range(technique))
+    low, high = (torch.tensor(bound, dtype=dtype, device=weight.device) for bound in range_of(histogram))
     return affine_grid(low, high)

@@ -1,4 +1,4 @@
-"""The three ways to quantize a model, in place: dynamic, static and weight-only."""
+"""Quantizing the chosen layers of a model, in place: to int8, or to packed weights of fewer bits."""
 
 from __future__ import annotations
 
@@ -6,48 +6,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from perfsuite.techniques.common import linear_weights
-from perfsuite.techniques.quantization.convert import Memo, convert, is_embedding, prepare
+from perfsuite.techniques.quantization.convert import Memo, convert, is_embedding
 from perfsuite.techniques.quantization.grid import quantize_rows, quantize_tensor
 from perfsuite.techniques.quantization.kernels import kernel_name
-from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, Quantized, StaticInt8Linear
+from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, Quantized
 from perfsuite.techniques.quantization.packing import PackedLinear, quantize_groups
 from perfsuite.techniques.quantization.sharing import share_inputs
-from perfsuite.techniques.quantization.values import Int8Dynamic, Int8Static, WeightOnly
 
-Grids = Mapping[str, tuple[Tensor, Tensor]]
-
-
-def dynamic(model: nn.Module, technique: Int8Dynamic) -> nn.Module:
-    """Int8 weights; activations are quantized on the fly."""
-
-    def linear(quantized: Quantized, bias: nn.Parameter | None, name: str) -> Int8Linear:
-        return Int8Linear(quantized, bias, per_token=technique.per_token)
-
-    return _int8(model, technique, linear, Int8Linear)
+MakeLinear = Callable[[Quantized, nn.Parameter | None, str], Int8Linear]
+"""Makes a layer of its quantized weights, its bias and its name."""
 
 
-def static(model: nn.Module, technique: Int8Static, grids: Grids | None) -> nn.Module:
-    """Int8 weights; activations on the calibrated grids. Without grids: the structure alone."""
-
-    def linear(quantized: Quantized, bias: nn.Parameter | None, name: str) -> Int8Linear:
-        nothing = quantized[1].new_zeros(())
-        return StaticInt8Linear(quantized, bias, (nothing, nothing.clone()) if grids is None else grids[name])
-
-    return _int8(model, technique, linear, StaticInt8Linear)
-
-
-def _int8(
-    model: nn.Module,
-    technique: Int8Dynamic | Int8Static,
-    linear: Callable[[Quantized, nn.Parameter | None, str], Int8Linear],
-    kind: type[Int8Linear],
+def to_int8(
+    model: nn.Module, chosen: dict[nn.Module, str], linear: MakeLinear, kind: type[Int8Linear], *, per_channel: bool
 ) -> nn.Module:
-    chosen = prepare(model, technique.include, technique.exclude, technique.embeddings)
+    """Int8 in the place of the layers that ``convert.prepare`` chose. ``linear`` makes linear layers, of that kind."""
     kernel_name(torch.device("cpu"))  # choose the kernel now, not in the middle of a measurement
-    rows, weights = _memos(chosen, technique.per_channel)
+    rows, weights = _memos(chosen, per_channel)
 
     def make(module: nn.Module, name: str) -> nn.Module:
         if is_embedding(module):
@@ -59,12 +37,11 @@ def _int8(
     return converted
 
 
-def weight_only(model: nn.Module, technique: WeightOnly) -> nn.Module:
-    """Packed linear weights; embeddings in int8."""
-    chosen = prepare(model, technique.include, technique.exclude, technique.embeddings)
+def to_packed(model: nn.Module, chosen: dict[nn.Module, str], bits: int, group_size: int) -> nn.Module:
+    """Packed linear weights in the place of the chosen layers; embeddings in int8."""
     tied = _tied_to_embeddings(chosen)
     rows = Memo(quantize_rows)
-    groups = Memo(lambda weight: quantize_groups(weight, technique.bits, technique.group_size))
+    groups = Memo(lambda weight: quantize_groups(weight, bits, group_size))
 
     def make(module: nn.Module, name: str) -> nn.Module:
         if is_embedding(module):
@@ -72,8 +49,7 @@ def weight_only(model: nn.Module, technique: WeightOnly) -> nn.Module:
         weights = linear_weights(module)
         if module in tied:  # one tensor serves both
             return Int8Linear(rows(module), weights.bias)
-        width = weights.weight.shape[1]
-        return PackedLinear(groups(module), width, technique.bits, technique.group_size, weights.bias)
+        return PackedLinear(groups(module), weights.weight.shape[1], bits, group_size, weights.bias)
 
     return convert(model, chosen, make)
 

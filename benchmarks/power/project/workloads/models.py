@@ -5,9 +5,10 @@ import itertools
 import torch
 from torch import nn
 
+from perfsuite import Int8Dynamic
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
-from perfsuite.techniques.values import Int8Dynamic, parse_technique
+from perfsuite.techniques.values import parse_technique
 from workloads.inner import INNER
 from workloads.layers import FLOAT_LAYERS, Activation, run
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from perfsuite.errors import UsageError
-from perfsuite.techniques.recorded import Digested, Recorded
+from perfsuite.techniques.claims import Claims
+from perfsuite.techniques.naming import Grammar, Words
+from perfsuite.techniques.recorded import Recorded
 
 if TYPE_CHECKING:
     from torch import nn
 
 PrecisionName = Literal["bf16", "fp16"]
+_AUTOCAST = Words("autocast", {"autocast": True})
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,21 @@ class Precision(Recorded):
 
     @property
     def name(self) -> str:
-        return f"{self.dtype}-autocast" if self.autocast else self.dtype
+        return Grammar(self.dtype, _AUTOCAST).write(self)
 
-    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
-        return self.shape(model, {}), {}
+    @classmethod
+    def bf16(cls, argument: str | None) -> Precision:
+        """What the argument of a name that begins with "bf16" says. Raises UsageError for another than "autocast"."""
+        return cls("bf16", **Grammar("bf16", _AUTOCAST).read(argument))
+
+    @classmethod
+    def fp16(cls, argument: str | None) -> Precision:
+        """The same for "fp16"."""
+        return cls("fp16", **Grammar("fp16", _AUTOCAST).read(argument))
+
+    @property
+    def claims(self) -> Claims:
+        return Claims() if self.autocast else Claims(bits=16)
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
         if self.autocast:
@@ -48,17 +62,3 @@ class Precision(Recorded):
         from perfsuite.techniques.precision.cast import cast
 
         return cast(model, self.dtype, self.keep_fp32)
-
-
-def bf16_from_argument(argument: str | None) -> Precision:
-    return _from_argument("bf16", argument)
-
-
-def fp16_from_argument(argument: str | None) -> Precision:
-    return _from_argument("fp16", argument)
-
-
-def _from_argument(dtype: PrecisionName, argument: str | None) -> Precision:
-    if argument not in (None, "autocast"):
-        raise UsageError(f"technique {dtype!r} does not take {argument!r}", f"write '{dtype}' or '{dtype}-autocast'")
-    return Precision(dtype, autocast=argument == "autocast")

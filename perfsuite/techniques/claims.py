@@ -1,0 +1,51 @@
+"""What a technique promises of its result, before anything is counted or measured. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Claims:
+    """``sparsity``, ``heads`` and ``units`` are the fractions that go (0 to 1), ``bits`` is the width of a weight.
+
+    ``series`` is the name without the one fraction that it says, and that fraction: results of one series, drawn over
+    the fraction, are one line. None stands for what is not claimed.
+    """
+
+    sparsity: float | None = None
+    heads: float | None = None
+    units: float | None = None
+    bits: int | None = None
+    series: tuple[str, float] | None = None
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The numbers that are claimed, by name."""
+        return {name: value for name, value in self.described.items() if name != "series"}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """All that is claimed, as reports get it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def claims_of(technique: object) -> Claims:
+    """What a technique claims. One from outside need not say anything."""
+    claims: Claims = getattr(technique, "claims", Claims())
+    return claims
+
+
+def combined(steps: Sequence[tuple[str, Claims]]) -> Claims:
+    """What steps claim together, given by name in the order of applying: the last one that says a number wins.
+
+    The first step that belongs to a series makes one of all of them.
+    """
+    numbers = {name: value for _, claims in steps for name, value in claims.numbers.items()}
+    for at, (_, claims) in enumerate(steps):
+        if claims.series:
+            names = [claims.series[0] if number == at else name for number, (name, _) in enumerate(steps)]
+            return Claims(**numbers, series=("+".join(names), claims.series[1]))
+    return Claims(**numbers)

@@ -1,0 +1,45 @@
+"""Int8 weights with activations quantized on the fly, as a frozen value. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from perfsuite.techniques.claims import Claims
+from perfsuite.techniques.naming import Grammar, Named, Words
+from perfsuite.techniques.recorded import Recorded
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Int8Dynamic(Named, Recorded):
+    """``int8-dynamic``: linear and embedding weights in int8 per channel, activations quantized on the fly.
+
+    ``per_token=False`` (``int8-dynamic-tensor``): one scale for all activations of a call.
+    ``per_channel=False``: one scale for all weights of a layer.
+    ``embeddings=False`` (``int8-dynamic-linear``) leaves embeddings as they are. ``include`` and
+    ``exclude``: layers by name, pattern or type.
+    """
+
+    embeddings: bool = True
+    per_token: bool = True
+    per_channel: bool = True
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    grammar = Grammar("int8-dynamic", Words("per_token", {"tensor": False}), Words("embeddings", {"linear": False}))
+    claims = Claims(bits=8)
+
+    def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
+        from perfsuite.techniques.quantization.convert import prepare
+        from perfsuite.techniques.quantization.layers import Int8Linear, Quantized
+        from perfsuite.techniques.quantization.quantize import to_int8
+
+        def linear(quantized: Quantized, bias: nn.Parameter | None, name: str) -> Int8Linear:
+            return Int8Linear(quantized, bias, per_token=self.per_token)
+
+        chosen = prepare(model, self.include, self.exclude, self.embeddings)
+        return to_int8(model, chosen, linear, Int8Linear, per_channel=self.per_channel)

@@ -1,0 +1,80 @@
+"""Int8 weights with calibrated activations, as a frozen value. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from perfsuite.errors import UsageError
+from perfsuite.techniques.claims import Claims
+from perfsuite.techniques.naming import Grammar, Named, Words
+from perfsuite.techniques.recorded import Digested, Recorded
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from perfsuite.techniques.quantization.calibration import Histogram
+
+Ranges = Literal["minmax", "percentile", "mse"]
+
+
+@dataclass(frozen=True)
+class Int8Static(Named, Recorded):
+    """``int8-static``: as int8-dynamic, with activation ranges fixed beforehand from calibration data.
+
+    ``ranges``: "minmax" takes all that was seen, "percentile" leaves out the outermost
+    ``1 - percentile`` of the values, "mse" clips where the mean squared error is least
+    (``int8-static-mse`` and so on). Layers other than linear and embedding ones stay in float.
+    """
+
+    ranges: Ranges = "minmax"
+    percentile: float = 0.9999
+    embeddings: bool = True
+    per_channel: bool = True
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    grammar = Grammar("int8-static", Words("ranges", {word: word for word in ("minmax", "percentile", "mse")}))
+    claims = Claims(bits=8)
+
+    def __post_init__(self) -> None:
+        if self.ranges not in ("minmax", "percentile", "mse"):
+            raise UsageError(f"unknown ranges {self.ranges!r}", "use 'minmax', 'percentile' or 'mse'")
+        if not 0.5 < self.percentile <= 1:
+            raise UsageError(f"percentile {self.percentile} is not in (0.5, 1]", "use 0.9999, say")
+
+    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
+        from perfsuite.techniques.quantization.calibration import calibrate
+        from perfsuite.techniques.quantization.convert import prepare
+
+        chosen = prepare(model, self.include, self.exclude, self.embeddings)
+        return self._converted(model, chosen, calibrate(model, chosen, data, self.range_of)), {}
+
+    def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
+        from perfsuite.techniques.quantization.convert import prepare
+
+        return self._converted(model, prepare(model, self.include, self.exclude, self.embeddings), {})
+
+    def range_of(self, seen: Histogram) -> tuple[float, float]:
+        """The lowest and highest value that a grid shall hold, of the values that were seen."""
+        match self.ranges:
+            case "minmax":
+                return seen.low, seen.high
+            case "percentile":
+                return seen.percentile(self.percentile)
+            case "mse":
+                return seen.least_error()
+
+    def _converted(
+        self, model: nn.Module, chosen: dict[nn.Module, str], grids: Mapping[str, tuple[Tensor, Tensor]]
+    ) -> nn.Module:
+        """The model with activations on these grids, by the layer's name; zeros where there is none."""
+        from perfsuite.techniques.quantization.layers import Int8Linear, Quantized, StaticInt8Linear
+        from perfsuite.techniques.quantization.quantize import to_int8
+
+        def linear(quantized: Quantized, bias: nn.Parameter | None, name: str) -> Int8Linear:
+            nothing = quantized[1].new_zeros(())
+            return StaticInt8Linear(quantized, bias, grids[name] if grids else (nothing, nothing.clone()))
+
+        return to_int8(model, chosen, linear, StaticInt8Linear, per_channel=self.per_channel)

@@ -1,0 +1,48 @@
+"""Packed weights of 2 to 8 bits, as a frozen value. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from perfsuite.errors import UsageError
+from perfsuite.techniques.claims import Claims
+from perfsuite.techniques.naming import Count, Grammar, Named
+from perfsuite.techniques.recorded import Recorded
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class WeightOnly(Named, Recorded):
+    """``weight-only-4``: linear weights at 2 to 8 bits, grouped and packed; embeddings in int8; activations in float.
+
+    ``weight-only-4-g128`` sets ``group_size``. It makes the file small, and no call faster.
+    """
+
+    bits: int = 4
+    group_size: int = 64
+    embeddings: bool = True
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    grammar = Grammar("weight-only", Count("bits", example="4"), Count("group_size", example="128", prefix="g"))
+
+    def __post_init__(self) -> None:
+        if type(self.bits) is not int or not 2 <= self.bits <= 8:
+            raise UsageError(f"{self.bits} bits are not possible", "use 2 to 8")
+        if type(self.group_size) is not int or self.group_size < 1:
+            raise UsageError(f"group_size is {self.group_size}", "use at least 1; 32 to 128 are usual")
+
+    @property
+    def claims(self) -> Claims:
+        return Claims(bits=self.bits)
+
+    def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
+        from perfsuite.techniques.quantization.convert import prepare
+        from perfsuite.techniques.quantization.quantize import to_packed
+
+        chosen = prepare(model, self.include, self.exclude, self.embeddings)
+        return to_packed(model, chosen, self.bits, self.group_size)
