@@ -109,6 +109,15 @@ def test_what_is_added_is_one_file_beside_its_test(pytester, folder):
         assert all(case in report for case in cases), ending
 
 
+def test_the_page_of_extending_names_every_registry_and_every_example():
+    from perfsuite.registry import Registries
+
+    text = (ROOT / "docs" / "extending.md").read_text()
+    for kind in Registries.__dataclass_fields__:
+        assert f"| `{kind}` | `perfsuite.{kind}` |" in text
+    assert set(re.findall(r"\(examples/extending/(\w+)\)", text)) == {folder.name for folder in EXAMPLES}
+
+
 def anchors(page):
     """What a link may name in a page: its headings, as GitHub writes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
