@@ -1,7 +1,7 @@
 """How the kinds of arms beside a base revision compare: what they see, how far it spreads, and what it costs.
 
-Twins in one process, pairs of processes (as perfsuite starts them, with fixed addresses where the system allows
-it), and pairs with address randomization on. On identical code and on an exact slowdown of 10%, for workloads of
+Both revisions in one process, in two (as perfsuite starts them, with fixed addresses where the system allows it), and
+in two with address randomization on. On identical code and on an exact slowdown of 10%, for workloads of
 `gate_power.py`. Kinds take turns block by block, so that the machine's mood is the same for all.
 
     .venv/bin/python benchmarks/arms.py                                  # about 15 minutes
@@ -13,49 +13,43 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from power.changes import WORKLOADS, repository
 from power.twins import TESTS, launch_in
 
 from perfsuite.case import Case
-from perfsuite.executors.messages import Run
-from perfsuite.executors.sources import FreshProcesses, ProcessesInTurns
+from perfsuite.executors.fresh_processes import FreshProcesses
+from perfsuite.executors.jobs import Job
+from perfsuite.executors.processes_in_turns import IN_TURNS_PLAN, ProcessesInTurns
 from perfsuite.executors.workers import Workers
+from perfsuite.measure.latency import Plan
 from perfsuite.spec import BASE, CANDIDATE
 from perfsuite.stats.blocks import block_effect
 
 CHANGES = ("none", "+10%")
 
 
-@dataclass(frozen=True)
-class Randomized(ProcessesInTurns):
-    """ProcessesInTurns whose memory is laid out at random, as the system does by default."""
-
-    def _pair(self, number):
-        return {
-            revision: self.workers.worker(f"{self.kind}-{revision}", number, {_revision(revision): tree})
-            for revision, tree in self.revisions.items()
-        }
-
-
-def _revision(name):
-    return CANDIDATE if name == CANDIDATE else BASE
-
-
-KINDS = {"twins": FreshProcesses, "pairs": ProcessesInTurns, "pairs, addresses at random": Randomized}
+KINDS = {
+    "in one process": FreshProcesses,
+    "in two": ProcessesInTurns,
+    "in two, addresses at random": partial(ProcessesInTurns, fixed_addresses=False),
+}
 
 
 def effect(kind, pair, item, number):
     """(log ratio, seconds of sampling) of one block, from processes of its own."""
     name = f"{TESTS}::test_speed[{item}]"
-    request = Run(name, "", Case.of_callable(name).key, (CANDIDATE,), "", seed=0, threads=2)
+    apart = KINDS[kind] is not FreshProcesses
+    job = Job(
+        case=Case.of_callable(name), item=name, revisions={CANDIDATE: None, BASE: str(pair.base_tree)}, threads=2,
+        number=number, apart=apart, plan=IN_TURNS_PLAN if apart else Plan(),
+    )  # fmt: skip
     with Workers(launch_in(pair.tree)) as workers:
-        revisions = {CANDIDATE: None, BASE: str(pair.base_tree)}
-        source = KINDS[kind](workers, kind, revisions, request)
         start = time.perf_counter()
-        return block_effect(source.block(number), CANDIDATE, "base").value, time.perf_counter() - start
+        block = next(KINDS[kind](workers).submit([job])).block
+        return block_effect(block, CANDIDATE, BASE).value, time.perf_counter() - start
 
 
 def main():

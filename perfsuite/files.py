@@ -11,11 +11,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
+
 _KINDS: Mapping[str, Callable[[int], bool]] = {
     "a FIFO": stat.S_ISFIFO,
     "a socket": stat.S_ISSOCK,
     "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
 }
+
+
+def cache_folder(kind: str) -> Path:
+    """The folder for one kind of file that takes time to make: in ``$PERFSUITE_CACHE``, else in the user's cache."""
+    root = os.environ.get("PERFSUITE_CACHE") or platformdirs.user_cache_dir("perfsuite", appauthor=False)
+    return Path(root) / kind
 
 
 def check_regular(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One registry pattern for models, techniques, runtimes, workloads, metrics and reporters.
+"""One registry pattern for models, techniques, runtimes, workloads, metrics, reporters and executors.
 
 A name can come from four places: built in (a dotted path, imported at first use), an entry point
 of an installed package (group ``perfsuite.models`` and so on), the ``pytest_perfsuite_register``
@@ -16,11 +16,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
 from perfsuite.protocols import ModelSpec, Reporter, Runtime, Technique, Workload
 from perfsuite.spec import Against, Kind, Metric
+
+if TYPE_CHECKING:
+    from perfsuite.executors.jobs import Executor
+    from perfsuite.executors.workers import Launch
 
 T = TypeVar("T")
 
@@ -170,6 +174,10 @@ def _must_be_measured(metric: Metric) -> str | None:
 TechniqueFactory = Callable[[str | None], Technique]
 """Makes a technique from the argument in its name: 'magnitude-50' calls the factory of 'magnitude' with '50'."""
 
+ExecutorFactory = Callable[["Launch | None"], "Executor"]
+"""Makes what jobs are handed to. It is told how a process is started that can run the session's tests, if one can:
+``run_job(job, launch)`` does the rest, wherever it is called (perfsuite.executors.local)."""
+
 MODELS: Registry[ModelSpec] = Registry(
     "model",
     {
@@ -236,6 +244,9 @@ REPORTERS: Registry[Reporter] = Registry(
     },
     _must_take("the run"),
 )
+EXECUTORS: Registry[ExecutorFactory] = Registry(
+    "executor", {"processes": "perfsuite.executors.local:LocalProcesses"}, _must_take("how a process is started")
+)
 
 
 @dataclass(frozen=True)
@@ -248,3 +259,4 @@ class Registries:
     workloads: Registry[Workload] = field(default_factory=WORKLOADS.copy)
     metrics: Registry[Metric] = field(default_factory=METRICS.copy)
     reporters: Registry[Reporter] = field(default_factory=REPORTERS.copy)
+    executors: Registry[ExecutorFactory] = field(default_factory=EXECUTORS.copy)

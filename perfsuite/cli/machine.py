@@ -44,13 +44,15 @@ def _peaks() -> list[tuple[str, str, float, Callable[[], object]]]:
     """(name, unit, operations or bytes of a call, call)"""
     import torch
 
+    from perfsuite._compat.torch import int_mm
+
     products = 2.0 * _SIZE**3
     a8 = torch.ones(_SIZE, _SIZE, dtype=torch.int8)
     source = torch.zeros(2**26)
     target = torch.empty_like(source)
     return [
         *((f"matmul {name}", "TFLOP/s", products, _product(dtype)) for name, dtype in _dtypes().items()),
-        ("matmul int8", "TOP/s", products, lambda: torch._int_mm(a8, a8)),
+        ("matmul int8", "TOP/s", products, lambda: int_mm(a8, a8)),
         ("memory copy", "TB/s", 2.0 * source.nbytes, lambda: target.copy_(source)),
     ]
 

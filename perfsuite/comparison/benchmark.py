@@ -122,7 +122,7 @@ class OptimizationBenchmark:
         """Everything about every variant: it prints, and gives markdown, rows, a DataFrame, a chart, a ``Run``.
 
         Times are sampled at the first call after a variant was added. ``blocks``: those that were sampled
-        elsewhere, by batch size, with every variant in them (perfsuite.comparison.fresh).
+        elsewhere, by batch size, with every variant in them.
         """
         return Report(self._measured(blocks))
 

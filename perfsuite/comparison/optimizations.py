@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
 from torch import nn
 
+from perfsuite.case import Case
 from perfsuite.comparison.benchmark import BATCH_SIZES, OptimizationBenchmark
-from perfsuite.comparison.fresh import Order, fresh_blocks, name_for_fresh
 from perfsuite.comparison.timing import Sampling
 from perfsuite.comparison.views import Report
 from perfsuite.errors import TechniqueError, UsageError
+from perfsuite.executors.collecting import collected
+from perfsuite.executors.jobs import Executor, Job
 from perfsuite.models.source import Generator
+from perfsuite.progress import tell
 from perfsuite.protocols import ModelSpec, Task, Technique
+from perfsuite.registry import EXECUTORS
+from perfsuite.spec import Block
 from perfsuite.techniques.values import applied, parse_technique
 
+Blocks = Mapping[int, tuple[Block, ...]]
 TECHNIQUES = ("magnitude-50", "structured-50", "int8-dynamic", "bf16")
 
 
@@ -30,7 +37,7 @@ def benchmark_optimizations(
     data: Iterable[Any] | None = None,
     device: str = "cpu",
     sampling: Sampling | None = None,
-    fresh: bool = False,
+    fresh: bool | str = False,
 ) -> Report:
     """Apply techniques to a model and compare the results, in one call: ``("encoder-small", ["int8-dynamic"])``.
 
@@ -38,7 +45,8 @@ def benchmark_optimizations(
         techniques: names or values.
         data: calibration batches for techniques that want some; if there are none, the task's, or generated inputs.
         fresh: times from one fresh process for each block, so that intervals hold for processes, and not only
-            for this one. The model and the techniques must have names.
+            for this one; or the name of a registered executor, which has them done wherever it likes. The model
+            and the techniques must have names.
 
     A technique that does not apply to the model is named in the notes.
 
@@ -49,14 +57,47 @@ def benchmark_optimizations(
     parsed = [parse_technique(item) if isinstance(item, str) else item for item in named]
     if not parsed:
         raise UsageError("there is no technique to compare", "name some, such as 'int8-dynamic'")
-    name = name_for_fresh(model, parsed, input_generator, data) if fresh else ""
+    name = _name_for_fresh(model, parsed, input_generator, data) if fresh else ""
     benchmark = OptimizationBenchmark(model, input_generator, batch_sizes, task=task, device=device, sampling=sampling)
     _add(benchmark, parsed, data)
     if not fresh:
         return benchmark.generate_report()
-    settings, variants = benchmark.sampling, benchmark.variants[1:]
-    order = Order(name, variants, device, benchmark.batch_sizes, settings.seed, torch.get_num_threads(), settings.plan)
-    return benchmark.generate_report(fresh_blocks(order, settings.blocks))
+    executor = EXECUTORS.get("processes" if fresh is True else fresh)(None)
+    with closing(executor):
+        return benchmark.generate_report(_blocks(executor, name, benchmark, device))
+
+
+def _name_for_fresh(model: object, techniques: Sequence[Technique], *own_data: object) -> str:
+    """The model's name. Raises UsageError for what another process could not build from names."""
+    remedy = "leave out fresh=, or use a model and techniques that are registered"
+    if not isinstance(model, str):
+        raise UsageError("a fresh process builds the model from its name, and this one has none", remedy)
+    if any(given is not None for given in own_data):
+        raise UsageError("a fresh process makes inputs and data by itself, and some were given", remedy)
+    for technique in techniques:
+        if parse_technique(technique.name) != technique:
+            raise UsageError(f"the name {technique.name!r} does not say all of {technique}", remedy)
+    return model
+
+
+def _blocks(executor: Executor, model: str, benchmark: OptimizationBenchmark, device: str) -> Blocks:
+    """By batch size, from jobs that build the model and the techniques by name."""
+    sampling, sizes = benchmark.sampling, benchmark.batch_sizes
+    jobs = [
+        Job(
+            case=Case(model=model, device=device, batch_size=size), arms=tuple(benchmark.variants),
+            calibrated_at=sizes[0], plan=sampling.plan, seed=sampling.seed, number=number,
+            threads=torch.get_num_threads(),
+        )
+        for number in range(sampling.blocks)
+        for size in sizes
+    ]  # fmt: skip
+    found: dict[int, tuple[Block, ...]] = dict.fromkeys(sizes, ())
+    for number, (job, result) in enumerate(zip(jobs, collected(executor, jobs), strict=True), 1):
+        assert result.block is not None
+        found[job.case.batch_size] += (result.block,)
+        tell(f"{model}: sampling in fresh processes", number, len(jobs))
+    return found
 
 
 def _add(benchmark: OptimizationBenchmark, techniques: Sequence[Technique], data: Iterable[Any] | None) -> None:

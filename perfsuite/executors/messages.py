@@ -2,7 +2,7 @@
 
 session                       worker
                         <-    Ready, once it has started
-Run(item, arms, ...)    ->    runs the test up to its measurement
+Run(job)                ->    runs the test up to its measurement
                         <-    Reached or Failed(revision, why)
 TakeBlock | WarmUp | TakeChunk | TakeProfile | TakeFacts    (as often as wanted)
                         <-    Block | Warm | Chunk | Profile | Facts, or Failed
@@ -16,8 +16,9 @@ from contextlib import suppress
 import msgspec
 
 from perfsuite.executors.channel import Channel, MessageError
-from perfsuite.measure.latency import Plan, Warm
-from perfsuite.spec import Block, Chunk, Context, Facts
+from perfsuite.executors.jobs import Job, Measured
+from perfsuite.measure.latency import Warm
+from perfsuite.spec import Block, Chunk
 
 NOT_COLLECTED = "was not collected"
 
@@ -37,29 +38,17 @@ class Boot(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True, tag=True):
-    """Run this item up to the measurement of this case. ``following``: the item that will probably come next."""
+    """Run the job's item up to the measurement of its case."""
 
-    item: str
-    following: str
-    case: str
-    arms: tuple[str, ...]
-    yardstick: str
-    seed: int
-    threads: int
-    scored: bool = False  # whether its facts are with scores
-    related: bool = False  # and with what relates it to its original
-    examined: bool = False  # whether these revisions have been found to be sound, and used, for this item already
-    parameters: dict[str, str] = {}  # digests: they tell an item whose name is another one in each process
+    job: Job
 
 
 class TakeBlock(msgspec.Struct, frozen=True, tag=True):
-    seed: int
-    plan: Plan
+    pass
 
 
 class WarmUp(msgspec.Struct, frozen=True, tag=True):
     arm: str
-    plan: Plan
 
 
 class TakeChunk(msgspec.Struct, frozen=True, tag=True):
@@ -88,22 +77,14 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     """The worker has started: it is idle until it is asked."""
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """What one revision found at its measurement; of the original, if that was asked for."""
-
-    facts: Facts
-    context: Context
-    original: Facts = Facts()
-    relations: dict[str, float] = {}
-
-
 class Reached(msgspec.Struct, frozen=True, tag=True):
-    """Every revision has reached its measurement.
+    """Every revision has reached its measurement, on a machine of this class.
 
     ``unsound``: why these revisions must not share a process, or empty. ``unused``: base revisions that have
     loaded nothing from their worktree.
     """
 
+    machine: str
     unsound: str = ""
     unused: tuple[str, ...] = ()
 

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import os
 import random
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 import msgspec
 
+from perfsuite.baseline.machine import this_machine, usable_cores
 from perfsuite.errors import NotRepeatableError
 from perfsuite.executors import messages
 from perfsuite.executors.channel import Channel, out_of_reach
-from perfsuite.executors.in_process_ab.module_sets import ModuleSets
-from perfsuite.executors.in_process_ab.project import Project
-from perfsuite.executors.in_process_ab.settings import seed_everything
-from perfsuite.executors.in_process_ab.shared import SharedCode, project_code, registers_once
-from perfsuite.executors.messages import Boot, Failed, Measured, Reached, Ready, Release, Run
+from perfsuite.executors.jobs import Job, Measured
+from perfsuite.executors.messages import Boot, Failed, Reached, Ready, Release, Run
 from perfsuite.executors.redirection import Redirection
-from perfsuite.executors.threads import keep_to_cores, run_with_threads, set_threads
+from perfsuite.executors.threads import keep_to_cores, run_with_threads, seed_everything, set_threads
 from perfsuite.measure.compiled import forget_compiled
-from perfsuite.measure.latency import LocalSampler, Plan, no_garbage_collection, sample_block
+from perfsuite.measure.latency import LocalSampler, no_garbage_collection, sample_block
 from perfsuite.measure.profile import profile
 from perfsuite.spec import BASE, CANDIDATE
 
@@ -47,22 +47,61 @@ FindFacts = Callable[[], Mapping[str, object]]
 _HOME = "_perfsuite_server"  # in sys.modules under a name without a file: no revision takes it away
 
 
+class Revisions(Protocol):
+    """The revisions that a worker holds, of which one is current: what ``import`` gives is its."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def current(self) -> str: ...
+
+    def switch(self, name: str) -> None: ...
+
+    def unused(self) -> tuple[str, ...]:
+        """Base revisions that have loaded nothing from their worktree."""
+
+    def unsound(self) -> str:
+        """Why they must not share a process, if they must not."""
+
+
+@dataclass(frozen=True)
+class WorkingTree:
+    """The only revision of a worker that measures nothing else: Python's imports are left alone."""
+
+    current: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.current,)
+
+    def switch(self, name: str) -> None:
+        """There is no other."""
+
+    def unused(self) -> tuple[str, ...]:
+        return ()
+
+    def unsound(self) -> str:
+        return ""
+
+
 class WorkerServer:
     """What the pytest sessions of one worker share. A session of each revision registers how it runs an item."""
 
-    def __init__(self, boot: Boot, channel: Channel, module_sets: ModuleSets) -> None:
+    def __init__(self, boot: Boot, channel: Channel, revisions: Revisions) -> None:
         self.boot = boot
-        self.module_sets = module_sets
+        self.revisions = revisions
         self.runners: dict[str, RunItem] = {}
-        self.request: Run | None = None
+        self.job: Job | None = None  # that is being done
         self._channel = channel
-        self._shared_code = SharedCode()
         self._arms: dict[str, Arm] = {}
         self._revisions_of_arms: dict[str, str] = {}
         self._finders_of_facts: dict[str, FindFacts] = {}
         self._answered = False
         self.failures: dict[str, dict[str, str]] = {}  # by revision, then by item or file: why it failed
         self.served = False  # whether the loop has begun
+        self._cores = usable_cores()  # of the machine: then this process keeps to its own
+        keep_to_cores(boot.cores)
         self.redirection = Redirection(Path(boot.folder) / "written")  # what its pytests write between tests
 
     def loop(self) -> None:
@@ -71,7 +110,7 @@ class WorkerServer:
         gc.freeze()  # what is imported by now stays: collecting before each block need not go through it (0.1 to 0.3 s)
         messages.send(self._channel, Ready())
         while isinstance(request := messages.receive_request(self._channel), Run):
-            self._run(request)
+            self._run(request.job)
 
     def end(self) -> None:
         """Where pytest ended before it could serve, every item fails until the session closes the pipes."""
@@ -79,125 +118,107 @@ class WorkerServer:
             return
         messages.send(self._channel, Ready())
         while isinstance(messages.receive_request(self._channel), Run):
-            messages.send(self._channel, Failed(self.module_sets.current, ""))
+            messages.send(self._channel, Failed(self.revisions.current, ""))
 
-    def _run(self, request: Run) -> None:
-        self.request = request
+    def _run(self, job: Job) -> None:
+        self.job, self._accelerator = job, ""
         self._arms, self._revisions_of_arms, self._finders_of_facts, self._answered = {}, {}, {}, False
         forget_compiled()
-        order = random.Random(request.seed).sample(self.module_sets.names, len(self.module_sets.names))
-        failure = self._descend(order)
+        order = random.Random(job.block_seed).sample(self.revisions.names, len(self.revisions.names))
+        failure = self._descend(job, order)
         if failure is not None and not self._answered:
             messages.send(self._channel, failure)
-        self.request = None
+        self.job = None
 
-    def _descend(self, order: list[str]) -> Failed | None:
+    def _descend(self, job: Job, order: list[str]) -> Failed | None:
         """Run the item under the first revision; its measurement continues with the rest of the order."""
         revision = order[0]
         self._rest = order[1:]
         self._failure: Failed | None = None
-        assert self.request is not None
-        self.module_sets.switch(revision)
+        self.revisions.switch(revision)
         if revision not in self.runners:
             return Failed(revision, "")
         reached = len(self._finders_of_facts)
-        seed_everything(self.request.seed)
-        text = self.runners[revision](self.request.item, self.request.following)
-        self.module_sets.switch(revision)
+        seed_everything(job.block_seed)
+        text = self.runners[revision](job.item, job.following)
+        self.revisions.switch(revision)
         if self._failure is not None or self._answered:
             return self._failure
         return None if len(self._finders_of_facts) > reached else Failed(revision, text)
 
-    def at_measurement(self, arms: Mapping[str, Arm], find_facts: FindFacts) -> None:
+    def at_measurement(self, arms: Mapping[str, Arm], find_facts: FindFacts, accelerator: str) -> None:
         """Called by a revision's session when its test has reached the measurement. Returns when the test may end."""
-        if self._answered:
+        job = self.job
+        if job is None or self._answered:
             return  # another plugin has run the test once more
-        revision = self.module_sets.current
+        self._accelerator = accelerator
+        revision = self.revisions.current
         for name, arm in arms.items():
             name = BASE if revision == BASE and name == CANDIDATE else name
             self._arms[name], self._revisions_of_arms[name] = arm, revision
         self._finders_of_facts[revision] = find_facts
         if self._rest:
-            self._failure = self._descend(self._rest)
+            self._failure = self._descend(job, self._rest)
         else:
-            self._serve()
-        self.module_sets.switch(revision)
+            self._serve(job)
+        self.revisions.switch(revision)
 
-    def _serve(self) -> None:
+    def _serve(self, job: Job) -> None:
         """At the measurement: answer until the session releases the test."""
-        assert self.request is not None
         self._answered = True
-        messages.send(self._channel, self._reached(self.request))
-        with run_with_threads(self.request.threads):
+        alone = job.examined or len(self.revisions.names) == 1
+        unsound = "" if alone else self.revisions.unsound()
+        machine = msgspec.structs.replace(this_machine(job.threads, self._accelerator), cores=self._cores)
+        messages.send(self._channel, Reached(machine.id, unsound, self.revisions.unused()))
+        with run_with_threads(job.threads):
             while (request := messages.receive_request(self._channel)) is not None and not isinstance(request, Release):
-                messages.send(self._channel, self._answer(request))
+                messages.send(self._channel, self._answer(job, request))
 
-    def _answer(self, request: messages.Request) -> messages.Answer:
+    def _answer(self, job: Job, request: messages.Request) -> messages.Answer:
         try:
-            return self._measure(request)
+            return self._measure(job, request)
         except NotRepeatableError as error:
-            return Failed(self.module_sets.current, error.what, error.remedy)
+            return Failed(self.revisions.current, error.what, error.remedy)
         except BaseException:  # an arm may raise anything, SystemExit and pytest's outcomes too: the session tells it
-            return Failed(self.module_sets.current, traceback.format_exc())
+            return Failed(self.revisions.current, traceback.format_exc())
 
-    def _measure(self, request: messages.Request) -> messages.Answer:
-        assert self.request is not None
+    def _measure(self, job: Job, request: messages.Request) -> messages.Answer:
+        def enter(arm: str) -> None:
+            """An arm is timed under its own revision's modules and settings, but with the machine class's threads."""
+            self.revisions.switch(self._revisions_of_arms[arm])
+            set_threads(job.threads)
+
+        sampler = LocalSampler(self._arms, job.plan, enter=enter)
         match request:
-            case messages.TakeBlock(seed, plan):
+            case messages.TakeBlock():
                 return messages.TookBlock(sample_block(
-                    self._arms, seed=seed, fresh=True, threads=self.request.threads, plan=plan, enter=self._enter
+                    self._arms, seed=job.block_seed, fresh=True, threads=job.threads, plan=job.plan, enter=enter
                 ))  # fmt: skip
-            case messages.WarmUp(arm, plan):
+            case messages.WarmUp(arm):
                 with no_garbage_collection():
-                    return messages.WarmedUp(LocalSampler(self._arms, plan, enter=self._enter).warm_up(arm))
+                    return messages.WarmedUp(sampler.warm_up(arm))
             case messages.TakeChunk(arm, calls, repeat, drop_first):
-                sampler = LocalSampler(self._arms, Plan(), enter=self._enter)
                 with no_garbage_collection():
                     return messages.TookChunk(sampler.chunk(arm, calls, repeat, drop_first))
             case messages.TakeProfile(arm):
-                self._enter(arm)
+                enter(arm)
                 return messages.Profile(profile(self._arms[arm]))
             case messages.TakeFacts():
-                return messages.TookFacts({revision: self._facts(revision) for revision in self._finders_of_facts})
+                return messages.TookFacts({name: self._facts(name) for name in self._finders_of_facts})
             case _:
                 raise TypeError(f"{request} is no request at a measurement")
 
     def _facts(self, revision: str) -> Measured:
-        self.module_sets.switch(revision)
+        self.revisions.switch(revision)
         return msgspec.convert(self._finders_of_facts[revision](), Measured)
 
-    def _enter(self, arm: str) -> None:
-        """An arm is timed under its own revision's modules and settings, but with the threads of the machine class."""
-        assert self.request is not None
-        self.module_sets.switch(self._revisions_of_arms[arm])
-        set_threads(self.request.threads)
 
-    def _reached(self, request: Run) -> Reached:
-        unused = tuple(name for name in self.module_sets.names if not self.module_sets.has_base(name))
-        alone = request.examined or len(self.module_sets.names) == 1
-        return Reached("" if alone else self._unsound(), unused)
-
-    def _unsound(self) -> str:
-        modules = [item for revision in self.module_sets.names for item in self.module_sets.modules(revision).items()]
-        own = {*(name for name, _ in modules), *(name for name in sys.modules if name.startswith("_perfsuite_"))}
-        if replaced := sorted({*self._shared_code.exchanged(), *project_code(own, self.module_sets.holds)}):
-            return f"the project replaces or registers {', '.join(replaced[:3])}, which both revisions would get"
-        if registering := sorted(registers_once(modules)):
-            return f"{registering[0]} registers operators with torch, which keeps one of a name for a process"
-        if compiled := self.module_sets.compiled():
-            return f"{compiled[0]} is compiled and cannot be loaded twice in one process"
-        return ""
-
-
-def open_server(boot: Boot) -> WorkerServer:
+def open_server(boot: Boot, revisions: Callable[[], Revisions]) -> WorkerServer:
     """Make this process a worker: its first revision is entered before anything of the project is imported."""
     for name in boot.preload:
-        __import__(name)
-    keep_to_cores(boot.cores)
+        importlib.import_module(name)
     sys.stdout, sys.stderr = _own_copy(1), _own_copy(2)
-    project = Project(Path(boot.top), tuple(map(Path, boot.test_folders)), boot.test_files, boot.only)
-    trees: dict[str, Path | None] = {name: Path(tree) if tree else None for name, tree in boot.revisions.items()}
-    server = WorkerServer(boot, Channel(*boot.pipes), ModuleSets(project, trees))
+    server = WorkerServer(boot, Channel(*boot.pipes), revisions())
     home = cast(Any, ModuleType(_HOME))
     home.server = server
     sys.modules[_HOME] = home

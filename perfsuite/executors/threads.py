@@ -1,8 +1,9 @@
-"""Threads and cores of this process."""
+"""Threads, cores and random numbers of this process."""
 
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,3 +38,12 @@ def keep_to_cores(cores: tuple[int, ...]) -> None:
     """Pin this process, where the system can; no cores: leave it free."""
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
+
+
+def seed_everything(seed: int) -> None:
+    """Equal for both revisions, whichever runs first in a process."""
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -16,9 +16,10 @@ from types import TracebackType
 
 import msgspec
 
-from perfsuite.errors import EngineError
 from perfsuite.executors import messages
 from perfsuite.executors.channel import Channel, MessageError
+from perfsuite.executors.failures import WorkerGoneError
+from perfsuite.executors.jobs import Job
 from perfsuite.executors.messages import Answer, Boot, Failed, Reached, Release, Request, Run
 from perfsuite.executors.processes import end, guarded, wait
 from perfsuite.executors.remedies import ID_VARIABLE, WRITTEN_INTO, innermost, remedy_for, remedy_for_hang
@@ -27,30 +28,17 @@ from perfsuite.temporary import new_folder
 
 BOOT_VARIABLE = "PERFSUITE_WORKER"  # the plugin knows it, too: perfsuite.plugin.state
 
-WorkerCommand = Callable[[Path], Sequence[str]]
-"""The command of a worker, given a folder of its own for what it leaves behind."""
+FOLDER = "{perfsuite-worker-folder}"
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How this session's workers are started."""
+    """How workers are started: plain data. FOLDER stands, in the command, for a worker's own temporary folder."""
 
-    command: WorkerCommand
+    command: Sequence[str]
     boot: Boot  # its pipe and revisions are filled in for each worker
     cwd: Path | None = None
     timeout_s: float = 300
-
-
-class WorkerGoneError(EngineError):
-    """A worker died, or ``hung`` until its time was over; ``how`` is a few words on it."""
-
-    def __init__(self, case: str, how: str, told: str, remedy: str, *, hung: bool = False) -> None:
-        super().__init__(f"a fresh process for {case} {how}; {told}", remedy)
-        self.how = how
-        self.hung = hung
-
-    def __reduce__(self) -> tuple[type[EngineError], tuple[str, str]]:
-        return (EngineError, (self.what, self.remedy))
 
 
 class Worker:
@@ -68,7 +56,8 @@ class Worker:
             ID_VARIABLE: f"{next(_numbers):04}",  # as long for each: the environment's size moves the stack
             "PYTHONHASHSEED": str(seed % 2**32),
         }
-        command = [*(_fixed_addresses() if fixed_addresses else ()), *launch.command(self._folder)]
+        own = [word.replace(FOLDER, str(self._folder)) for word in launch.command]
+        command = [*(_fixed_addresses() if fixed_addresses else ()), *own]
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 guarded(command, folder=self._folder), stdin=subprocess.DEVNULL, stdout=output,
@@ -80,9 +69,9 @@ class Worker:
         self._is_ready = False  # whether it has said so
         self._closed = False
 
-    def run(self, request: Run) -> Reached | Failed:
-        """Run an item up to its measurement."""
-        answer = self.ask(request, request.case)
+    def run(self, job: Job) -> Reached | Failed:
+        """Run a job's item up to its measurement."""
+        answer = self.ask(Run(job), job.case.key)
         assert isinstance(answer, Reached | Failed)
         return Failed(answer.revision, self._last_words()) if isinstance(answer, Failed) and not answer.text else answer
 
@@ -172,7 +161,8 @@ class Worker:
     def _gone(self, case: str, how: str, remedy: str = "") -> WorkerGoneError:
         words = self._last_words()
         self._end()
-        return WorkerGoneError(case, how, _output_ends(words), remedy or remedy_for(words))
+        what = f"a fresh process for {case} {how}; {_output_ends(words)}"
+        return WorkerGoneError(what, remedy or remedy_for(words), how)
 
     def _hung(self, case: str) -> WorkerGoneError:
         """Aborted, it tells where it was: pytest has enabled that."""
@@ -182,7 +172,8 @@ class Worker:
         told = f"it was here (innermost call first):\n{where}" if where else _output_ends(words)
         self._end()
         how = f"did not answer in {self._launch.timeout_s:g} s"
-        return WorkerGoneError(case, how, told, remedy_for_hang(where or words), hung=True)
+        what = f"a fresh process for {case} {how}; {told}"
+        return WorkerGoneError(what, remedy_for_hang(where or words), how, hung=True)
 
 
 def _output_ends(words: str) -> str:
@@ -197,17 +188,17 @@ _numbers = count(1)
 
 
 class Workers:
-    """The workers of a session, by what they show and by number; each gives one block of a case.
+    """The workers of a session, by kind and by number; each gives one block of a case.
 
     Those that were not used for longest end first: a session with many base revisions does not keep them all.
     """
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
-        self._workers: dict[tuple[str, int], Worker] = {}
+        self._workers: dict[tuple[Hashable, int], Worker] = {}
 
     def worker(
-        self, kind: str, number: int, revisions: Mapping[str, str | None], *, fixed_addresses: bool = False
+        self, kind: Hashable, number: int, revisions: Mapping[str, str | None], *, fixed_addresses: bool = False
     ) -> Worker:
         """The worker of that kind and number; started if there is none, or if it has died."""
         key = (kind, number)
@@ -221,7 +212,7 @@ class Workers:
         self._workers[key] = Worker(self._launch, revisions, seed=number, fixed_addresses=fixed_addresses)
         return self._workers[key]
 
-    def has(self, kind: str, number: int) -> bool:
+    def has(self, kind: Hashable, number: int) -> bool:
         """Whether that worker is there, and alive."""
         key = (kind, number)
         return key in self._workers and self._workers[key].is_alive

@@ -153,7 +153,7 @@ def name_of(accelerators: Iterable[Accelerator]) -> str:
 
 
 def _devices_of(result: object) -> set[str]:
-    from torch.utils._pytree import tree_leaves
+    from perfsuite._compat.torch import tree_leaves
 
     return {str(leaf.device) for leaf in tree_leaves(result) if hasattr(leaf, "device")}
 

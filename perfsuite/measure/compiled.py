@@ -11,13 +11,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_COMPILER = "torch._dynamo"  # whoever has not loaded it has compiled nothing, and need not wait for its import
-
 
 @contextmanager
 def not_compiled() -> Iterator[None]:
     """What is compiled runs eager in here, and is compiled as ever afterwards."""
-    if _COMPILER in sys.modules:
+    if _can_have_compiled():
         import torch
 
         with torch.compiler.set_stance("force_eager"):
@@ -31,7 +29,16 @@ def not_compiled() -> Iterator[None]:
 
 def forget_compiled() -> None:
     """As if nothing had been compiled in this process, so that no shape and no mark of earlier calls is left."""
-    if _COMPILER in sys.modules:
+    if _can_have_compiled():
         import torch
 
         torch.compiler.reset()
+
+
+def _can_have_compiled() -> bool:
+    """Whoever has not loaded the compiler has compiled nothing, and need not wait for its import."""
+    if "torch" not in sys.modules:
+        return False
+    from perfsuite._compat.torch import compiler_is_loaded
+
+    return compiler_is_loaded()

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_leaves
+
+from perfsuite._compat.torch import StorageWeakRef, tree_leaves, writes_to_arguments
 
 # They hand tensors on, or make room for what somebody else may fill.
 _MAKE_ROOM = ("empty", "new_empty", "zeros", "new_zeros", "ones", "new_ones", "full", "new_full")
@@ -38,7 +38,7 @@ class Dataflow:
         self.strangers += [leaf for leaf in given if isinstance(leaf, Tensor) and not self._is_known(leaf)]
         before, after = self._keys(given), self._keys(made)
         if makes_room or not self._from_inputs.isdisjoint(before):
-            self._from_inputs.update(after, before if func._schema.is_mutable else ())
+            self._from_inputs.update(after, before if writes_to_arguments(func) else ())
 
     def reaches(self, output: object) -> bool:
         """Whether anything of the output comes from the inputs; true where that cannot be told."""

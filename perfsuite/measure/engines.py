@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 
+from perfsuite._compat.torch import StorageWeakRef, is_compiled
 from perfsuite.measure.trace import Trace
 from perfsuite.units import Unit, format_value
 
@@ -35,8 +35,7 @@ def engine_of(model: nn.Module) -> str:
     """What runs a module, as far as the module shows it."""
     if isinstance(model, torch.jit.ScriptModule):
         return "TorchScript"
-    compiled = hasattr(model, "_orig_mod") or any(module._compiled_call_impl for module in model.modules())
-    return COMPILED if compiled else EAGER
+    return COMPILED if is_compiled(model) else EAGER
 
 
 def why_not_seen(traces: Sequence[Trace], model: nn.Module | None, given: Sequence[Tensor]) -> str:

@@ -6,17 +6,21 @@ does not either.
 
 from __future__ import annotations
 
+import shutil
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfsuite.case import EAGER
 from perfsuite.errors import UsageError
 from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, of_device, started, used_by, wait_for
 from perfsuite.measure.repeatable import NOTHING_BEHIND, RESET, Repeatable
-from perfsuite.protocols import DISPATCH, WEIGHTS, Inputs, Prepared, Program, Task
+from perfsuite.protocols import DISPATCH, WEIGHTS, Inputs, ModelSpec, Prepared, Program, Runtime, Task, Workload
 from perfsuite.spec import Against, Context, Facts, Metric, Scores
+from perfsuite.temporary import new_folder
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +73,26 @@ class Subject:
         return Subject(
             forward_pass(eager, inputs), eager, label=label, inputs=inputs, device=device_of(model), task=task
         )
+
+    @staticmethod
+    def on_runtime(
+        module: nn.Module, runtime: Runtime, workload: Workload, spec: ModelSpec, inputs: Inputs, *,
+        label: str, device: torch.device, task: Task | None,
+    ) -> Subject:  # fmt: skip
+        """A workload of a module, on a runtime, whose files are removed with the subject."""
+        folder = new_folder("program") if runtime.name != EAGER else None
+        program = runtime.load(module, inputs, folder or Path())
+        if hidden := sorted(workload.needs - program.observable):
+            raise UsageError(
+                f"the workload {workload.name!r} needs {', '.join(hidden)}, which the runtime {runtime.name!r} "
+                "does not have",
+                "gate it on another runtime, such as 'eager'",
+            )
+        prepared = workload.prepare(program, spec, inputs)
+        made = Subject(prepared, program, label=label, inputs=inputs, runtime=runtime.name, device=device, task=task)
+        if folder:
+            weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
+        return made
 
     @cached_property
     def call(self) -> Callable[[], object]:
@@ -190,7 +214,8 @@ class Subject:
     @cached_property
     def _given(self) -> tuple[Tensor, ...]:
         from torch import Tensor
-        from torch.utils._pytree import tree_leaves
+
+        from perfsuite._compat.torch import tree_leaves
 
         leaves = tree_leaves((self.inputs.args, dict(self.inputs.kwargs)))
         return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))

@@ -36,11 +36,13 @@ def _switches_of(torch: Any) -> tuple[Switch, ...]:
 
 
 def _listed(torch: Any) -> Iterator[Switch]:
+    from perfsuite._compat.torch import default_device
+
     backends, attention = torch.backends, torch.backends.cuda
     yield Switch("threads", UNKNOWN, torch.get_num_threads, torch.set_num_threads)
     yield Switch("quantized engine", UNKNOWN, *_attribute(backends.quantized, "engine"))
     yield Switch("default dtype", torch.float32, torch.get_default_dtype, torch.set_default_dtype)
-    yield Switch("default device", None, _default_device, torch.set_default_device)
+    yield Switch("default device", None, default_device, torch.set_default_device)
     yield Switch("gradients", True, torch.is_grad_enabled, torch.set_grad_enabled)
     yield Switch("anomaly detection", False, torch.is_anomaly_enabled, torch.set_anomaly_enabled)
     precision = torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
@@ -99,11 +101,6 @@ def _outside_of_inference_mode() -> Any:
 
 def _attribute(holder: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], object]]:
     return partial(getattr, holder, name), partial(setattr, holder, name)
-
-
-def _default_device() -> Any:
-    """None where none is set: then no call pays for asking."""
-    return getattr(sys.modules.get("torch.utils._device"), "CURRENT_DEVICE", None)
 
 
 def _flushes_denormals() -> bool:

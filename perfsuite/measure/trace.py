@@ -14,19 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, mm_flop
 
+from perfsuite._compat.torch import StorageWeakRef, TorchDispatchMode, tree_leaves
 from perfsuite.measure.compiled import not_compiled
 from perfsuite.measure.dataflow import Dataflow
 from perfsuite.measure.repeatable import prepared
 
-# Products that the counter of torch does not know.
-_MORE_FLOPS: dict[Any, Callable[..., int]] = {
-    torch.ops.aten._int_mm: lambda a, b: mm_flop(a.shape, b.shape),
-    torch.ops.onednn.qlinear_pointwise: lambda x, scale, zero, packed, *rest: mm_flop(x.shape, packed.shape),
+# Products that the counter of torch does not know, by name: not every torch has each of them.
+_MORE_FLOPS: dict[str, Callable[..., int]] = {
+    "aten::_int_mm": lambda a, b: mm_flop(a.shape, b.shape),
+    "onednn::qlinear_pointwise": lambda x, scale, zero, packed, *rest: mm_flop(x.shape, packed.shape),
 }
 _MATMUL_WORDS = (
     "mm",
@@ -141,15 +139,15 @@ class _Recorder(TorchDispatchMode):
         formula: Any = flop_registry.get(func.overloadpacket)
         if formula is not None:
             self._flops += formula(*args, **kwargs, out_val=out)
-        elif func.overloadpacket in _MORE_FLOPS:
-            self._flops += _MORE_FLOPS[func.overloadpacket](*args)
+        elif name in _MORE_FLOPS:
+            self._flops += _MORE_FLOPS[name](*args)
         elif any(word in name for word in _MATMUL_WORDS):
             self._uncounted.add(name)
 
     def _see(self, leaf: object) -> None:
         if not isinstance(leaf, Tensor) or leaf.device.type == "meta":
             return
-        if leaf.layout is torch._mkldnn:  # type: ignore[attr-defined]  # opaque: a packed weight, which has no storage to ask
+        if leaf.is_mkldnn:  # opaque: a packed weight, which has no storage to ask
             self._opaque[id(leaf)] = leaf
         elif leaf.layout is torch.strided:
             storage = leaf.untyped_storage()

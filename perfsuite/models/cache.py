@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import platformdirs
 import safetensors
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from perfsuite.files import check_regular, replacing
-
-
-def folder(kind: str) -> Path:
-    """The folder for one kind of file: ``$PERFSUITE_CACHE``, else the user's cache."""
-    root = os.environ.get("PERFSUITE_CACHE") or platformdirs.user_cache_dir("perfsuite", appauthor=False)
-    return Path(root) / kind
 
 
 def load_into(model: nn.Module, path: Path) -> bool:

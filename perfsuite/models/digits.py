@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perfsuite.errors import UnavailableError
+from perfsuite.files import cache_folder
 from perfsuite.models import cache as cached_files
 from perfsuite.models import encoder as encoder_module
 from perfsuite.models.devices import device_of
@@ -100,7 +101,7 @@ def trained_encoder(seed: int = 0) -> TransformerEncoder:
     The cache key covers the seed, the settings and the source of the encoder and of this training:
     what could change the result changes the key.
     """
-    path = cached_files.folder("digits") / f"{_content_key(seed)}.safetensors"
+    path = cache_folder("digits") / f"{_content_key(seed)}.safetensors"
     model = TransformerEncoder.from_config(CONFIG)
     if not cached_files.load_into(model, path):
         model = train(seed)

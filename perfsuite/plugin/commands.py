@@ -33,7 +33,7 @@ def alone_command(config: pytest.Config) -> str:
     return _command(config, "only", ("only",), config.option.file_or_dir or ())
 
 
-_JUDGING = ("update", "strict", "report", "base", "base-build", "arms", "profile")
+_JUDGING = ("update", "strict", "report", "base", "base-build", "isolation", "profile")
 
 
 def _command(config: pytest.Config, first: str, but: tuple[str, ...], tests: Iterable[str]) -> str:
@@ -85,16 +85,16 @@ def _starts_xdist(word: str) -> bool:
     return re.fullmatch("-n[^-]*|-d|--(numprocesses|dist|tx)(=.*)?", word) is not None
 
 
-def worker_command(config: pytest.Config, files: Sequence[Path], folder: Path) -> Sequence[str]:
+def worker_command(config: pytest.Config, files: Sequence[Path], folder: str) -> tuple[str, ...]:
     """The running pytest again, with the same options, for the files of performance tests.
 
     What it leaves behind goes to the folder.
     """
-    return [
+    return (
         sys.executable, *_interpreter_flags(), "-m", "pytest", *map(str, files), *_options(config), "-s",
         "--continue-on-collection-errors",
-        f"--rootdir={config.rootpath}", f"--basetemp={folder / 'tmp'}", *_of_other_plugins(config, folder),
-    ]  # fmt: skip
+        f"--rootdir={config.rootpath}", f"--basetemp={folder}/tmp", *_of_other_plugins(config, folder),
+    )  # fmt: skip
 
 
 def _interpreter_flags() -> list[str]:
@@ -116,11 +116,11 @@ def _options(config: pytest.Config) -> list[str]:
     return arguments
 
 
-def _of_other_plugins(config: pytest.Config, folder: Path) -> Iterator[str]:
+def _of_other_plugins(config: pytest.Config, folder: str) -> Iterator[str]:
     """Keep a worker from what this run's cache selects, and from being timed under coverage."""
     if config.inipath and not config.option.inifilename:
         yield from ("-c", str(config.inipath))
     if config.pluginmanager.hasplugin("cacheprovider"):
-        yield from ("-o", f"cache_dir={folder / 'cache'}")
+        yield from ("-o", f"cache_dir={folder}/cache")
     if config.pluginmanager.hasplugin("_cov"):
         yield "--no-cov"

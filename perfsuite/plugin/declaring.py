@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from perfsuite.plugin.options import OPTIONS, has_ini
+from perfsuite.plugin.options import FORMER, OPTIONS, has_ini
+
+_DECLARED = (*OPTIONS, *FORMER.values())
 
 
 def add_ini_keys(parser: pytest.Parser) -> None:
     """A key that another plugin has declared already stays its own."""
-    for option in OPTIONS:
+    for option in _DECLARED:
         if option.ini not in parser._inidict:
             kind = "bool" if option.convert is None else "string"
             parser.addini(option.ini, option.help, type=kind, default=None)  # type: ignore[arg-type]
@@ -29,7 +31,7 @@ def add_options(parser: pytest.Parser, *, early: bool = False) -> None:
     group = parser.getgroup("perfsuite", "performance regressions of models (perfsuite)")
     groups = (*parser._groups, parser._anonymous)
     taken = {name for other in groups for option in other.options for name in option.names()}
-    for option in OPTIONS:
+    for option in _DECLARED:
         if option.flag in taken:
             continue
         if option.convert is None:

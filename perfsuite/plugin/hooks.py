@@ -13,6 +13,7 @@ from perfsuite.plugin.compat import register, run_once
 from perfsuite.plugin.ours import attach_left_alone, claim, is_ours, said_of_left_alone, select, shadows
 from perfsuite.plugin.state import (
     check_base,
+    check_executor,
     check_reports,
     close,
     has_failed,
@@ -97,6 +98,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     watch_leaks(session.config)
     check_reports(session.config)
     check_base(session.config)
+    check_executor(session.config)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -39,7 +39,8 @@ class Options:
     base: str
     base_build: str
     base_modules: tuple[str, ...]
-    arms: str
+    isolation: str
+    executor: str
     profile: bool
     alpha: float
     timeout: float
@@ -103,6 +104,10 @@ def _one_of(*names: str) -> Callable[[str], str]:
     return convert
 
 
+def _isolation(text: str) -> str:
+    return _one_of("auto", "inprocess", "processes")({"twins": "inprocess", "pairs": "processes"}.get(text, text))
+
+
 def _probability(text: str) -> float:
     value = float(text)
     if not 0 < value < 0.5:
@@ -111,6 +116,7 @@ def _probability(text: str) -> float:
 
 
 _NUMBER = _at_least(0, int)
+DEFAULT_EXECUTOR = "processes"
 OPTIONS = (
     _Option("update", "accept what is measured as the new baseline, for the cases that run", False),
     _Option("strict", "fail what cannot be judged (INCONCLUSIVE, INCOMPARABLE, NOT_MEASURED)", False),
@@ -147,17 +153,28 @@ OPTIONS = (
     _Option("base-build", "a shell command that builds the base's checkout, for compiled packages", "", str, "COMMAND"),
     _Option("base-modules", "only these modules come from the base; empty: all but the tests", "", _names, "NAMES"),
     _Option(
-        "arms",
-        "both revisions as twins in one process, in pairs of processes, or auto",
+        "isolation",
+        "both revisions in one process (inprocess), each in a process of its own (processes), or auto",
         "auto",
-        _one_of("auto", "twins", "pairs"),
+        _isolation,
         "KIND",
+    ),
+    _Option(
+        "executor",
+        "who does what needs fresh processes, by its registered name",
+        DEFAULT_EXECUTOR,
+        str,
+        "NAME",
     ),
     _Option("profile", "with --perf-base: say in which operators a regressed time is spent", False),
     _Option("alpha", "the chance that a session calls any unchanged case regressed", "0.01", _probability, "P"),
     _Option("timeout", "seconds that a fresh process may take to answer", "300", _at_least(1, float), "SECONDS"),
 )
 
+FORMER = {
+    "isolation": _Option("arms", "what --perf-isolation was called: twins, pairs or auto", "", _isolation, "KIND")
+}
+"""Options under the names that they once had, which still work, by their name of now."""
 
 _EXCLUSIVE = (
     ("only", "skip", "--perf-only and --perf-skip together leave nothing to run"),
@@ -179,6 +196,7 @@ def resolve(config: pytest.Config) -> Options:
         except ValueError as error:
             mistakes.append(f"{source} is {raw!r}: {error}")
     mistakes += _settle(config, values)
+    _warn_of_former_names(config)
     if _given(config, _named("base")) == "":  # an empty variable of a CI system
         mistakes.append("--perf-base is empty: give a branch, a tag or a commit")
     if mistakes:
@@ -187,6 +205,16 @@ def resolve(config: pytest.Config) -> Options:
     values["history"] = location(values["history"], config.rootpath) if values["history"] else None
     values["report"] = tuple(config.invocation_params.dir / name for name in values["report"])
     return Options(**values)
+
+
+def _warn_of_former_names(config: pytest.Config) -> None:
+    import pytest
+
+    for name, former in FORMER.items():
+        if config.getoption(former.dest, None) is not None or _written(config, former) is not None:
+            new = _named(name)
+            what = f"{former.flag} is called {new.flag} now, and the ini key {former.ini} {new.ini}"
+            config.issue_config_time_warning(pytest.PytestDeprecationWarning(what), stacklevel=2)
 
 
 def given_options(config: pytest.Config, but: tuple[str, ...] = ()) -> list[str]:
@@ -222,7 +250,14 @@ def _named(name: str) -> _Option:
 
 
 def _given(config: pytest.Config, option: _Option) -> Any:
-    return config.getoption(option.dest, None)  # there is none where the suite has an option of that name
+    """None, too, where the suite has an option of that name."""
+    names = (option, FORMER.get(option.name, option))
+    return next((given for one in names if (given := config.getoption(one.dest, None)) is not None), None)
+
+
+def _written(config: pytest.Config, option: _Option) -> Any:
+    """What the ini file says; None, too, where nobody sets it."""
+    return config.getini(option.ini) if has_ini(config, option) else None
 
 
 def _settle(config: pytest.Config, values: dict[str, Any]) -> Iterator[str]:
@@ -253,9 +288,9 @@ def _raw(config: pytest.Config, option: _Option) -> tuple[Any, str]:
     given = _given(config, option)
     if given is not None:
         return given, option.flag
-    written = config.getini(option.ini) if has_ini(config, option) else None  # None, too, where nobody sets it
-    if written is not None:
-        return written, f"ini key {option.ini}"
+    for one in (option, FORMER.get(option.name, option)):
+        if (written := _written(config, one)) is not None:
+            return written, f"ini key {one.ini}"
     return option.default, f"the default of {option.flag}"
 
 

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
+from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
 
-from perfsuite.executors.in_process_ab.module_sets import ModuleSets
 from perfsuite.executors.messages import NOT_COLLECTED, Boot
 from perfsuite.executors.redirection import Redirection
 from perfsuite.executors.remedies import ID_VARIABLE
-from perfsuite.executors.server import open_server, server_of_process
+from perfsuite.executors.server import Revisions, WorkingTree, open_server, server_of_process
 from perfsuite.executors.workers import BOOT_VARIABLE
 from perfsuite.plugin.parameters import digests
 from perfsuite.plugin.state import rename
+
+if TYPE_CHECKING:
+    from perfsuite.executors.in_process_ab.module_sets import ModuleSets
 
 _COLLECTED = pytest.StashKey[dict[str, pytest.Item]]()
 
@@ -31,7 +35,19 @@ def open_if_ordered() -> None:
     text = os.environ.pop(BOOT_VARIABLE, None)  # what the tests start is no worker
     if text is not None:
         os.environ.pop("PYTEST_CURRENT_TEST", None)  # of the session: here none runs yet
-        open_server(msgspec.json.decode(text, type=Boot)).redirection.enter(on=True)
+        boot = msgspec.json.decode(text, type=Boot)
+        open_server(boot, partial(_revisions, boot)).redirection.enter(on=True)
+
+
+def _revisions(boot: Boot) -> Revisions:
+    """Python's imports are exchanged only where a base revision takes part."""
+    if not any(boot.revisions.values()):
+        return WorkingTree(next(iter(boot.revisions)))
+    from perfsuite.executors.in_process_ab.module_sets import ModuleSets
+    from perfsuite.executors.in_process_ab.project import Project
+
+    project = Project(Path(boot.top), tuple(map(Path, boot.test_folders)), boot.test_files, boot.only)
+    return ModuleSets(project, {name: Path(tree) if tree else None for name, tree in boot.revisions.items()})
 
 
 def redirect_writes(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -65,15 +81,16 @@ def serve(session: pytest.Session) -> None:
     """The run loop of a worker's session: the innermost one answers, the others wait around it."""
     server = server_of_process()
     assert server is not None
-    revision = server.module_sets.current
+    revision = server.revisions.current
     server.runners[revision] = ItemRunner(session, server.redirection)
-    waiting = [name for name in server.module_sets.names if name not in server.runners]
+    waiting = [name for name in server.revisions.names if name not in server.runners]
     if waiting:
-        server.module_sets.switch(waiting[0])
+        server.revisions.switch(waiting[0])
         os.environ[ID_VARIABLE] = f"{os.environ[ID_VARIABLE]}-{waiting[0]}"  # both set the same fixtures up
         arguments = map(str, session.config.invocation_params.args)
-        pytest.main([*arguments, *_apart(session.config, waiting[0]), "-p", _asks_first(server.module_sets)])
-        server.module_sets.switch(revision)
+        first = _asks_first(cast("ModuleSets", server.revisions))
+        pytest.main([*arguments, *_apart(session.config, waiting[0]), "-p", first])
+        server.revisions.switch(revision)
     if not server.served:  # the last revision's session; or this one, where the next could not even collect
         server.loop()
     with server.redirection.off():
@@ -90,10 +107,10 @@ def _apart(config: pytest.Config, revision: str) -> list[str]:
     return [f"--basetemp={config.option.basetemp}-{revision}"] if config.option.basetemp else []
 
 
-def _asks_first(module_sets: ModuleSets) -> str:
+def _asks_first(revisions: ModuleSets) -> str:
     """A plugin that is there before any of the project: asserts are rewritten in the revision's own files."""
     plugin = cast(Any, ModuleType("_perfsuite_first", "PYTEST_DONT_REWRITE"))
-    plugin.pytest_plugin_registered = lambda: module_sets.ask_first()
+    plugin.pytest_plugin_registered = lambda: revisions.ask_first()
     sys.modules[plugin.__name__] = plugin
     return str(plugin.__name__)
 
@@ -123,7 +140,7 @@ class ItemRunner:
     def _of_same_parameters(self, name: str) -> pytest.Item | None:
         """The item of the same function and parameters, whose name holds what differs from process to process."""
         server = server_of_process()
-        wanted = server.request.parameters if server and server.request else {}
+        wanted = server.job.parameters if server and server.job else {}
         function = name.partition("[")[0]
         mine = [item for item in self._items.values() if item.nodeid.partition("[")[0] == function]
         found = [item for item in mine if wanted and digests(item) == wanted]
@@ -136,8 +153,8 @@ class ItemRunner:
     def _seed(config: pytest.Config) -> None:
         """pytest-randomly draws a seed for each process; both revisions need the same one."""
         server = server_of_process()
-        if server and server.request and hasattr(config.option, "randomly_seed"):
-            config.option.randomly_seed = server.request.seed
+        if server and server.job and hasattr(config.option, "randomly_seed"):
+            config.option.randomly_seed = server.job.seed
 
 
 def note(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -153,4 +170,4 @@ def _failures() -> dict[str, str]:
     """Of the revision that is shown: its pytest is the one that reports."""
     server = server_of_process()
     assert server is not None
-    return server.failures.setdefault(server.module_sets.current, {})
+    return server.failures.setdefault(server.revisions.current, {})

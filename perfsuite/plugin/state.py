@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfsuite.plugin.options import Options, is_given, resolve
+from perfsuite.plugin.options import DEFAULT_EXECUTOR, Options, is_given, resolve
 
 if TYPE_CHECKING:
+    from perfsuite.executors.jobs import Executor
     from perfsuite.executors.workers import Launch
     from perfsuite.registry import Registries
     from perfsuite.session.session import Session
@@ -94,7 +95,8 @@ def session_of(config: pytest.Config) -> Session:
 
         if not is_worker():
             remove_abandoned()
-        config.stash[_SESSION] = Session(settings_of(config), registries_of(config), server_of_process())
+        executor = partial(_executor, config)
+        config.stash[_SESSION] = Session(settings_of(config), registries_of(config), server_of_process(), executor)
     return config.stash[_SESSION]
 
 
@@ -129,14 +131,18 @@ def settings_of(config: pytest.Config) -> Settings:
         block_s=options.block_time,
         record_blocks=options.blocks,
         no_timing=_no_timing(config),
-        launch=_launch(config, options),
         base="" if is_worker() else options.base,
         base_build=options.base_build,
-        arms=options.arms,
+        isolation=options.isolation,
         profile=options.profile,
         alpha=options.alpha,
         tests=max(1, config.stash.get(_COLLECTED, 1)),
     )
+
+
+def _executor(config: pytest.Config) -> Executor:
+    options = options_of(config)
+    return registries_of(config).executors.get(options.executor)(_launch(config, options))
 
 
 def _no_timing(config: pytest.Config) -> tuple[str, str]:
@@ -156,7 +162,7 @@ def _cores_for(threads: int) -> tuple[int, ...]:
 
 def _launch(config: pytest.Config, options: Options) -> Launch:
     from perfsuite.executors.messages import Boot
-    from perfsuite.executors.workers import Launch
+    from perfsuite.executors.workers import FOLDER, Launch
     from perfsuite.plugin.commands import worker_command
     from perfsuite.revisions.git import repository
 
@@ -171,7 +177,7 @@ def _launch(config: pytest.Config, options: Options) -> Launch:
         cores=_cores_for(options.threads),
     )
     return Launch(
-        partial(worker_command, config, config.stash.get(_FILES, ())),
+        worker_command(config, config.stash.get(_FILES, ()), FOLDER),
         boot,
         config.invocation_params.dir,
         options.timeout,
@@ -208,6 +214,18 @@ def note_collected(config: pytest.Config, tests: Sequence[pytest.Item]) -> None:
     config.stash[_FILES] = tuple(dict.fromkeys(item.path for item in tests))
     for item, following in zip(tests, [*tests[1:], None], strict=False):  # of no tests, none follows
         item.stash[_FOLLOWING] = node_id(following) if following else ""
+
+
+def check_executor(config: pytest.Config) -> None:
+    """A name that is none is a usage error, before anything runs."""
+    from perfsuite.errors import UsageError
+
+    name = options_of(config).executor
+    if name != DEFAULT_EXECUTOR and config.stash.get(_COLLECTED, 0):
+        try:
+            registries_of(config).executors.get(name)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 def watch_leaks(config: pytest.Config) -> None:

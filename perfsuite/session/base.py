@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
+import msgspec
+
 from perfsuite.baseline.schema import Entry
-from perfsuite.errors import UsageError
-from perfsuite.executors.messages import NOT_COLLECTED, Measured, Run
-from perfsuite.executors.sources import (
-    IN_TURNS_PLAN,
-    FreshProcesses,
-    ProcessesInTurns,
-    RevisionFailedError,
-    Sampled,
-    UnsoundTwinsError,
-    UnusedBaseError,
-)
-from perfsuite.executors.workers import WorkerGoneError, Workers
+from perfsuite.errors import EngineError, UsageError
+from perfsuite.executors.collecting import collected
+from perfsuite.executors.failures import RevisionFailedError, UnusedBaseError, WorkerGoneError
+from perfsuite.executors.jobs import Executor, Job, Measured, Result, Want
+from perfsuite.executors.messages import NOT_COLLECTED
+from perfsuite.executors.processes_in_turns import IN_TURNS_PLAN
 from perfsuite.gate.base import PAIRS_PRIOR, TWINS_PRIOR
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.reference import BaseRevision, Reference
@@ -33,7 +31,7 @@ from perfsuite.revisions.submodules import submodule_notes
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.record import entry_of_facts
 from perfsuite.session.settings import ACCEPTED, Rerun, Settings
-from perfsuite.spec import BASE, CANDIDATE, Evidence, Kind, Limit, Status, Verdict
+from perfsuite.spec import BASE, CANDIDATE, Block, Evidence, Kind, Limit, Status, Verdict
 from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import Spread, spread_of
 from perfsuite.stats.moderation import fit_prior
@@ -61,7 +59,7 @@ class Bases:
     commit: BaseCommit | None  # None: each case has its own
     checkouts: Checkouts
     _spreads: dict[bool, list[Spread]] = field(default_factory=lambda: {True: [], False: []})
-    unsound: list[str] = field(default_factory=list)  # why cases were not measured as twins
+    unsound: list[str] = field(default_factory=list)  # why cases were not measured in one process
     broken: list[str] = field(default_factory=list)  # why cases that the base has could not be measured there
     compared: int = 0  # cases that were measured on both sides
 
@@ -100,7 +98,7 @@ class Bases:
             yield f"base: {self.commit.description}"
         yield from submodule_notes(self.settings.root)
         for why in dict.fromkeys(self.unsound):
-            yield f"measured in pairs of processes, because {why}"
+            yield f"measured in two processes for each block, because {why}"
         if ignored := self.checkouts.ignored:
             yield (
                 "files that git ignores are the working tree's on both sides, whatever the base would have: "
@@ -115,13 +113,17 @@ class Bases:
         return "" if self.compared or not self.broken else f"no test could be measured on the base: {self.broken[0]}"
 
     @property
-    def trusts_twins(self) -> bool:
+    def trusts_one_process(self) -> bool:
         """One case may replace something for itself; two tell of the package."""
-        arms = self.settings.arms
-        return arms == "twins" or (arms == "auto" and len(self.unsound) < _ENOUGH)
+        isolation = self.settings.isolation
+        return isolation == "inprocess" or (isolation == "auto" and len(self.unsound) < _ENOUGH)
 
     def close(self) -> None:
         self.checkouts.close()
+
+
+class UnsoundError(EngineError):
+    """The two revisions must not share a process."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class BaseRun:
     limits: Sequence[Limit]
     reference: Reference
     rerun: Rerun
-    workers: Workers
+    executor: Executor
 
     def judge(self, evidence: Evidence, base: Base) -> tuple[Evidence, Reference]:
         """The evidence with its blocks, and the reference with what the base has shown."""
@@ -153,82 +155,86 @@ class BaseRun:
             return evidence, self._broken(base, error.what, error.remedy)
 
     def _compared(self, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
-        if not self.bases.trusts_twins:
-            return self._judge_as(evidence, base, tree, twins=False)
-        return self._as_twins(evidence, base, tree)
+        if not self.bases.trusts_one_process:
+            return self._judge_in(True, evidence, base, tree)
+        return self._judge_in_one(evidence, base, tree)
 
-    def _as_twins(self, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
+    def _judge_in_one(self, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
         """Some code cannot be loaded twice in one process, so what fails there is tried in a process each."""
         try:
-            return self._judge_as(evidence, base, tree, twins=True)
-        except (UnsoundTwinsError, RevisionFailedError, WorkerGoneError) as error:
+            return self._judge_in(False, evidence, base, tree)
+        except (UnsoundError, RevisionFailedError, WorkerGoneError) as error:
             hung = isinstance(error, WorkerGoneError) and error.hung
-            if hung or self.bases.settings.arms == "twins":
+            if hung or self.bases.settings.isolation == "inprocess":
                 raise
-            why = error.what if isinstance(error, UnsoundTwinsError) else "both in one process failed"
-        judged = self._judge_as(evidence, base, tree, twins=False)
+            why = error.what if isinstance(error, UnsoundError) else "both in one process failed"
+        judged = self._judge_in(True, evidence, base, tree)
         self.bases.unsound.append(why)
         return judged
 
-    def _judge_as(self, evidence: Evidence, base: Base, tree: BaseTree, twins: bool) -> tuple[Evidence, Reference]:
-        shown = {CANDIDATE: None, BASE: str(tree.top)}
-        source = self._source("beside", tree, twins, shown, self.bases.settings.max_blocks)
-        revision = BaseRevision(base.name, twins=twins)
-        metrics = [limit.metric for limit in self.limits]
-        timed, facts = any(metric.kind is Kind.SAMPLED for metric in metrics), self.subject.has_facts(metrics)
+    def _judge_in(self, apart: bool, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
+        """``apart``: whether each revision has a process of its own."""
+        revision = BaseRevision(base.name, twins=not apart)
+        jobs = self._jobs(apart, {CANDIDATE: None, BASE: str(tree.top)})
         self._tell(f"beside {base.name}", 0)
-        first = source.take(1, facts=facts, timed=timed)
-        reference = self._with(revision, first.measured.get(BASE))
-        if facts and self.bases.settings.base != ACCEPTED:
-            evidence = _measured_beside(evidence, first.measured[CANDIDATE])
-        if not timed:
-            return evidence, reference
-        for seen in self._blocks(evidence, source, first):
-            evidence = seen
-            if self._is_settled(seen, reference):
-                break
+        with closing(collected(self.executor, jobs)) as results:
+            first = next(results)
+            if first.unsound:
+                raise UnsoundError(first.unsound)
+            reference = self._with(revision, first.measured.get(BASE))
+            if first.measured and self.bases.settings.base != ACCEPTED:
+                evidence = _measured_beside(evidence, first.measured[CANDIDATE])
+            if first.block is None:
+                return evidence, reference
+            for seen in self._blocks(evidence, first, results):
+                evidence = seen
+                if self._is_settled(seen, reference):
+                    break
         if any(verdict.status is Status.REGRESSED for verdict in self._verdicts(evidence, reference)):
-            evidence = self._with_control(evidence, tree, twins)
+            evidence = self._with_control(evidence, tree, apart, first.machine)
             if self.bases.settings.profile:
-                evidence = replace(evidence, profiles=source.profiles(1))
+                evidence = replace(evidence, profiles=self._profiles(jobs[0]))
         return evidence, reference
 
-    def _blocks(
-        self, evidence: Evidence, source: FreshProcesses | ProcessesInTurns, first: Sampled
-    ) -> Iterator[Evidence]:
+    def _blocks(self, evidence: Evidence, first: Result, others: Iterator[Result]) -> Iterator[Evidence]:
         """The evidence with one more block each time, while there is time."""
         settings = self.bases.settings
         budget = Deadline.after(settings.budget_s)
-        for number in range(1, settings.max_blocks + 1):
-            block = first.block if number == 1 else source.block(number)
-            assert block is not None
-            evidence = replace(evidence, beside_base=(*evidence.beside_base, block))
+        for number, result in enumerate(chain((first,), others), 1):
+            evidence = replace(evidence, beside_base=(*evidence.beside_base, _block_of(result)))
             yield evidence
             if budget.is_over:
                 return
             self._tell("beside the base", number)
 
-    def _with_control(self, evidence: Evidence, tree: BaseTree, twins: bool) -> Evidence:
+    def _with_control(self, evidence: Evidence, tree: BaseTree, apart: bool, machine: str) -> Evidence:
         """The base beside itself: before an item fails, the session must have shown that it can tell nothing apart."""
         self._tell("the base beside itself", 0)
-        revisions = {_CONTROL_REVISION: str(tree.top), BASE: str(tree.top)}
-        source = self._source("control", tree, twins, revisions, CONTROL_BLOCKS)
-        return replace(evidence, control=tuple(source.block(number) for number in range(1, CONTROL_BLOCKS + 1)))
+        jobs = self._jobs(apart, {_CONTROL_REVISION: str(tree.top), BASE: str(tree.top)})[:CONTROL_BLOCKS]
+        blocks = [msgspec.structs.replace(job, want=frozenset({"block"})) for job in jobs]
+        return replace(evidence, control=tuple(map(_block_of, collected(self.executor, blocks, machine))))
 
-    def _source(
-        self, kind: str, tree: BaseTree, twins: bool, shown: Mapping[str, str | None], most: int
-    ) -> FreshProcesses | ProcessesInTurns:
-        settings = self.bases.settings
-        scored = any(limit.metric.kind is Kind.PAIRED for limit in self.limits)
-        request = Run(
-            self.rerun.item, self.rerun.following, self.subject.case.key, (CANDIDATE,), "",
-            settings.seed, settings.threads, scored=scored, parameters=dict(self.rerun.parameters),
-        )  # fmt: skip
-        plan = settings.plan(Plan() if twins else IN_TURNS_PLAN, precision_needed(self.limits))
-        name = f"{kind}-{tree.sha}-{twins}"
-        if twins:
-            return FreshProcesses(self.workers, name, shown, request, plan, most)
-        return ProcessesInTurns(self.workers, name, shown, request, plan)
+    def _profiles(self, job: Job) -> Mapping[str, Mapping[str, float]]:
+        """Own time by operator, of the candidate and of the base."""
+        wanted = msgspec.structs.replace(job, want=frozenset({"profiles"}), examined=True)
+        (result,) = collected(self.executor, [wanted])
+        return result.profiles
+
+    def _jobs(self, apart: bool, revisions: dict[str, str | None]) -> list[Job]:
+        """As many as may be needed. The first one finds the facts, too, and is the only one where nothing is timed."""
+        settings, metrics = self.bases.settings, [limit.metric for limit in self.limits]
+        timed = any(metric.kind is Kind.SAMPLED for metric in metrics)
+        want: list[Want] = ["block"] if timed else []
+        if self.subject.has_facts(metrics):
+            want.append("facts")
+        if any(metric.kind is Kind.PAIRED for metric in metrics):
+            want.append("scores")
+        plan = settings.plan(IN_TURNS_PLAN if apart else Plan(), precision_needed(self.limits))
+        job = self.rerun.job(self.subject.case, settings)
+        job = msgspec.structs.replace(job, revisions=revisions, apart=apart, plan=plan)
+        first = msgspec.structs.replace(job, want=frozenset(want))
+        others = range(2, settings.max_blocks + 1) if timed else ()
+        return [first, *(msgspec.structs.replace(job, number=number, examined=True) for number in others)]
 
     def _is_settled(self, evidence: Evidence, reference: Reference) -> bool:
         return not any(verdict.is_open for verdict in self._verdicts(evidence, reference))
@@ -257,6 +263,11 @@ class BaseRun:
 
     def _tell(self, what: str, done: int) -> None:
         tell(f"{self.subject.case.key}: {what}", done, self.bases.settings.max_blocks)
+
+
+def _block_of(result: Result) -> Block:
+    assert result.block is not None
+    return result.block
 
 
 def _measured_beside(evidence: Evidence, measured: Measured) -> Evidence:

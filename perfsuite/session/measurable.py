@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from perfsuite.case import Case
-from perfsuite.errors import OutputError, UsageError
+from perfsuite.errors import OutputError
 from perfsuite.measure.subject import Subject, awaited
-from perfsuite.protocols import Inputs, ModelSpec, Program, Runtime, Technique, Workload
+from perfsuite.protocols import Inputs, ModelSpec, Runtime, Technique, Workload
 from perfsuite.runtimes.eager import RUNTIME as EAGER_RUNTIME
 from perfsuite.spec import CANDIDATE, YARDSTICK, Context, Metric, Scores
 from perfsuite.techniques.claims import claims_of
@@ -153,29 +150,10 @@ class ModelCase:
         return self._subject(self.original, EAGER_RUNTIME, f"the original of {self.case.key}")
 
     def _subject(self, module: nn.Module, runtime: Runtime, label: str) -> Subject:
-        program = self._loaded(module, runtime)
-        hidden = sorted(self.workload.needs - program.observable)
-        if hidden:
-            raise UsageError(
-                f"the workload {self.workload.name!r} needs {', '.join(hidden)}, which the runtime {runtime.name!r} "
-                "does not have",
-                "gate it on another runtime, such as 'eager'",
-            )
-        prepared = self.workload.prepare(program, self.spec, self.inputs)
-        return Subject(
-            prepared, program, label=label, inputs=self.inputs, runtime=runtime.name, device=self.device,
+        return Subject.on_runtime(
+            module, runtime, self.workload, self.spec, self.inputs, label=label, device=self.device,
             task=self._source.task,
         )  # fmt: skip
-
-    def _loaded(self, module: nn.Module, runtime: Runtime) -> Program:
-        """What the runtime makes of it; its files are removed with this case."""
-        if runtime is EAGER_RUNTIME:
-            return EAGER_RUNTIME.load(module, self.inputs, Path())
-        from perfsuite.temporary import new_folder
-
-        folder = new_folder("program")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return runtime.load(module, self.inputs, folder)
 
     def scores(self, arm: str) -> Scores | None:
         return self.subject(arm).scores

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import cast
 
@@ -13,11 +13,11 @@ from perfsuite.baseline.identity import differing
 from perfsuite.baseline.machine import Machine, this_machine
 from perfsuite.baseline.schema import Entry
 from perfsuite.baseline.store import Store
-from perfsuite.errors import UsageError
-from perfsuite.executors.messages import Measured, Run
+from perfsuite.errors import EngineError, UsageError
+from perfsuite.executors.collecting import collected
+from perfsuite.executors.jobs import Executor, Job, Measured, Want
 from perfsuite.executors.server import WorkerServer
-from perfsuite.executors.sources import facts_apart
-from perfsuite.executors.workers import Workers
+from perfsuite.executors.this_process import ThisProcess
 from perfsuite.gate import base as base_gate
 from perfsuite.gate.judge import judge, judge_all
 from perfsuite.gate.limits import parse_limits
@@ -32,26 +32,34 @@ from perfsuite.session.measurable import Measurable
 from perfsuite.session.record import entry_of, judged_of
 from perfsuite.session.settings import Acceptance, Judged, Rerun, Settings, WorkerDone
 from perfsuite.session.signals import Interrupts
-from perfsuite.session.timed import TimedRun
+from perfsuite.session.timed import Here, TimedRun
 from perfsuite.spec import CANDIDATE, ORIGINAL, Against, Context, Evidence, Facts, Kind, Limit, Metric, Status, Verdict
 from perfsuite.stats.sequential import Errors
 from perfsuite.stats.session_error import Allowance
 
 
 class Session:
-    """Judges cases one after the other. ``server`` is there if this process is a worker itself. Close it when done."""
+    """Judges cases one after the other. Close it when done.
+
+    ``server`` is there if this process is a worker itself. ``executor`` makes what does the jobs that need a fresh
+    process, when the first one does; ``here`` makes what takes a first look in this one.
+    """
 
     def __init__(
         self,
         settings: Settings,
         registries: Registries | None = None,
         server: WorkerServer | None = None,
+        executor: Callable[[], Executor] | None = None,
+        here: Here = ThisProcess,
     ) -> None:
         self.settings = settings
         self.registries = registries or Registries()
         self.store = Store(settings.storage)
         self._server = server
-        self._workers: Workers | None = None
+        self._make_executor = executor
+        self._made_executor: Executor | None = None
+        self._here = here
         self._bases: Bases | None = None
         self._interrupts = Interrupts()
         self._allowance = Allowance.of(settings.alpha, settings.tests)
@@ -106,26 +114,26 @@ class Session:
         self._interrupts.hold()
         with ExitStack() as stack:  # closes all, whatever happens in between
             stack.callback(self._interrupts.off)
-            for owner in (self._bases, self._workers):
+            for owner in (self._bases, self._made_executor):
                 if owner is not None:
                     stack.callback(owner.close)
 
     def _serve(self, server: WorkerServer, subject: Measurable, limits: Sequence[Limit]) -> Judged:
         """In a worker: hand the arms over, and end the test when the session releases it."""
-        request = server.request
-        if request is None or request.case != subject.case.key:
+        job = server.job
+        if job is None or job.case.key != subject.case.key:
             return Judged(())  # an earlier gate of the same test: not what this worker is for
-        arms = {name: subject.arm(name, request.yardstick) for name in request.arms}
-        server.at_measurement(arms, lambda: self._measured(subject, limits, request))
+        arms = {name: subject.arm(name, job.yardstick) for name in job.arms}
+        server.at_measurement(arms, lambda: self._measured(subject, limits, job), subject.accelerator())
         raise WorkerDone
 
-    def _measured(self, subject: Measurable, limits: Sequence[Limit], request: Run) -> Mapping[str, object]:
-        """What a server answers with, as plain builtins."""
-        if request.related:
+    def _measured(self, subject: Measurable, limits: Sequence[Limit], job: Job) -> Mapping[str, object]:
+        """What a worker answers with, as plain builtins."""
+        if "relations" in job.want:
             found = self._exact_evidence(subject, limits, Evidence(subject.case, subject.context()))
             measured = Measured(found.candidate, found.context, found.original, dict(found.relations))
         else:
-            measured = Measured(self._facts(subject, CANDIDATE, request.scored), subject.context())
+            measured = Measured(self._facts(subject, CANDIDATE, "scores" in job.want), subject.context())
         return cast(Mapping[str, object], msgspec.to_builtins(measured))
 
     def _reference(self, subject: Measurable, rerun: Rerun) -> Reference:
@@ -161,12 +169,12 @@ class Session:
         metrics = [limit.metric for limit in limits]
         if not subject.has_facts(metrics):
             return replace(evidence, context=subject.context())
-        scored = any(metric.kind is Kind.PAIRED for metric in metrics)
-        request = Run(
-            rerun.item, rerun.following, subject.case.key, (CANDIDATE,), "", self.settings.seed,
-            self.settings.threads, scored=scored, related=True, parameters=dict(rerun.parameters),
-        )  # fmt: skip
-        found = facts_apart(self._fresh_processes(), request)
+        want: set[Want] = {"facts", "relations"}
+        if any(metric.kind is Kind.PAIRED for metric in metrics):
+            want.add("scores")
+        job = msgspec.structs.replace(rerun.job(subject.case, self.settings), want=frozenset(want))
+        with closing(collected(self._executor(), [job])) as results:
+            found = next(results).measured[CANDIDATE]
         facts = {CANDIDATE: found.facts, ORIGINAL: found.original}
         return replace(evidence, facts=facts, context=found.context, relations=found.relations)
 
@@ -192,12 +200,10 @@ class Session:
             return evidence, reference
         if why:
             return replace(evidence, not_timed=why, not_timed_remedy=remedy), reference
-        workers = self._fresh_processes()
-        if workers is None:
-            raise UsageError("a base revision needs fresh processes", "run the tests through pytest")
+        executor = self._executor()
         if self._bases is None:
             self._bases = Bases.of(self.settings)
-        run = BaseRun(self._bases, subject, concerned, reference, rerun, workers)
+        run = BaseRun(self._bases, subject, concerned, reference, rerun, executor)
         return run.judge(evidence, self._bases.base(_accepted_at(reference.entry)))
 
     def _learn(
@@ -210,11 +216,13 @@ class Session:
         if self._bases is not None and reference.base is not None:
             self._bases.learn(evidence, reference.base)
 
-    def _fresh_processes(self) -> Workers | None:
-        if self._workers is None and self.settings.launch is not None:
+    def _executor(self) -> Executor:
+        if self._made_executor is None:
+            if self._make_executor is None:
+                raise EngineError("this session cannot start fresh processes", "run it through pytest")
             self._interrupts.on()
-            self._workers = Workers(self.settings.launch)
-        return self._workers
+            self._made_executor = self._make_executor()
+        return self._made_executor
 
     def _timed_evidence(
         self, subject: Measurable, limits: Sequence[Limit], evidence: Evidence, reference: Reference, rerun: Rerun
@@ -229,7 +237,7 @@ class Session:
         timed = [limit for limit in sampled if self.settings.update or can_be_judged(limit, reference)]
         if not timed:
             return evidence
-        run = TimedRun(self.settings, subject, timed, reference, rerun, self._fresh_processes)
+        run = TimedRun(self.settings, subject, timed, reference, rerun, self._executor, self._here)
         recording = self.settings.update and not all(limit.is_bound for limit in timed)
         return run.record(evidence) if recording else run.judge(evidence)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from perfsuite.baseline.machine import Machine
 from perfsuite.baseline.remote import Location
 from perfsuite.baseline.schema import Entry
-from perfsuite.executors.workers import Launch
+from perfsuite.case import Case
+from perfsuite.executors.jobs import Job
 from perfsuite.measure.latency import Plan
 from perfsuite.spec import Verdict
 
@@ -34,10 +35,9 @@ class Settings:
     max_blocks: int = 8
     record_blocks: int = 5
     no_timing: tuple[str, str] = ("", "")
-    launch: Launch | None = None  # how fresh processes are started; None: there are none
     base: str = ""  # a git revision, or ACCEPTED; empty: stored baselines judge
     base_build: str = ""
-    arms: str = "auto"  # twins, pairs, or auto: twins where that is sound
+    isolation: str = "auto"  # inprocess: both revisions in one process; processes: in two; auto: in one if sound
     profile: bool = False
     alpha: float = 0.01
     tests: int = 1
@@ -62,6 +62,13 @@ class Rerun:
     following: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
+
+    def job(self, case: Case, settings: Settings) -> Job:
+        """What every job of this test has in common."""
+        return Job(
+            case=case, item=self.item, following=self.following, parameters=dict(self.parameters),
+            seed=settings.seed, threads=settings.threads,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

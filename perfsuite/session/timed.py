@@ -7,13 +7,15 @@ budget is spent; the verdict then rests on those blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
-from perfsuite.errors import EngineError
-from perfsuite.executors.messages import Run
-from perfsuite.executors.sources import BlockSource, FreshProcesses, ThisProcess
-from perfsuite.executors.workers import Workers
+import msgspec
+
+from perfsuite.executors.collecting import collected
+from perfsuite.executors.jobs import Executor, Job
+from perfsuite.executors.this_process import Prepared
 from perfsuite.gate import drift
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.reference import Reference
@@ -32,16 +34,21 @@ FIRST_LOOK = 2  # fresh blocks before the first verdict
 _ENOUGH_GIVEN = 5  # calls: fewer show no scatter, and pytest-benchmark makes so many
 
 
+Here = Callable[[Callable[[Job], Prepared]], Executor]
+"""Makes the executor of a first look, given what makes the arms of a job."""
+
+
 @dataclass(frozen=True)
 class TimedRun:
-    """Getting the blocks for one case. ``workers`` are started only if the first look is not enough."""
+    """Getting the blocks for one case. An ``executor`` is made only if the first look is not enough."""
 
     settings: Settings
     subject: Measurable
     limits: Sequence[Limit]
     reference: Reference
     rerun: Rerun
-    workers: Callable[[], Workers | None]
+    executor: Callable[[], Executor]
+    here: Here
 
     def judge(self, evidence: Evidence) -> Evidence:
         """Screen in place; confirm in fresh processes what looks bad or cannot be told.
@@ -59,13 +66,13 @@ class TimedRun:
     def _confirmed(self, evidence: Evidence) -> Evidence:
         """Fresh blocks, until the verdict is clear or the budget is spent."""
         settings, budget = self.settings, Deadline.after(self.settings.budget_s)
-        source = self._fresh(self._sampled(), self._plan(), settings.max_blocks)
         confirmed = evidence
-        for number in range(1, settings.max_blocks + 1):
-            self._tell("confirming in fresh processes", number, settings.max_blocks)
-            confirmed = confirmed.with_blocks((*confirmed.blocks, self._told(source.block(number))))
-            if number >= FIRST_LOOK and (budget.is_over or self._is_settled(confirmed, screening=False)):
-                break
+        jobs = self._jobs(self._sampled(), self._plan(), settings.max_blocks)
+        with closing(self._fresh(jobs, "confirming in fresh processes")) as blocks:
+            for number, block in enumerate(blocks, 1):
+                confirmed = confirmed.with_blocks((*confirmed.blocks, self._told(block)))
+                if number >= FIRST_LOOK and (budget.is_over or self._is_settled(confirmed, screening=False)):
+                    break
         return confirmed
 
     def record(self, evidence: Evidence) -> Evidence:
@@ -73,12 +80,8 @@ class TimedRun:
         offered = self.subject.yardsticks()
         arms = tuple(name for name in self._names() if name != YARDSTICK)
         all_arms = (*arms, *(f"{YARDSTICK}:{name}" for name in offered))
-        total = self.settings.record_blocks
-        source = self._fresh(all_arms, self.settings.plan(Plan()), total)
-        blocks: tuple[Block, ...] = ()
-        for number in range(1, total + 1):
-            self._tell("recording in fresh processes", number, total)
-            blocks = (*blocks, source.block(number))
+        jobs = self._jobs(all_arms, self.settings.plan(Plan()), self.settings.record_blocks)
+        blocks = tuple(self._fresh(jobs, "recording in fresh processes"))
         chosen = steadiest(blocks, offered)
         kept = tuple(block.renamed(f"{YARDSTICK}:{chosen}", YARDSTICK) for block in blocks)
         if why := drift.told(kept, (YARDSTICK,)):
@@ -113,27 +116,37 @@ class TimedRun:
         """The first look: at what another tool has timed already, or else at a block of this process."""
         given, names = self.subject.timed_ns(), self._sampled()
         if len(given) < _ENOUGH_GIVEN or ORIGINAL in names:
-            return self._told(self._in_place(names).block(0))
-        others = self._in_place(tuple(name for name in names if name != CANDIDATE)).block(0)
+            return self._told(self._in_place(names))
+        others = self._in_place(tuple(name for name in names if name != CANDIDATE))
         return self._told(with_calls(others, CANDIDATE, given))
 
-    def _in_place(self, names: tuple[str, ...]) -> BlockSource:
-        arms = {name: self.subject.arm(name, self._yardstick()) for name in names}
-        return ThisProcess(arms, self.settings.threads, self.settings.seed, self._plan())
+    def _in_place(self, names: tuple[str, ...]) -> Block:
+        (job,) = self._jobs(names, self._plan(), 1)
+        (result,) = collected(self.here(self._prepared), [msgspec.structs.replace(job, number=0)])
+        assert result.block is not None
+        return result.block
+
+    def _prepared(self, job: Job) -> Prepared:
+        arms = {name: self.subject.arm(name, job.yardstick) for name in job.arms}
+        return Prepared(arms, self.subject.accelerator())
 
     def _plan(self) -> Plan:
         """For a verdict; what is recorded has its full time."""
         return self.settings.plan(Plan(), precision_needed(self.limits))
 
-    def _fresh(self, arms: tuple[str, ...], plan: Plan, most: int) -> BlockSource:
-        workers = self.workers()
-        if workers is None:
-            raise EngineError("this session cannot start fresh processes", "run it through pytest")
-        request = Run(
-            self.rerun.item, self.rerun.following, self.subject.case.key, arms, self._yardstick(),
-            self.settings.seed, self.settings.threads, parameters=dict(self.rerun.parameters),
-        )  # fmt: skip
-        return FreshProcesses(workers, "fresh", {CANDIDATE: None}, request, plan, most)
+    def _jobs(self, arms: tuple[str, ...], plan: Plan, most: int) -> list[Job]:
+        job = self.rerun.job(self.subject.case, self.settings)
+        job = msgspec.structs.replace(job, arms=arms, yardstick=self._yardstick(), plan=plan)
+        return [msgspec.structs.replace(job, number=number) for number in range(1, most + 1)]
+
+    def _fresh(self, jobs: Sequence[Job], what: str) -> Generator[Block]:
+        """Blocks from elsewhere, which must be a machine of the class that the baseline's times are from."""
+        with closing(collected(self.executor(), jobs, self.reference.here.id)) as results:
+            for number in range(1, len(jobs) + 1):
+                self._tell(what, number, len(jobs))
+                block = next(results).block
+                assert block is not None
+                yield block
 
     def _tell(self, what: str, done: int, total: int) -> None:
         tell(f"{self.subject.case.key}: {what}", done, total)

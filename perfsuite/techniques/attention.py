@@ -11,19 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perfsuite._compat.torch import NotFusedAttention, has_packed_projection
 from perfsuite.errors import ModelError
 from perfsuite.techniques.common import replace_modules
 
 
-class SplitAttention(nn.Module):
+class SplitAttention(NotFusedAttention, nn.Module):
     """Takes the place of an ``nn.MultiheadAttention``: same call, same result, four linear layers.
 
     Shapes: B batch, T and S tokens of query and key, D embed_dim, H heads, E head_dim; (B, T, D) with
     ``batch_first``, else (T, B, D); (T, D) without a batch.
     """
-
-    in_proj_bias = None  # tells torch's TransformerEncoder(Layer) to keep off its fused kernel
-    _qkv_same_embed_dim = False
 
     def __init__(self, source: nn.MultiheadAttention) -> None:
         super().__init__()
@@ -31,7 +29,7 @@ class SplitAttention(nn.Module):
         self.dropout, self.batch_first = source.dropout, source.batch_first
         weights = (
             source.in_proj_weight.chunk(3)
-            if source._qkv_same_embed_dim
+            if has_packed_projection(source)
             else (source.q_proj_weight, source.k_proj_weight, source.v_proj_weight)
         )
         biases = (None,) * 3 if source.in_proj_bias is None else source.in_proj_bias.chunk(3)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from perfsuite._compat.torch import own_modules, own_parameters
 from perfsuite.errors import NonFiniteError, OutputError, TechniqueError
 
 
@@ -58,9 +59,9 @@ def replace_modules(model: nn.Module, replace: Callable[[nn.Module], nn.Module])
         if module not in done:
             done[module] = replace(module)
             if done[module] is module:
-                for name, child in module._modules.items():  # not named_children(): it skips repeated modules
+                for name, child in own_modules(module).items():  # not named_children(): it skips repeated modules
                     if child is not None:
-                        module._modules[name] = visit(child)
+                        own_modules(module)[name] = visit(child)
         return done[module]
 
     return visit(model)
@@ -81,7 +82,7 @@ def is_linear(module: nn.Module) -> bool:
 
 def owns_weight(module: nn.Module) -> bool:
     """Whether the weight is a parameter of the layer, and not computed by a parametrization."""
-    return module._parameters.get("weight") is not None
+    return own_parameters(module).get("weight") is not None
 
 
 def is_conv1d(module: nn.Module) -> bool:

@@ -1,12 +1,16 @@
+from contextlib import closing
+
 import pytest
 import torch
 
 from perfsuite import Int8Static, Magnitude
+from perfsuite.case import Case
 from perfsuite.comparison.energy import Absent
-from perfsuite.comparison.fresh import Order, fresh_blocks
 from perfsuite.comparison.optimizations import benchmark_optimizations
 from perfsuite.comparison.timing import Sampling
 from perfsuite.errors import EngineError, TechniqueError, UnknownNameError, UsageError
+from perfsuite.executors.jobs import Job
+from perfsuite.executors.local import LocalProcesses
 from perfsuite.measure.latency import Plan
 from perfsuite.models.seeding import token_ids
 from perfsuite.protocols import Built, ModelSpec
@@ -124,6 +128,6 @@ class TestFresh:
             benchmark_optimizations(model, [technique], fresh=True, **options)
 
     def test_a_process_that_fails_is_an_error_with_its_last_words(self):
-        order = Order("encoder-smal", (), "cpu", (1,), 0, 1, Plan())
-        with pytest.raises(EngineError, match="unknown model 'encoder-smal'"):
-            fresh_blocks(order, 1)
+        job = Job(case=Case(model="encoder-smal"), arms=("original",))
+        with closing(LocalProcesses()) as executor, pytest.raises(EngineError, match="unknown model 'encoder-smal'"):
+            next(executor.submit([job]))

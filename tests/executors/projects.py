@@ -1,12 +1,19 @@
-"""A project with a base of it, and the worker processes that measure its items: the engine without a session."""
+"""A project with a base of it, and the worker processes that measure its items: executors without a session."""
 
 import statistics
 import sys
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
-from perfsuite.executors.messages import Boot, Run
-from perfsuite.executors.sources import FreshProcesses, ProcessesInTurns
-from perfsuite.executors.workers import Launch
+import msgspec
+
+from perfsuite.case import Case
+from perfsuite.executors.fresh_processes import FreshProcesses
+from perfsuite.executors.jobs import Executor, Job
+from perfsuite.executors.messages import Boot
+from perfsuite.executors.processes_in_turns import ProcessesInTurns
+from perfsuite.executors.workers import FOLDER, Launch
 from perfsuite.measure.latency import Plan
 from perfsuite.spec import BASE, CANDIDATE
 
@@ -28,28 +35,49 @@ class Project:
         (self.top / "test_items.py").write_text(tests)
 
     def launch(self, *options, timeout_s=60.0):
-        def command(folder):
-            common = [sys.executable, "-m", "pytest", "test_items.py", *OPTIONS]
-            return [*common, f"--basetemp={folder / 'tmp'}", *options]
-
+        common = [sys.executable, "-m", "pytest", "test_items.py", *OPTIONS]
+        command = (*common, f"--basetemp={FOLDER}/tmp", *options)
         return Launch(command, Boot((-1, -1), {}, str(self.top)), self.top, timeout_s)
 
-    def run(self, name, item="", following=""):
-        item = f"test_items.py::{item or name}"
-        return Run(item, following and f"test_items.py::{following}", f"test_items.py::{name}", (CANDIDATE,), "", 0, 1)
+    def job(self, name, item="", following="", **what):
+        return Job(
+            case=Case.parse(f"test_items.py::{name}"), item=f"test_items.py::{item or name}",
+            following=following and f"test_items.py::{following}", plan=PLAN, **what,
+        )  # fmt: skip
 
-    def alone(self, workers, name, **kwargs):
-        return FreshProcesses(workers, "alone", {CANDIDATE: None}, self.run(name, **kwargs), PLAN)
+    def alone(self, workers, name, **what):
+        return Asked(FreshProcesses(workers), self.job(name, **what))
 
-    def twins(self, workers, name, **kwargs):
-        return FreshProcesses(workers, "twins", self.revisions, self.run(name, **kwargs), PLAN)
+    def twins(self, workers, name, **what):
+        return Asked(FreshProcesses(workers), self.job(name, revisions=self.revisions, **what))
 
-    def pairs(self, workers, name, **kwargs):
-        return ProcessesInTurns(workers, "pairs", self.revisions, self.run(name, **kwargs), PLAN)
+    def pairs(self, workers, name, **what):
+        return Asked(ProcessesInTurns(workers), self.job(name, revisions=self.revisions, **what))
 
     @property
     def revisions(self):
         return {CANDIDATE: None, BASE: str(self.base)}
+
+
+ALONE = (("candidate", None),)  # the kind of a worker that shows the working tree
+
+
+@dataclass
+class Asked:
+    """Jobs of one test that differ in their numbers, one asked for at a time; ``most`` may be asked for in all."""
+
+    executor: Executor
+    job: Job
+    most: int = 1
+
+    def result(self, number):
+        numbers = range(number, max(number, self.most) + 1)
+        jobs = [msgspec.structs.replace(self.job, number=n, examined=n > 1) for n in numbers]
+        with closing(self.executor.submit(jobs)) as results:
+            return next(results)
+
+    def block(self, number):
+        return self.result(number).block
 
 
 def ratio(block):

@@ -2,7 +2,9 @@
 
 import math
 
-from perfsuite.executors.sources import ThisProcess
+from perfsuite.case import Case
+from perfsuite.executors.jobs import Job
+from perfsuite.executors.this_process import Prepared, ThisProcess
 from perfsuite.measure.clock import SimulatedClock
 from perfsuite.measure.latency import Plan
 from perfsuite.spec import BASE, CANDIDATE
@@ -22,7 +24,9 @@ def block(plan=None, **durations_ns):
         return call
 
     arms = {name: arm(name, ns) for name, ns in durations_ns.items()}
-    return ThisProcess(arms, threads=1, plan=plan or Plan(), clock=clock).block(1), calls, clock.now_ns()
+    job = Job(case=Case.of_callable("test_x.py::test_x"), plan=plan or Plan())
+    (result,) = ThisProcess(lambda job: Prepared(arms), clock).submit([job])
+    return result.block, calls, clock.now_ns()
 
 
 def test_a_call_of_a_minute_is_made_a_few_times_only():

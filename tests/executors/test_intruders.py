@@ -7,10 +7,10 @@ import time
 import pytest
 from filelock import FileLock
 
-from perfsuite.executors.sources import RevisionFailedError
-from perfsuite.executors.workers import WorkerGoneError, Workers
+from perfsuite.executors.failures import RevisionFailedError, WorkerGoneError
+from perfsuite.executors.workers import Workers
 from perfsuite.spec import CANDIDATE
-from tests.executors.projects import Project
+from tests.executors.projects import ALONE, Project
 
 ITEMS = """
 import os, socket, time
@@ -117,7 +117,7 @@ def workers(project):
 def hasty(project, workers):
     """One that has started, and must answer within a second."""
     project.alone(workers, "test_good").block(1)
-    workers.worker("alone", 1, {})._launch = project.launch(timeout_s=1)
+    workers.worker(ALONE, 1, {})._launch = project.launch(timeout_s=1)
     return workers
 
 
@@ -163,7 +163,7 @@ def test_a_lock_that_the_session_has_is_explained(project, monkeypatch, tmp_path
         with pytest.raises(RevisionFailedError, match="could not be acquired") as caught:
             project.alone(mine, "test_impatient_lock").block(1)
         assert AT_ONCE in caught.value.remedy
-        mine.worker("alone", 1, {})._launch = project.launch(timeout_s=1)
+        mine.worker(ALONE, 1, {})._launch = project.launch(timeout_s=1)
         with pytest.raises(WorkerGoneError) as hung:
             project.alone(mine, "test_lock").block(1)
     assert "did not answer in 1 s; it was here (innermost call first):" in hung.value.what

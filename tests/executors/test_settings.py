@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from perfsuite.executors.in_process_ab.settings import ProcessSettings, seed_everything
+from perfsuite.executors.in_process_ab.settings import ProcessSettings
+from perfsuite.executors.threads import seed_everything
 from perfsuite.spec import BASE, CANDIDATE
 
 SWITCHES = {

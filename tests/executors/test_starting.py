@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from perfsuite.executors import sources
-from perfsuite.executors.workers import WorkerGoneError, Workers
+from perfsuite.executors.failures import WorkerGoneError
+from perfsuite.executors.workers import Workers
 from perfsuite.spec import CANDIDATE
-from tests.executors.projects import Project
+from tests.executors.projects import ALONE, Project
 
 CONFTEST = """
 import os, time
@@ -50,14 +50,13 @@ def project(tmp_path):
 
 
 @pytest.fixture
-def workers(project, monkeypatch):
-    monkeypatch.setattr(sources, "usable_cores", lambda: 2)
+def workers(project):
     with Workers(project.launch()) as made:
         yield made
 
 
-def up_to(most, source):
-    return dataclasses.replace(source, most=most)
+def up_to(most, asked, cores=2):
+    return dataclasses.replace(asked, executor=dataclasses.replace(asked.executor, cores=cores), most=most)
 
 
 def test_the_next_process_has_started_before_anything_is_measured(project, workers):
@@ -68,30 +67,29 @@ def test_the_next_process_has_started_before_anything_is_measured(project, worke
 def test_so_each_second_number_finds_its_process_there(project, workers):
     source = up_to(3, project.alone(workers, "test_good"))
     source.block(1)
-    second = workers.worker("alone", 2, {})
+    second = workers.worker(ALONE, 2, {})
     source.block(2)
-    assert workers.worker("alone", 2, {}) is second
-    assert not workers.has("alone", 3)
+    assert workers.worker(ALONE, 2, {}) is second
+    assert not workers.has(ALONE, 3)
     source.block(3)
-    assert not workers.has("alone", 4)  # only three may be asked for
+    assert not workers.has(ALONE, 4)  # only three may be asked for
 
 
 def test_what_is_not_timed_asks_for_no_second(project, workers):
-    up_to(8, project.alone(workers, "test_good")).take(1, timed=False)
-    assert not workers.has("alone", 2)
+    up_to(8, project.alone(workers, "test_good", want=frozenset({"facts"}))).result(1)
+    assert not workers.has(ALONE, 2)
 
 
-def test_one_core_starts_one_at_a_time(project, workers, monkeypatch):
-    monkeypatch.setattr(sources, "usable_cores", lambda: 1)
-    up_to(8, project.alone(workers, "test_good")).block(1)
-    assert not workers.has("alone", 2)
+def test_one_core_starts_one_at_a_time(project, workers):
+    up_to(8, project.alone(workers, "test_good"), cores=1).block(1)
+    assert not workers.has(ALONE, 2)
 
 
 def test_one_that_died_while_it_started_is_started_again(project, workers):
     (project.top / "ending").write_text("1")
     source = up_to(2, project.alone(workers, "test_good"))
     assert source.block(1).of(CANDIDATE)
-    assert not workers.has("alone", 2)
+    assert not workers.has(ALONE, 2)
     assert source.block(2).of(CANDIDATE)
 
 

@@ -5,11 +5,11 @@ import statistics
 import psutil
 import pytest
 
-from perfsuite.executors.sources import RevisionFailedError, UnusedBaseError
-from perfsuite.executors.workers import WorkerGoneError, Workers
+from perfsuite.executors.failures import RevisionFailedError, UnusedBaseError, WorkerGoneError
+from perfsuite.executors.workers import Workers
 from perfsuite.spec import BASE, CANDIDATE
 from tests.executors.misbehaving import CONFTEST, ITEMS, MYPKG
-from tests.executors.projects import Project, ratio
+from tests.executors.projects import ALONE, Project, ratio
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_failure_is_told_and_the_next_item_is_measured(project, workers, name,
 def test_a_call_that_hangs_ends_with_its_time(project):
     with Workers(project.launch()) as mine:
         project.alone(mine, "test_good").block(1)
-        hasty = mine.worker("alone", 1, {})
+        hasty = mine.worker(ALONE, 1, {})
         hasty._launch = project.launch(timeout_s=1)  # it has started: a loaded machine needs longer for that
         with pytest.raises(WorkerGoneError, match=r"(?s)did not answer in 1 s.*--perf-timeout") as caught:
             project.alone(mine, "test_timed[hangs]").block(1)
@@ -164,7 +164,7 @@ def test_an_interrupted_question_ends_its_worker(project, monkeypatch):
     with Workers(project.launch()) as mine:
         source = project.alone(mine, "test_good")
         source.block(1)
-        worker = mine.worker("alone", 1, {})
+        worker = mine.worker(ALONE, 1, {})
 
         def interrupted(*_):
             raise KeyboardInterrupt

@@ -209,7 +209,7 @@ def test_what_was_not_measured_fails_only_where_that_is_asked_for(repository):
         (["--perf-base=main:src"], "names a file"),
         (["--perf-base= "], "--perf-base is empty"),
         (["--perf-base=main", "--perf-update"], "--perf-base judges and --perf-update accepts"),
-        (["--perf-base=main", "--perf-arms=triplets"], "must be one of auto, twins, pairs"),
+        (["--perf-base=main", "--perf-isolation=triplets"], "must be one of auto, inprocess, processes"),
     ],
 )
 def test_a_wrong_base_is_a_usage_error_before_anything_is_measured(repository, pytester, options, message):

@@ -47,7 +47,7 @@ def run(tmp_path_factory):
     made = Repository.with_files(tmp_path_factory.mktemp("models") / "project", files)
     made.put({"src/net.py": MODEL})
     assert made.run("-p", "no:randomly", "--perf-update", "-k", "exact", base="").status == 0
-    return made.run("-p", "no:randomly", "--perf-arms=twins")
+    return made.run("-p", "no:randomly", "--perf-isolation=inprocess")
 
 
 @pytest.mark.parametrize("metric", ["size", "flops", "operators", "peak_memory", "accuracy"])

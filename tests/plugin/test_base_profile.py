@@ -10,12 +10,12 @@ WORK = "import torch\n\nX = torch.ones(256, 256)\n\ndef work():\n    return {}\n
 TEST = "from mypkg import work\n\ndef test_it(perf):\n    perf(work.work, latency='20%')\n"
 
 
-@pytest.mark.parametrize("arms", ["twins", "pairs"])
-def test_the_operators_that_take_longer_are_named(tmp_path, arms):
+@pytest.mark.parametrize("isolation", ["inprocess", "processes"])
+def test_the_operators_that_take_longer_are_named(tmp_path, isolation):
     files = {"src/mypkg/__init__.py": "", "src/mypkg/work.py": WORK.format("X @ X"), "tests/test_it.py": TEST}
     made = Repository.with_files(tmp_path / "top", files)
     made.put({"src/mypkg/work.py": WORK.format("X @ X @ X @ X @ X")})
-    run = made.run("--perf-profile", f"--perf-arms={arms}")
+    run = made.run("--perf-profile", f"--perf-isolation={isolation}")
     assert run.of("test_it") == "REGRESSED", run.output
     assert any(line.startswith("own time of aten::mm: ") for line in run.verdicts["test_it", "latency"]["details"])
 

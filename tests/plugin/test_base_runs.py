@@ -56,7 +56,9 @@ def test_a_folder_of_a_larger_repository_called_from_below_it_with_other_plugins
     made.put({"checks/helper.py": "X, Y = 'here', 1"})
     made.put({"checks/deeper/test_work.py": CHOOSES.replace("import X", "import X, Y")})
     below = made.folder / "one/two/checks/deeper"
-    run = made.run("test_work.py", "-k", "it", "-x", "--perf-only", "--perf-strict", "--perf-arms=pairs", cwd=below)
+    run = made.run(
+        "test_work.py", "-k", "it", "-x", "--perf-only", "--perf-strict", "--perf-isolation=processes", cwd=below
+    )
     assert (run.status, run.of("test_it")) == (0, "PASS")
     assert made.is_clean()
     here, *both = drawn.read_text().split()
@@ -174,7 +176,9 @@ def test_whether_the_base_is_used_is_asked_of_the_first_process_alone(not_twins)
     four = f'@pytest.mark.parametrize("number", range(4))\n{asked}'
     path.write_text(f"import pytest\n{before.replace(calls, four)}")
     try:
-        run = not_twins.run("-p", "no:randomly", "--perf-arms=pairs", "--perf-budget=2", "-k", "once or untouched")
+        run = not_twins.run(
+            "-p", "no:randomly", "--perf-isolation=processes", "--perf-budget=2", "-k", "once or untouched"
+        )
     finally:
         path.write_text(before)
     untouched = [verdict for (case, _), verdict in run.verdicts.items() if "untouched" in case]
@@ -183,7 +187,7 @@ def test_whether_the_base_is_used_is_asked_of_the_first_process_alone(not_twins)
 
 
 def test_twins_that_are_asked_for_are_refused_where_they_are_not_sound(not_twins):
-    run = not_twins.run("-p", "no:randomly", "--perf-arms=twins", "-k", "replaces")
+    run = not_twins.run("-p", "no:randomly", "--perf-isolation=inprocess", "-k", "replaces")
     assert run.status == 1
     assert "the project replaces or registers textwrap.indent" in run.output
     assert "Traceback" not in run.output

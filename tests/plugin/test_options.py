@@ -13,6 +13,7 @@ VALUES = {
     "models": ("net,minilm", ("net", "minilm")),
     "techniques": ("fp32, bf16", ("fp32", "bf16")),
     "devices": ("cpu", ("cpu",)),
+    "runtimes": ("eager,openvino", ("eager", "openvino")),
     "batch-sizes": ("1,8", (1, 8)),
     "budget": ("2.5", 2.5),
     "block-time": ("0.5", 0.5),
@@ -22,11 +23,12 @@ VALUES = {
     "base": ("main", "main"),
     "base-build": ("make", "make"),
     "base-modules": ("pkg.models,pkg.layers", ("pkg.models", "pkg.layers")),
-    "arms": ("pairs", "pairs"),
+    "isolation": ("processes", "processes"),
+    "executor": ("pool", "pool"),
     "alpha": ("0.05", 0.05),
     "timeout": ("7", 7.0),
 }
-OTHERS = {"base-modules": "pkg", "arms": "twins", "alpha": "0.2"}
+OTHERS = {"base-modules": "pkg", "isolation": "inprocess", "alpha": "0.2"}
 FLAGS = ("update", "strict", "only", "skip", "profile")
 PATHS = ("report", "storage", "history")
 
@@ -79,15 +81,33 @@ def test_all_mistakes_are_usage_errors_told_at_once(pytester):
         "--perf-skip",
         "--perf-budget=-1",
         "--perf-blocks=0",
-        "--perf-arms=threads",
+        "--perf-isolation=threads",
         "--perf-alpha=1",
         "--perf-base=main",
         "--perf-update",
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--perf-batch-sizes is '1,0'*", "*--perf-budget is '-1'*", "*--perf-blocks is '0'*"])
-    result.stderr.fnmatch_lines(["*--perf-seed is 'many'*", "*--perf-arms is 'threads'*", "*--perf-alpha is '1'*"])
+    result.stderr.fnmatch_lines(["*--perf-seed is 'many'*", "*--perf-isolation is 'threads'*", "*--perf-alpha is '1'*"])
     result.stderr.fnmatch_lines(["*--perf-only and --perf-skip together*", "*--perf-base judges and --perf-update*"])
+
+
+@pytest.mark.parametrize(("text", "value"), [("twins", "inprocess"), ("pairs", "processes"), ("auto", "auto")])
+def test_a_former_name_works_with_a_warning(pytester, text, value):
+    pytester.makepyfile("def test(): pass")
+    run = pytester.runpytest_inprocess(f"--perf-arms={text}")
+    run.stdout.fnmatch_lines(["*--perf-arms is called --perf-isolation now, and the ini key *"])
+    assert resolve(pytester.parseconfigure(f"--perf-arms={text}")).isolation == value
+    pytester.makeini(f"[pytest]\nperf_arms = {text}\n")
+    assert resolve(pytester.parseconfigure()).isolation == value
+    assert resolve(pytester.parseconfigure("--perf-isolation=inprocess")).isolation == "inprocess"
+
+
+def test_an_executor_that_nobody_registered_is_a_usage_error(pytester):
+    pytester.makepyfile("def test(perf): perf(lambda: 1, latency='5%')")
+    run = pytester.runpytest_inprocess("--perf-executor=proceses")
+    assert run.ret == pytest.ExitCode.USAGE_ERROR
+    run.stderr.fnmatch_lines(["*unknown executor 'proceses'*", "*did you mean 'processes'*"])
 
 
 def test_help_names_every_option_ini_key_and_marker_without_importing_torch():

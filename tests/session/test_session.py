@@ -1,151 +1,147 @@
-"""The session decides what to measure: on simulated time, with block sources that are handed in."""
+"""The session decides what to measure: on simulated time, with executors that are handed in."""
 
 import math
 import sys
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from perfsuite.baseline.machine import this_machine
 from perfsuite.baseline.schema import Entry, StoredTime
 from perfsuite.baseline.store import Store
 from perfsuite.case import Case
 from perfsuite.errors import EngineError
-from perfsuite.executors.messages import Boot, Run
-from perfsuite.executors.sources import FreshProcesses, ThisProcess
-from perfsuite.executors.workers import Launch, Workers
-from perfsuite.gate.reference import BaseRevision, Reference
+from perfsuite.executors.failures import WorkerGoneError
+from perfsuite.executors.jobs import Job
+from perfsuite.executors.local import LocalProcesses
+from perfsuite.executors.messages import Boot
+from perfsuite.executors.this_process import Prepared, ThisProcess
+from perfsuite.executors.workers import Launch
 from perfsuite.revisions.commits import revision
-from perfsuite.session import timed as timed_module
-from perfsuite.session.base import BaseRun
 from perfsuite.session.measurable import CallableCase
 from perfsuite.session.session import Session
 from perfsuite.session.settings import Rerun, Settings
-from perfsuite.spec import CANDIDATE, Evidence, Status
+from perfsuite.spec import Status
 from perfsuite.stats import sequential
-from tests.gate import steady
-from tests.gate.evidence import CONTEXT, blocks, limit
+from perfsuite.testing.simulated import Simulated
 
 CASE = Case.of_callable("test_x.py::test_x")
 RERUN = Rerun("pytest --perf-update x")
 
 
-class Scripted:
-    """Stands where processes would: hands out blocks and counts how often it was asked."""
-
-    def __init__(self, found):
-        self.found = iter(found)
-        self.asked = 0
-
-    def block(self, number):
-        self.asked += 1
-        return next(self.found)
-
-
 @pytest.fixture
-def session(tmp_path):
+def new_session(tmp_path):
+    """A session with a baseline of ratio 1, whose executors are handed in: a first look and fresh processes."""
     store = Store(tmp_path / "baselines")
     machine = this_machine(2)
     time = StoredTime("abc", "interpreter-1", (-0.02, -0.01, 0.0, 0.01, 0.02), 1.0, 1.1, 1.2)
     store.accept(CASE.group, CASE.key, Entry(time={machine.id: time}), machine)
-    return Session(Settings(root=tmp_path, storage=store.folder, threads=2, max_blocks=6))
+
+    def make(here, fresh=None, **settings):
+        settings = Settings(**{"root": tmp_path, "storage": store.folder, "threads": 2, "max_blocks": 6, **settings})
+        return Session(settings, executor=fresh and (lambda: fresh), here=lambda prepare: here)
+
+    return make
 
 
-def run(session, monkeypatch, in_place, fresh, limits=None):
-    sources = Scripted(in_place), Scripted(fresh)
-    monkeypatch.setattr(timed_module.TimedRun, "_in_place", lambda self, names: sources[0])
-    monkeypatch.setattr(timed_module.TimedRun, "_fresh", lambda self, arms, plan, most: sources[1])
-    judged = session.gate(CallableCase(CASE, lambda: None), limits or {"latency": "20%"}, RERUN)
-    return judged.verdicts[0], sources[0].asked, sources[1].asked
+def first_look(ratio):
+    return Simulated({"candidate": ratio}, fresh=False)
 
 
-def test_a_good_first_look_ends_it(session, monkeypatch):
-    verdict, in_place, fresh = run(session, monkeypatch, blocks(1, ratio=1.0, between=0.0, fresh=False), [])
-    assert (verdict.status, in_place, fresh) == (Status.PASS, 1, 0)
+def fresh_blocks(ratio, **kwargs):
+    return Simulated({"candidate": ratio}, between=0.01, **kwargs)
 
 
-def test_blocks_for_a_verdict_may_end_early_and_those_for_a_baseline_not(session, monkeypatch):
-    plans, wanted = [], []
-
-    def fresh(self, arms, plan, most):
-        plans.append(plan)
-        wanted.append(most)
-        return Scripted(block.renamed("yardstick", arms[-1]) for block in blocks(6, ratio=1.0))
-
-    monkeypatch.setattr(timed_module.TimedRun, "_in_place", lambda self, names: Scripted(blocks(1, ratio=2.0)))
-    monkeypatch.setattr(timed_module.TimedRun, "_fresh", fresh)
-    monkeypatch.setattr(CallableCase, "yardsticks", lambda self: ("interpreter-1",))
-    session.gate(CallableCase(CASE, lambda: None), {"latency": "20%"}, RERUN)
-    session.settings = replace(session.settings, update=True)
-    session.gate(CallableCase(CASE, lambda: None), {"latency": "20%"}, RERUN)
-    assert [plan.precision for plan in plans] == [pytest.approx(math.log(1.2) / 6), 0.0]
-    assert {plan.budget_ns for plan in plans} == {round(1e9 * session.settings.block_s)}
-    assert wanted == [session.settings.max_blocks, session.settings.record_blocks]
+def gate(session, **limits):
+    return session.gate(CallableCase(CASE, lambda: None), limits or {"latency": "20%"}, RERUN)
 
 
-def test_a_bad_first_look_never_convicts(session, monkeypatch):
-    looks_bad = blocks(1, ratio=2.0, between=0.0, fresh=False)
-    verdict, _, fresh = run(session, monkeypatch, looks_bad, blocks(6, ratio=1.0))
+def run(new_session, here, fresh, **settings):
+    return gate(new_session(here, fresh, **settings)).verdicts[0]
+
+
+def test_a_good_first_look_ends_it(new_session):
+    here, fresh = first_look(1.0), fresh_blocks(1.0)
+    assert run(new_session, here, fresh).status is Status.PASS
+    assert (len(here.done), fresh.asked) == (1, [])
+
+
+def test_blocks_for_a_verdict_may_end_early_and_those_for_a_baseline_not(new_session):
+    judging, recording = fresh_blocks(1.0), fresh_blocks(1.0)
+    session = new_session(first_look(2.0), judging)
+    gate(session)
+    gate(new_session(first_look(2.0), recording, update=True))
+    plans = [{job.plan for job in fresh.asked} for fresh in (judging, recording)]
+    assert [plan.precision for (plan,) in plans] == [pytest.approx(math.log(1.2) / 6), 0.0]
+    assert {plan.budget_ns for (plan,) in plans} == {round(1e9 * session.settings.block_s)}
+    asked = len(judging.asked), len(recording.asked)
+    assert asked == (session.settings.max_blocks, session.settings.record_blocks)
+
+
+def test_a_bad_first_look_never_convicts(new_session):
+    fresh = fresh_blocks(1.0)
+    verdict = run(new_session, first_look(2.0), fresh)
     assert verdict.status is Status.PASS
-    assert fresh >= 2
+    assert len(fresh.done) >= 2
     assert "fresh block(s)" in verdict.sentence
 
 
-def test_a_regression_is_confirmed_in_fresh_processes_and_rests_on_them(session, monkeypatch):
-    verdict, _, fresh = run(session, monkeypatch, blocks(1, ratio=5.0, fresh=False), blocks(6, ratio=1.6))
+def test_a_regression_is_confirmed_in_fresh_processes_and_rests_on_them(new_session):
+    fresh = fresh_blocks(1.6)
+    verdict = run(new_session, first_look(5.0), fresh)
     assert verdict.status is Status.REGRESSED
-    assert fresh == 2
+    assert len(fresh.done) == 2
     assert verdict.change == pytest.approx(1.6, rel=0.1)
 
 
-def test_what_more_blocks_would_hardly_tell_is_given_up(session, monkeypatch):
-    at_the_limit = blocks(1, ratio=1.2, fresh=False), blocks(6, ratio=1.2)
-    verdict, _, fresh = run(session, monkeypatch, *at_the_limit)
+def test_what_more_blocks_would_hardly_tell_is_given_up(new_session, monkeypatch):
+    fresh = fresh_blocks(1.2)
+    verdict = run(new_session, first_look(1.2), fresh)
     assert (verdict.status, verdict.futile) == (Status.INCONCLUSIVE, True)
-    assert 3 <= fresh < 6
+    assert 3 <= len(fresh.done) < 6
     assert verdict.sentence.endswith("would have been seen, and more blocks would hardly tell")
     monkeypatch.setattr(sequential, "_LITTLE_HOPE", 0.0)
-    verdict, _, fresh = run(session, monkeypatch, *at_the_limit)
+    fresh = fresh_blocks(1.2)
+    verdict = run(new_session, first_look(1.2), fresh)
     assert (verdict.status, verdict.futile) == (Status.INCONCLUSIVE, False)
-    assert fresh == 6
+    assert len(fresh.done) == 6
 
 
-def test_beside_a_base_it_is_given_up_as_well():
-    reference = Reference(None, this_machine(2), base=BaseRevision("main"))
-    beside = BaseRun(None, None, (limit("latency", "20%"),), reference, RERUN, None)
-
-    def settled(number):
-        evidence = Evidence(CASE, CONTEXT, {}, beside_base=steady.beside(*[1.2] * number))
-        return beside._is_settled(evidence, reference)
-
-    assert [settled(number) for number in (1, 2)] == [False, False]
-    assert any(settled(number) for number in (3, 4, 5))
+def test_the_budget_ends_the_confirmation(new_session):
+    fresh = fresh_blocks(1.2)
+    run(new_session, first_look(1.2), fresh, budget_s=0)
+    assert len(fresh.done) == 2
 
 
-def test_the_budget_ends_the_confirmation(session, monkeypatch):
-    session.settings = replace(session.settings, budget_s=0)
-    _, _, fresh = run(session, monkeypatch, blocks(1, ratio=1.2, fresh=False), blocks(6, ratio=1.2))
-    assert fresh == 2
+def test_the_baselines_yardstick_is_used(new_session, monkeypatch):
+    monkeypatch.setattr(CallableCase, "yardsticks", lambda self: ("a-newer-one",))
+    here = first_look(1.0)
+    gate(new_session(here))
+    assert [job.yardstick for job in here.asked] == ["interpreter-1"]
 
 
-def test_the_baselines_yardstick_is_used():
-    from perfsuite.gate.reference import Reference
-
-    machine = this_machine(2)
-    stored = Entry(time={machine.id: StoredTime("c", "an-older-one", (0.0,), 1.0, 1.0, 1.0)})
-    settings = Settings(root=Path(), storage=Path("nowhere"), threads=2)
-    subject = CallableCase(CASE, lambda: None)
-    timed = timed_module.TimedRun(settings, subject, (), Reference(stored, machine), RERUN, lambda: None)
-    assert timed._yardstick() == "an-older-one"
-
-
-def test_without_fresh_processes_what_they_should_confirm_is_an_error(session, monkeypatch):
-    monkeypatch.setattr(
-        timed_module.TimedRun, "_in_place", lambda self, names: Scripted(blocks(1, ratio=5.0, fresh=False))
-    )
+def test_without_fresh_processes_what_they_should_confirm_is_an_error(new_session):
     with pytest.raises(EngineError, match="cannot start fresh processes"):
-        session.gate(CallableCase(CASE, lambda: None), {"latency": "20%"}, RERUN)
+        gate(new_session(first_look(5.0)))
+
+
+@given(seed=st.integers(0, 1000), lost=st.sets(st.integers(1, 6), max_size=2), ratio=st.sampled_from([1.0, 1.2, 1.6]))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_in_any_order_the_same_jobs_give_the_same_evidence(new_session, seed, lost, ratio):
+    here = first_look(2.0)
+    in_order, disordered = fresh_blocks(ratio), fresh_blocks(ratio, shuffled=seed, lost=lost)
+    one, other = (gate(new_session(here, fresh)) for fresh in (disordered, in_order))
+    assert (one.verdicts, one.samples_ms) == (other.verdicts, other.samples_ms)
+
+
+def test_times_of_another_class_of_machine_are_refused(new_session):
+    """The baseline's are of this one's."""
+    with pytest.raises(EngineError, match=r"was measured on elsewhere, and its verdict on .*never mixed"):
+        run(new_session, first_look(2.0), fresh_blocks(1.0, machines={2: "elsewhere"}))
 
 
 @pytest.mark.parametrize(
@@ -162,10 +158,10 @@ def test_without_fresh_processes_what_they_should_confirm_is_an_error(session, m
 )
 def test_a_worker_that_dies_or_hangs_is_said_with_its_last_words(code, message):
     timeout_s = 0.5 if "sleep" in code else 60
-    launch = Launch(lambda folder: [sys.executable, "-c", code], Boot((-1, -1), {}, "/"), timeout_s=timeout_s)
-    request = Run("test_x.py::test_x", "", CASE.key, ("candidate",), "interpreter-1", 0, 2)
-    with Workers(launch) as workers, pytest.raises(EngineError, match=message):
-        FreshProcesses(workers, "fresh", {CANDIDATE: None}, request).block(1)
+    launch = Launch((sys.executable, "-c", code), Boot((-1, -1), {}, "/"), timeout_s=timeout_s)
+    job = RERUN.job(CASE, Settings(root=Path(), storage=Path("nowhere"), threads=2))
+    with closing(LocalProcesses(launch)) as executor, pytest.raises(WorkerGoneError, match=message):
+        next(executor.submit([replace(job, item=CASE.key)]))
 
 
 def test_threads_are_set_while_sampling_and_restored():
@@ -173,7 +169,8 @@ def test_threads_are_set_while_sampling_and_restored():
 
     before = torch.get_num_threads()
     seen = set()
-    ThisProcess({"candidate": lambda: seen.add(torch.get_num_threads())}, threads=1).block(0)
+    arms = {"candidate": lambda: seen.add(torch.get_num_threads())}
+    next(ThisProcess(lambda job: Prepared(arms)).submit([Job(case=CASE, threads=1)]))
     assert seen == {1}
     assert torch.get_num_threads() == before
 

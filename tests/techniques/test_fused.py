@@ -353,11 +353,13 @@ assert len(before) == 1 and openmp() == before, (before, openmp())
 
 
 def test_nothing_is_left_in_the_temporary_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("PERFSUITE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert fused.compiled.__wrapped__() is not None
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
 def test_a_temporary_folder_that_cannot_be_written_to(monkeypatch, tmp_path):
+    monkeypatch.setenv("PERFSUITE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     assert fused.compiled.__wrapped__() is None

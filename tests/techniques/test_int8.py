@@ -14,6 +14,7 @@ from perfsuite.techniques.quantization import kernels
 from perfsuite.techniques.quantization.grid import LARGEST, quantize_rows
 from perfsuite.techniques.quantization.kernels import blocked_matmul, int8_matmul, kernel_name
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear
+from perfsuite.techniques.values import parse_technique
 from perfsuite.testing import float_tensors
 from perfsuite.testing.strategies import TiedClassifier
 
@@ -200,3 +201,73 @@ def test_other_float_dtypes_keep_theirs(dtype):
 def test_an_embedding_that_renormalises_is_left_alone():
     model = nn.Sequential(nn.Embedding(5, 4, max_norm=1.0), nn.Linear(4, 4))
     assert isinstance(Int8Dynamic().apply(model)[0], nn.Embedding)
+
+
+def write_weight(layer):
+    layer.weight.data.copy_(-layer.weight)
+
+
+def write_row(layer):
+    layer.weight.data[0] = 7
+
+
+def write_scale(layer):
+    layer.scale.data.mul_(2)
+
+
+def write_bias(layer):
+    layer.bias.data.add_(1)
+
+
+def load(layer):
+    layer.load_state_dict({name: value.flip(0) for name, value in layer.state_dict().items()})
+
+
+def step(layer):
+    layer.bias.grad = torch.ones_like(layer.bias)
+    torch.optim.SGD([layer.bias], lr=0.5).step()
+
+
+def replace(layer):
+    layer.weight = layer.weight.flip(0)
+
+
+@pytest.mark.parametrize("write", [write_weight, write_row, write_scale, write_bias, load, step, replace])
+@pytest.mark.parametrize("name", ["int8-dynamic", "int8-dynamic-tensor", "int8-static"])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_what_was_written_to_a_layer_counts_at_its_next_call(name, write, gradients):
+    with seeded(0):
+        x = torch.randn(9, 32)
+        layer = parse_technique(name).apply(nn.Linear(32, 24), data=[x])
+    with torch.set_grad_enabled(gradients):
+        before = layer(x)
+        write(layer)
+        after = layer(x)
+        assert torch.equal(after, copy.deepcopy(layer)(x))  # which has nothing of before
+        assert not torch.allclose(after, before, atol=1e-3)
+
+
+@pytest.mark.parametrize("field", ["weight", "scale", "bias"])
+def test_what_was_written_to_layers_of_one_input_counts_at_their_next_call(field):
+    with seeded(0):
+        layer = nn.TransformerEncoderLayer(32, 4, 48, batch_first=True).eval()
+        model = parse_technique("int8-dynamic").apply(layer)
+        x = torch.randn(2, 5, 32)
+    with torch.no_grad():
+        before = model(x)
+        getattr(model.self_attn.value, field).data.neg_().sub_(1)
+        after = model(x)
+        assert torch.equal(after, copy.deepcopy(model)(x))
+        assert not torch.allclose(after, before, atol=1e-3)
+
+
+def test_packed_weights_are_kept_while_nobody_writes():
+    with seeded(0):
+        layer, x = parse_technique("int8-dynamic").apply(nn.Linear(32, 24)), torch.randn(9, 32)
+    with torch.no_grad():
+        layer(x)
+        first = layer.operands()
+        layer(x)
+        copy.deepcopy(layer)(x)
+        layer.weight.float()
+        assert layer.operands() is first

@@ -1,7 +1,7 @@
 """Two revisions of a project's modules in one process, one visible at a time.
 
-A *revision* is what ``import`` gives: the working tree's modules, or a base revision's from its worktree.
-Switching module_sets exchanges the project's entries in ``sys.modules``; everything else (torch, pytest) is
+A *module set* is what ``import`` gives: the working tree's modules, or a base revision's from its worktree.
+Switching revisions exchanges the project's entries in ``sys.modules``; everything else (torch, pytest) is
 shared. In a base revision a finder stands first on ``sys.meta_path`` and answers for the project's files
 with their counterparts in the worktree. Tests and conftest files always come from the working tree.
 """
@@ -21,6 +21,7 @@ from typing import Any
 from perfsuite.executors.in_process_ab.finder import BaseFinder
 from perfsuite.executors.in_process_ab.project import Project
 from perfsuite.executors.in_process_ab.settings import ProcessSettings
+from perfsuite.executors.in_process_ab.shared import SharedCode, project_code, registers_once
 
 _RUNNING = __name__.partition(".")[0]  # cannot be exchanged
 _COMPILED = (".so", ".pyd", ".dylib")
@@ -36,7 +37,7 @@ class ModuleSet:
 
 
 class ModuleSets:
-    """Switches between module_sets. The first one named is the current one."""
+    """Switches between the revisions' modules. The revision that is named first is the current one."""
 
     def __init__(self, project: Project, trees: Mapping[str, Path | None]) -> None:
         self._project = project
@@ -44,6 +45,7 @@ class ModuleSets:
         self._module_sets = {name: ModuleSet(tree, at_first) for name, tree in trees.items()}
         self._finders = {name: BaseFinder(project, tree) for name, tree in trees.items() if tree is not None}
         self._shared: set[str] = set()
+        self._shared_code = SharedCode()
         self.current = next(iter(trees))
         self._install(self.current)
         if trees[self.current] is not None:  # a plugin may have imported the project before, from the working tree
@@ -76,11 +78,26 @@ class ModuleSets:
         """The project's modules that a revision has loaded."""
         return self._owned() if name == self.current else self._module_sets[name].modules
 
-    def has_base(self, name: str) -> bool:
-        """Whether a revision has loaded anything from its worktree; true for a revision of the working tree."""
+    def unused(self) -> tuple[str, ...]:
+        """Base revisions that have loaded nothing from their worktree."""
+        return tuple(name for name in self.names if not self._has_base(name))
+
+    def _has_base(self, name: str) -> bool:
         tree = self._module_sets[name].tree
         files = (_file(module) for module in self.modules(name).values())
         return tree is None or any(file is not None and file.is_relative_to(tree) for file in files)
+
+    def unsound(self) -> str:
+        """Why the revisions must not share a process, if they must not: what one has changed reaches the other."""
+        modules = [item for name in self.names for item in self.modules(name).items()]
+        own = {*(name for name, _ in modules), *(name for name in sys.modules if name.startswith("_perfsuite_"))}
+        if replaced := sorted({*self._shared_code.exchanged(), *project_code(own, self.holds)}):
+            return f"the project replaces or registers {', '.join(replaced[:3])}, which both revisions would get"
+        if registering := sorted(registers_once(modules)):
+            return f"{registering[0]} registers operators with torch, which keeps one of a name for a process"
+        if compiled := self.compiled():
+            return f"{compiled[0]} is compiled and cannot be loaded twice in one process"
+        return ""
 
     def compiled(self) -> tuple[str, ...]:
         """Extension modules of the project: they cannot be loaded twice in one process."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,15 +39,6 @@ def _restore_environment(wanted: Mapping[str, str]) -> None:
     for name in now.keys() - wanted.keys():
         del os.environ[name]
     os.environ.update(wanted.items() - now.items())
-
-
-def seed_everything(seed: int) -> None:
-    """Equal for both revisions, whichever runs first in a process."""
-    random.seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed % 2**32)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(seed)
 
 
 def _folder() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from perfsuite._compat.torch import own_buffers, own_parameters
 from perfsuite.errors import TechniqueError
 from perfsuite.techniques.selection import selected
 
@@ -30,7 +31,7 @@ def cast(model: nn.Module, name: str, keep_fp32: Sequence[str] = ()) -> nn.Modul
     held = {id(t) for module in kept for t in (*module.parameters(), *module.buffers())}
     _check_range(model, name, held)
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
+        for tensors in (own_parameters(module), own_buffers(module)):
             for key, tensor in tensors.items():
                 if tensor is not None and tensor.is_floating_point() and id(tensor) not in held:
                     _cast_tensor(tensors, key, dtype)

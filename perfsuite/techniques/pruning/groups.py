@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perfsuite._compat.torch import own_parameters
 from perfsuite.errors import TechniqueError
 from perfsuite.techniques.common import is_conv1d, owns_weight
 from perfsuite.techniques.pruning.chains import Chain, chains
@@ -157,7 +158,7 @@ def _shared_parameters(model: nn.Module) -> set[nn.Parameter]:
     seen: set[nn.Parameter] = set()
     shared: set[nn.Parameter] = set()
     for _, module in model.named_modules(remove_duplicate=False):  # a layer in two places is shared, too
-        for p in module._parameters.values():
+        for p in own_parameters(module).values():
             if p is not None:
                 (shared if p in seen else seen).add(p)
     return shared

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perfsuite._compat.torch import own_parameters
 from perfsuite.errors import TechniqueError
 from perfsuite.techniques.common import is_linear, linear_weights
 from perfsuite.techniques.selection import selected
@@ -84,7 +85,7 @@ def parameters_to_prune(
     found: dict[nn.Parameter, str] = {}  # by parameter: a tied one stands under several names, and is pruned once
     spared: set[nn.Parameter] = set()
     for name, module in model.named_modules():
-        own = {kind: p for kind in _kinds(module, parameters) if (p := module._parameters.get(kind)) is not None}
+        own = {kind: p for kind in _kinds(module, parameters) if (p := own_parameters(module).get(kind)) is not None}
         if name in names and (include or is_linear(module) or isinstance(module, _LAYERS)):
             found.update({p: f"{name}.{kind}" if name else kind for kind, p in own.items() if p not in found})
         elif not include and isinstance(module, nn.Embedding):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from perfsuite._compat.torch import own_parameters, unfuse
 from perfsuite.errors import TechniqueError
 from perfsuite.techniques.attention import split_attention
 from perfsuite.techniques.common import is_linear, linear_weights, owns_weight, replace_modules
@@ -42,8 +43,8 @@ def prepare(model: nn.Module, include: Iterable[str], exclude: Iterable[str], em
         for name, module in model.named_modules()
         if name in names and (is_linear(module) or (embeddings and is_embedding(module)))
     }
-    elsewhere = {p for m in model.modules() if m not in wanted for p in m._parameters.values() if p is not None}
-    chosen = {module: name for module, name in wanted.items() if module._parameters["weight"] not in elsewhere}
+    elsewhere = {p for m in model.modules() if m not in wanted for p in own_parameters(m).values() if p is not None}
+    chosen = {module: name for module, name in wanted.items() if own_parameters(module)["weight"] not in elsewhere}
     if not chosen:
         raise TechniqueError(
             "found no float linear or embedding layer to quantize",
@@ -57,7 +58,7 @@ def convert(model: nn.Module, chosen: dict[nn.Module, str], make: Callable[[nn.M
 
     def replace(module: nn.Module) -> nn.Module:
         if isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = 0  # its fused kernel would read our integers as floats
+            unfuse(module)
         return make(module, chosen[module]).train(module.training) if module in chosen else module
 
     return replace_modules(model, replace)
@@ -71,7 +72,7 @@ class Memo:
         self._done: dict[Tensor, Any] = {}
 
     def __call__(self, module: nn.Module) -> Any:
-        key = module._parameters["weight"]
+        key = own_parameters(module)["weight"]
         assert key is not None
         if key not in self._done:
             weight = linear_weights(module).weight if is_linear(module) else key

@@ -1,8 +1,6 @@
-"""The loops of fused.c, compiled when they are first needed, where there is a C compiler.
+"""The loops of fused.c, compiled when they are first needed on a machine, where there is a C compiler.
 
 They compute what several operators do, in one pass over memory: the same integers, and floats that differ by rounding.
-Each process compiles them for its own CPU, in a temporary folder, so that nothing is kept that could be stale,
-or another's.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -20,16 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perfsuite.techniques.quantization import grid
+from perfsuite.techniques.quantization import compiling, grid
 from perfsuite.techniques.quantization.grid import Rows, lost
-from perfsuite.temporary import temporary_folder
 
 _SOURCE = Path(__file__).with_name("fused.c")
 _FLAGS = (
     "-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only",
     "-fno-signed-zeros", "-ffp-contract=off",
 )  # fmt: skip
-_TIMEOUT_S = 60
 _POINTER, _COUNT = ctypes.c_void_p, ctypes.c_int64
 
 
@@ -40,19 +35,9 @@ def compiled() -> Fused | None:
     if not named or not sys.platform.startswith("linux"):  # elsewhere torch brings another OpenMP
         return None
     try:
-        compiler = shlex.split(named)
-        with temporary_folder("kernels") as folder:
-            objects, library = f"{folder}/fused.o", f"{folder}/fused.so"
-            _run(*compiler, *_FLAGS, "-x", "c", "-c", str(_SOURCE), "-o", objects)
-            # Linked with no OpenMP of its own, so that it shares the threads of torch's, or does not load.
-            _run(*compiler, "-shared", "-Wl,-z,now", objects, "-o", library)
-            return Fused(ctypes.CDLL(library))
+        return compiling.load(_SOURCE, named, _FLAGS, Fused)
     except (OSError, ValueError, AttributeError, subprocess.SubprocessError):  # the third: without our functions
         return None
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL)
 
 
 class Fused:

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
+from perfsuite._compat.torch import int_mm, without_modes
 from perfsuite.techniques.quantization import onednn
 from perfsuite.techniques.quantization.fused import are_right, compiled
 from perfsuite.techniques.quantization.grid import Rows
@@ -25,7 +25,7 @@ _EXACT_DEPTH = 1024  # 1024 * 128 * 127 < 2**24: so many products add up exactly
 def int8_matmul(a: Tensor, b: Tensor) -> Tensor:
     """The exact product of int8 (N, K) with the transpose of int8 (O, K): int32 (N, O)."""
     if kernel_name(a.device) != "blocked" and _int_mm_takes(a, b):
-        return torch._int_mm(a, b.t())
+        return int_mm(a, b.t())
     return blocked_matmul(a, b)
 
 
@@ -50,7 +50,7 @@ def kernel_name(device: torch.device) -> str:
     if device.type not in _chosen:
         if torch.compiler.is_compiling():
             return "blocked"  # nothing can be measured while a graph is traced; this one is right everywhere
-        with _disable_current_modes():  # nor can it by tensors that hold no values
+        with without_modes():  # nor can it by tensors that hold no values
             _chosen[device.type] = _measured(device)
     return _chosen[device.type]
 
@@ -62,7 +62,7 @@ def _measured(device: torch.device) -> str:
         b = torch.randint(-127, 128, (24, 512), generator=generator, dtype=torch.int8)
     a[0], a[1], b[0], b[1] = 127, -128, 127, -127  # the largest sums there can be
     exact = a.long() @ b.long().t()
-    if not _is(exact, lambda: torch._int_mm(a.to(device), b.to(device).t())):
+    if not _is(exact, lambda: int_mm(a.to(device), b.to(device).t())):
         return "blocked"
     if device.type != "cpu" or not _is(exact, lambda: _by_onednn(a, b)):
         return "int_mm"

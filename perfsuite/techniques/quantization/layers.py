@@ -6,13 +6,15 @@ the zero needs only the sums of W's columns, which are known beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import call
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perfsuite._compat.torch import own_buffers, own_parameters, unwatched, watch_writes
 from perfsuite.techniques.quantization.grid import Rows
 from perfsuite.techniques.quantization.kernels import PREPACKED, kernel_name
 from perfsuite.techniques.quantization.linear import (
@@ -42,7 +44,6 @@ class Int8Linear(nn.Module):
 
     weight: Tensor
     scale: Tensor
-    sums: Tensor  # (O,): the integer weights added up over I; not stored, it follows from them
 
     def __init__(self, quantized: Quantized, bias: nn.Parameter | None, *, per_token: bool = True) -> None:
         super().__init__()
@@ -54,8 +55,6 @@ class Int8Linear(nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale.flatten().clone())  # weights may be tied, scales are not
         self.bias = bias
-        self.register_buffer("sums", torch.empty(0), persistent=False)
-        self._derive()
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., I) to (..., O), in the dtype of ``input``."""
@@ -83,18 +82,11 @@ class Int8Linear(nn.Module):
         return self._prepared.of((self,)) if can_prepare(self) else side_by_side((self,))
 
     def tensors(self) -> list[Tensor]:
-        """All that it has. (A module's own dictionaries answer faster than its attributes.)"""
-        return [t for owned in (self._buffers, self._parameters) for t in owned.values() if t is not None]
+        """All that it has."""
+        return [t for owned in (own_buffers(self), own_parameters(self)) for t in owned.values() if t is not None]
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, per_token={self.per_token}"
-
-    def _derive(self) -> None:
-        self.sums = self.weight.sum(dim=1, dtype=torch.int32)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._derive()
 
 
 class StaticInt8Linear(Int8Linear):
@@ -146,25 +138,29 @@ class Int8Embedding(nn.Module):
 
 
 class Prepared:
-    """Operands made at first use, and again when a tensor that they come from has changed.
+    """Operands made at first use, and again when a tensor that they come from has been written to, in whatever way.
 
+    Scales and biases are small: they are compared. Weights are not: torch is asked to move them once somebody writes.
     They are derived: copies and pickles leave them behind.
     """
 
     def __init__(self) -> None:
-        self._key: list[tuple[int, int]] = []
         self._made: Operands | None = None
-        self._from: list[Tensor] = []  # held, so that no other tensor comes to stand where they are
+        self._are_unwritten: list[Callable[[Tensor], bool]] = []
 
     def of(self, layers: Sequence[Int8Linear]) -> Operands:
-        tensors = [t for layer in layers for t in layer.tensors()]
+        tensors = [tensor for layer in layers for tensor in layer.tensors()]
         try:
-            key = [(t.data_ptr(), t._version) for t in tensors]
-        except RuntimeError:  # of inference mode, or of torch.func: there is nothing to tell a change by
+            if self._made is None or not self._holds_for(tensors):
+                made = side_by_side(layers)
+                self._are_unwritten = [watch_writes(t, is_large=t.dtype == torch.int8) for t in tensors]
+                self._made = prepared(made)
+            return self._made
+        except RuntimeError:  # such as in a transform of torch.func: there is nothing to tell a change by
             return side_by_side(layers)
-        if self._made is None or self._key != key:
-            self._made, self._key, self._from = prepared(side_by_side(layers)), key, [t.detach() for t in tensors]
-        return self._made
+
+    def _holds_for(self, tensors: Sequence[Tensor]) -> bool:
+        return len(tensors) == len(self._are_unwritten) and all(map(call, self._are_unwritten, tensors))
 
     def __deepcopy__(self, memo: Any) -> Prepared:
         return Prepared()
@@ -180,7 +176,7 @@ def can_prepare(layer: Int8Linear) -> bool:
     """
     if in_graph():
         return False
-    weight, scale = layer._buffers["weight"], layer._buffers["scale"]  # faster than attributes
+    weight, scale = own_buffers(layer)["weight"], own_buffers(layer)["scale"]
     assert weight is not None
     assert scale is not None
     return scale.dtype == torch.float32 and kernel_name(weight.device) in PREPACKED
@@ -189,9 +185,10 @@ def can_prepare(layer: Int8Linear) -> bool:
 def side_by_side(layers: Sequence[Int8Linear]) -> Operands:
     """The operands of layers that read the same rows, as if they were one layer."""
     scale = _joined([_wide(layer.scale) for layer in layers])
-    sums = _joined([layer.sums for layer in layers]) * scale
+    weight = _joined([unwatched(layer.weight) for layer in layers])
+    sums = weight.sum(dim=1, dtype=torch.int32) * scale
     bias = _joined([_bias(layer, scale) for layer in layers])
-    return Operands(_joined([layer.weight for layer in layers]), scale, sums, bias, one_grid=on_one_grid(layers))
+    return Operands(weight, scale, sums, bias, one_grid=on_one_grid(layers))
 
 
 def on_one_grid(layers: Sequence[Int8Linear]) -> bool:

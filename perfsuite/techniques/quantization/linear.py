@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
+from perfsuite._compat.torch import is_followed, unwatched
 from perfsuite.techniques.quantization import grid, onednn
 from perfsuite.techniques.quantization.fused import Fused, compiled, takes
 from perfsuite.techniques.quantization.grid import Rows
@@ -38,7 +37,7 @@ def prepared(operands: Operands) -> Operands:
     bias = operands.bias.detach().contiguous()
     if not (takes(operands.sums) and takes(bias) and bias.shape == operands.sums.shape):
         return operands
-    return operands._replace(packed=onednn.pack(operands.weight), bias=bias)
+    return operands._replace(packed=onednn.pack(unwatched(operands.weight)), bias=bias)
 
 
 def affine_rows(x: Tensor, *, per_token: bool) -> Rows:
@@ -55,7 +54,7 @@ def fixed_rows(x: Tensor, scale: Tensor, zero: Tensor) -> Rows:
 
 def _loops(x: Tensor) -> Fused | None:
     """The compiled loops, where they take this tensor, and nobody has to see what is done with it."""
-    if in_graph() or _is_watched() or not takes(x):
+    if in_graph() or is_followed() or not takes(x):
         return None
     return compiled() if kernel_name(x.device) == "fused" else None
 
@@ -63,12 +62,6 @@ def _loops(x: Tensor) -> Fused | None:
 def in_graph() -> bool:
     """Whether what is computed becomes part of a graph: of gradients, or of a compiler."""
     return torch.is_grad_enabled() or torch.compiler.is_compiling()
-
-
-def _is_watched() -> bool:
-    """Whether somebody else follows operators: tangents of forward mode, or a tracer."""
-    by_jit = torch._C._get_tracing_state() is not None
-    return by_jit or forward_ad._current_level >= 0 or get_proxy_mode() is not None
 
 
 def affine_linear(rows: Rows, operands: Operands) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from perfsuite._compat.torch import qlinear, qlinear_prepack
 from perfsuite.techniques.quantization.grid import SHIFT
 
 Packed = tuple[Tensor, Tensor]  # a weight in oneDNN's own layout, and its zero points
@@ -13,7 +14,7 @@ Packed = tuple[Tensor, Tensor]  # a weight in oneDNN's own layout, and its zero 
 def pack(weight: Tensor) -> Packed:
     """A weight (O, K) int8."""
     zeros = weight.new_zeros(weight.shape[0], dtype=torch.int32)
-    return torch.ops.onednn.qlinear_prepack(weight.contiguous(), None), zeros
+    return qlinear_prepack(weight.contiguous()), zeros
 
 
 def linear(
@@ -21,7 +22,4 @@ def linear(
 ) -> Tensor:
     """(q - input_zero) W * input_scale * scale + bias, for q + 128 as uint8 (N, K), not empty, and scale (O,)."""
     weight, zeros = packed
-    y: Tensor = torch.ops.onednn.qlinear_pointwise(
-        unsigned, input_scale, input_zero + SHIFT, weight, scale, zeros, bias, 1.0, 0, torch.float32, "none", [], ""
-    )
-    return y
+    return qlinear(unsigned, input_scale, input_zero + SHIFT, weight, scale, zeros, bias)

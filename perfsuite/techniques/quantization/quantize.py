@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from perfsuite._compat.torch import own_parameters
 from perfsuite.techniques.common import linear_weights
 from perfsuite.techniques.quantization.convert import Memo, convert, is_embedding
 from perfsuite.techniques.quantization.grid import quantize_rows, quantize_tensor
@@ -68,5 +69,5 @@ def _embedding(module: Any, rows: Memo) -> Int8Embedding:
 
 
 def _tied_to_embeddings(chosen: Mapping[nn.Module, str]) -> set[nn.Module]:
-    tables = {module._parameters["weight"] for module in chosen if is_embedding(module)}
-    return {module for module in chosen if not is_embedding(module) and module._parameters["weight"] in tables}
+    tables = {own_parameters(module)["weight"] for module in chosen if is_embedding(module)}
+    return {module for module in chosen if not is_embedding(module) and own_parameters(module)["weight"] in tables}

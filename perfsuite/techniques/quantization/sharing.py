@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from perfsuite._compat.torch import version_of
 from perfsuite.techniques.quantization.grid import Rows
 from perfsuite.techniques.quantization.layers import Int8Linear, Prepared, StaticInt8Linear, can_prepare, on_one_grid
 from perfsuite.techniques.quantization.linear import Operands, affine_linear
@@ -32,10 +33,10 @@ class Call:
     parts: dict[int, Tensor] = field(default_factory=dict)  # outputs that wait for their layer, by its id
 
     def is_about(self, x: Tensor) -> bool:
-        return self.x is x and self.version == x._version and self.gradients == torch.is_grad_enabled()
+        return self.x is x and self.version == version_of(x) and self.gradients == torch.is_grad_enabled()
 
     def begin(self, x: Tensor) -> None:
-        self.x, self.version, self.gradients = x, x._version, torch.is_grad_enabled()
+        self.x, self.version, self.gradients = x, version_of(x), torch.is_grad_enabled()
         self.rows, self.parts = None, {}
 
 

@@ -1,0 +1,1 @@
+"""Private parts of other packages that perfsuite uses, one file a package. tests/compat says what an upgrade broke."""

@@ -1,0 +1,178 @@
+"""All that perfsuite uses of torch without torch promising it: names with an underscore, and what is not documented.
+
+All of it was seen on torch 2.13. What a release may lack is looked up when it is called, never when this is imported,
+so that its loss breaks what needs it and nothing else. tests/compat/test_torch.py has a test for each.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef  # tells memory apart that comes to lie at one address
+from torch.utils._python_dispatch import TorchDispatchMode  # is given each operator that is dispatched
+from torch.utils._pytree import tree_leaves  # what nested containers hold
+
+__all__ = [
+    "NotFusedAttention", "StorageWeakRef", "TorchDispatchMode", "compiler_is_loaded", "default_device",
+    "has_packed_projection", "int_mm", "is_compiled", "is_followed", "own_buffers", "own_modules", "own_parameters",
+    "qlinear", "qlinear_prepack", "tree_leaves", "unfuse", "unwatched", "version_of", "watch_writes", "without_modes",
+    "writes_to_arguments",
+]  # fmt: skip
+
+
+def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
+    """``Module._modules``, to be changed; ``named_children()`` skips a module that stands there twice."""
+    return module._modules
+
+
+def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """``Module._parameters``: those that are no attribute made by a parametrization."""
+    return module._parameters
+
+
+def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
+    """``Module._buffers``, which answers faster than attributes."""
+    return module._buffers
+
+
+def compiler_is_loaded() -> bool:
+    """Whether anything can have been compiled: ``torch._dynamo`` is imported by the first ``torch.compile``."""
+    return "torch._dynamo" in sys.modules
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """``_orig_mod`` is what ``torch.compile(model)`` wraps, ``_compiled_call_impl`` what ``Module.compile()`` sets."""
+    return hasattr(model, "_orig_mod") or any(module._compiled_call_impl for module in model.modules())
+
+
+def default_device() -> torch.device | None:
+    """``torch.utils._device.CURRENT_DEVICE``: None where none is set, and so no call pays for asking.
+
+    ``torch.get_default_device()`` does not tell that from the CPU being set.
+    """
+    module = sys.modules.get("torch.utils._device")  # imported when one is set for the first time
+    return None if module is None else module.CURRENT_DEVICE
+
+
+def version_of(tensor: Tensor) -> int:
+    """``Tensor._version``: how often it was written to, but for writes through ``.data`` and through shared memory."""
+    return tensor._version
+
+
+def writes_to_arguments(operator: Any) -> bool:
+    """By the ``_schema`` of an operator that is being dispatched."""
+    return bool(operator._schema.is_mutable)
+
+
+def without_modes() -> AbstractContextManager[Any]:
+    """``_disable_current_modes``: tensors are real in here, whatever mode (fake tensors, a tracer) is on outside."""
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    return _disable_current_modes()
+
+
+def is_followed() -> bool:
+    """Whether somebody follows operators: ``torch.jit.trace``, tangents of forward mode, or ``make_fx``."""
+    by_jit = torch._C._get_tracing_state() is not None
+    return by_jit or torch.autograd.forward_ad._current_level >= 0 or _proxy_mode() is not None
+
+
+def _proxy_mode() -> Any:
+    module = sys.modules.get("torch.fx.experimental.proxy_tensor")  # where it is not loaded, nobody traces
+    return None if module is None else module.get_proxy_mode()
+
+
+def int_mm(a: Tensor, b: Tensor) -> Tensor:
+    """``torch._int_mm``: int8 (N, K) times int8 (K, O) as int32 (N, O); the CPU's is wrong for K = 1."""
+    return torch._int_mm(a, b)
+
+
+def qlinear_prepack(weight: Tensor) -> Tensor:
+    """``onednn::qlinear_prepack``: int8 (O, K) without gaps, in oneDNN's own layout. AttributeError without oneDNN."""
+    packed: Tensor = torch.ops.onednn.qlinear_prepack(weight, None)
+    return packed
+
+
+def qlinear(
+    x: Tensor, x_scale: float, x_zero: int, packed: Tensor, scale: Tensor, zeros: Tensor, bias: Tensor | None
+) -> Tensor:
+    """``onednn::qlinear_pointwise``, whose arguments have no other names here than their places: floats (N, O).
+
+    x (N, K) uint8; scale (O,) and zeros (O,) int32 of the weight. AttributeError without oneDNN.
+    """
+    y: Tensor = torch.ops.onednn.qlinear_pointwise(
+        x, x_scale, x_zero, packed, scale, zeros, bias, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return y
+
+
+def watch_writes(tensor: Tensor, *, is_large: bool) -> Callable[[Tensor], bool]:
+    """A check, cheap enough for each call of a layer, that a tensor is the one given here, and not written to since.
+
+    ``Tensor._version`` is not told of writes through ``.data``. So what is large is made copied on write
+    (``torch._lazy_clone``): the next write, through whatever alias, moves it to other memory. What is small, or lies in
+    memory that torch did not allocate (mapped files, NumPy's, shared memory), is compared with its content of now.
+    Raises RuntimeError for what has no memory to read: on other devices, with gaps, or in a transform of torch.func.
+    """
+    kept = _copied_on_write(tensor) if is_large else None
+    return _same_content(tensor) if kept is None else _same_place(kept)
+
+
+def _copied_on_write(tensor: Tensor) -> Tensor | None:
+    try:
+        with without_modes():
+            return torch._lazy_clone(tensor)
+    except (AttributeError, RuntimeError):
+        return None
+
+
+def _same_place(kept: Tensor) -> Callable[[Tensor], bool]:
+    """Nothing else comes to lie where ``kept`` does, as long as it is kept."""
+    address_of = cast(Any, torch._C)._data_address  # Tensor.data_ptr() counts as a write
+    return lambda tensor: address_of(tensor) == address_of(kept)
+
+
+def _same_content(tensor: Tensor) -> Callable[[Tensor], bool]:
+    address, kept = tensor.data_ptr(), tensor.detach()
+    if type(tensor) not in (Tensor, nn.Parameter) or not tensor.is_cpu or not tensor.is_contiguous() or not address:
+        raise RuntimeError("a tensor without plain memory")
+    memory = (ctypes.c_char * kept.nbytes).from_address(address)
+    content = memory.raw
+
+    def is_same(tensor: Tensor, kept: Tensor = kept) -> bool:  # kept, so that nothing else comes to lie there
+        return tensor.data_ptr() == address and memory.raw == content
+
+    return is_same
+
+
+def unwatched(tensor: Tensor) -> Tensor:
+    """For kernels that ask for memory as if to write to it (``torch._int_mm`` does): a copy of what is watched."""
+    return tensor if torch.compiler.is_compiling() or not _is_copied_on_write(tensor) else tensor.clone()
+
+
+def _is_copied_on_write(tensor: Tensor) -> bool:
+    ask = getattr(torch._C, "_is_cow_tensor", None)
+    return ask is not None and bool(ask(tensor))
+
+
+class NotFusedAttention:
+    """For modules in the place of ``nn.MultiheadAttention``: its encoder layers look at these before they fuse it."""
+
+    in_proj_bias = None
+    _qkv_same_embed_dim = False
+
+
+def has_packed_projection(attention: nn.MultiheadAttention) -> bool:
+    """``_qkv_same_embed_dim``: query, key and value are one parameter ``in_proj_weight``, and not three."""
+    return bool(attention._qkv_same_embed_dim)
+
+
+def unfuse(layer: nn.TransformerEncoderLayer) -> None:
+    """``activation_relu_or_gelu``: 0 keeps an encoder layer off its fused kernel, which reads weights as floats."""
+    layer.activation_relu_or_gelu = 0
