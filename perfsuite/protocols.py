@@ -125,9 +125,7 @@ class Technique(Protocol):
     def skeleton(self, model: nn.Module) -> nn.Module: ...
 
 
-DISPATCH = "dispatch"  # each operator that computes is dispatched by torch, so that a call can be traced
-WEIGHTS = "weights"  # the state dict holds all that it computes with
-AUTOGRAD = "autograd"  # gradients flow through it
+AUTOGRAD = frozenset({"autograd"})  # gradients flow through a program
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ class Program:
 
     ``files`` are those that would be deployed; the size is counted there, or where there are none, in the file that
     the state dict is saved to. ``versions``: what its numbers depend on beside torch. ``observable`` says what can
-    be seen in it (DISPATCH, WEIGHTS, AUTOGRAD): the rest is not measured, and never counted as none.
+    be seen in it (DISPATCH and WEIGHTS of perfsuite.metric, AUTOGRAD): the rest is not measured, never counted as none.
     """
 
     call: Callable[..., Any]

@@ -13,14 +13,14 @@ import inspect
 import operator
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
+from perfsuite.metric import OBSERVABLE, PROBES, Against, Counted, Exact, Metric
 from perfsuite.protocols import ModelSpec, Reporter, Runtime, Technique, Workload
-from perfsuite.spec import Against, Kind, Metric
 
 if TYPE_CHECKING:
     from perfsuite.executors.jobs import Executor
@@ -32,8 +32,8 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Names to values, loaded when first asked for.
 
-    ``check`` refuses a value of the wrong kind with a reason, or returns None; ``check_added`` does so with what is
-    no built-in value, which may ask for what only those have.
+    ``check`` refuses a value of the wrong kind with a reason, or returns None. ``named``: values have names of their
+    own, which must be those that they are registered under.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Registry(Generic[T]):
         noun: str,
         builtins: Mapping[str, str],
         check: Callable[[T], str | None],
-        check_added: Callable[[T], str | None] = lambda value: None,
+        named: bool = False,
     ) -> None:
         self.noun = noun
         self._builtins = builtins
         self._check = check
-        self._check_added = check_added
+        self._named = named
         self._values: dict[str, T] = {}
 
     @cached_property
@@ -90,21 +90,19 @@ class Registry(Generic[T]):
 
     def copy(self) -> Registry[T]:
         """An independent registry with the same names, for one pytest session."""
-        other = Registry(self.noun, self._builtins, self._check, self._check_added)
+        other = Registry(self.noun, self._builtins, self._check, self._named)
         other._values.update(self._values)
         return other
 
     def _checked(self, name: str, value: T) -> T:
-        reason = self._check(value) or self._check_added(value)
-        if reason and not self._is_builtin_value(value):
+        reason = self._check(value)
+        if not reason and self._named and (own := getattr(value, "name", name)) != name:
+            reason = f"it calls itself {own!r}"
+        if reason:
             raise UsageError(
                 f"{reprlib.repr(value)} cannot be registered as {self.noun} {name!r}: {reason}", "see docs/extending.md"
             )
         return value
-
-    def _is_builtin_value(self, value: T) -> bool:
-        """By identity: a copy with another name is none."""
-        return any(value is _import(source) for source in self._builtins.values())
 
 
 def _refuse_taken(noun: str, name: str, taken: Iterable[str]) -> None:
@@ -161,13 +159,21 @@ def _must_have(*methods: str) -> Callable[[Any], str | None]:
     return check
 
 
-def _must_be_measured(metric: Metric) -> str | None:
-    """Times and accuracies are taken in ways of their own, for the built-in metrics of those kinds."""
-    if metric.kind is not Kind.EXACT:
-        return f"its kind is {metric.kind.name}, which only built-in metrics can be; make it EXACT, with measure="
-    if metric.measure is None:
-        how = "measure=function of (candidate, original)" if metric.against is Against.ORIGINAL else "measure=function"
-        return f"nothing would measure it: give it {how}"
+def _must_be_metric(metric: Any) -> str | None:
+    """What no judge could know the data of is refused."""
+    if not isinstance(metric, Metric):
+        return "it is not a Metric"
+    probe = metric.probe
+    if not isinstance(probe, PROBES):
+        shapes = ", ".join(shape.__name__ for shape in PROBES)
+        return f"it has no probe that says how it is measured: give it one of {shapes}, such as Exact(function)"
+    name = fields(probe)[0].name
+    if not callable(getattr(probe, name)):
+        return f"nothing would measure it: the {name} of its {type(probe).__name__} is not callable"
+    if not isinstance(probe.needs, frozenset) or not probe.needs <= OBSERVABLE:
+        return f"it needs {probe.needs!r}, which is no frozenset of {', '.join(map(repr, sorted(OBSERVABLE)))}"
+    if isinstance(probe, Exact | Counted) and metric.against is Against.ORIGINAL:
+        return "what is related to the original is a Relation: give it Relation(function of candidate and original)"
     return None
 
 
@@ -204,31 +210,33 @@ TECHNIQUES: Registry[TechniqueFactory] = Registry(
     },
     _must_take("what follows the family in a technique's name"),
 )
-RUNTIMES: Registry[Runtime] = Registry("runtime", {"eager": "perfsuite.runtimes.eager:RUNTIME"}, _must_have("load"))
+RUNTIMES: Registry[Runtime] = Registry(
+    "runtime", {"eager": "perfsuite.runtimes.eager:RUNTIME"}, _must_have("load"), named=True
+)
 WORKLOADS: Registry[Workload] = Registry(
-    "workload", {"forward": "perfsuite.workloads.forward:WORKLOAD"}, _must_have("prepare")
+    "workload", {"forward": "perfsuite.workloads.forward:WORKLOAD"}, _must_have("prepare"), named=True
 )
 METRICS: Registry[Metric] = Registry(
     "metric",
     {
-        "latency": "perfsuite.measure.metrics:LATENCY",
-        "throughput": "perfsuite.measure.metrics:THROUGHPUT",
-        "size": "perfsuite.measure.metrics:SIZE",
-        "parameters": "perfsuite.measure.metrics:PARAMETERS",
-        "nonzeros": "perfsuite.measure.metrics:NONZEROS",
-        "sparsity": "perfsuite.measure.metrics:SPARSITY",
-        "flops": "perfsuite.measure.metrics:FLOPS",
-        "operators": "perfsuite.measure.metrics:OPERATORS",
-        "peak_memory": "perfsuite.measure.metrics:PEAK_MEMORY",
-        "accuracy": "perfsuite.measure.metrics:ACCURACY",
-        "speedup": "perfsuite.measure.metrics:SPEEDUP",
-        "compression": "perfsuite.measure.metrics:COMPRESSION",
-        "accuracy_kept": "perfsuite.measure.metrics:ACCURACY_KEPT",
-        "sqnr": "perfsuite.measure.metrics:SQNR",
-        "agreement": "perfsuite.measure.metrics:AGREEMENT",
+        "latency": "perfsuite.metrics.times:LATENCY",
+        "throughput": "perfsuite.metrics.times:THROUGHPUT",
+        "size": "perfsuite.metrics.saved:SIZE",
+        "parameters": "perfsuite.metrics.saved:PARAMETERS",
+        "nonzeros": "perfsuite.metrics.saved:NONZEROS",
+        "sparsity": "perfsuite.metrics.saved:SPARSITY",
+        "flops": "perfsuite.metrics.dispatched:FLOPS",
+        "operators": "perfsuite.metrics.dispatched:OPERATORS",
+        "peak_memory": "perfsuite.metrics.dispatched:PEAK_MEMORY",
+        "accuracy": "perfsuite.metrics.correctness:ACCURACY",
+        "speedup": "perfsuite.metrics.times:SPEEDUP",
+        "compression": "perfsuite.metrics.saved:COMPRESSION",
+        "accuracy_kept": "perfsuite.metrics.correctness:ACCURACY_KEPT",
+        "sqnr": "perfsuite.metrics.fidelity:SQNR",
+        "agreement": "perfsuite.metrics.fidelity:AGREEMENT",
     },
-    _must_be(Metric),
-    _must_be_measured,
+    _must_be_metric,
+    named=True,
 )
 REPORTERS: Registry[Reporter] = Registry(
     "reporter",

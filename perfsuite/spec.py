@@ -10,7 +10,7 @@ Units are in the names: ``_ns`` nanoseconds, ``_s`` seconds, ``_bytes`` bytes; f
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -20,6 +20,12 @@ import msgspec
 
 from perfsuite.case import Case
 from perfsuite.errors import UsageError
+from perfsuite.metric import ELAPSED, Sampled
+from perfsuite.metric import Against as Against
+from perfsuite.metric import Direction as Direction
+from perfsuite.metric import Kind as Kind
+from perfsuite.metric import Metric as Metric
+from perfsuite.metric import Scores as Scores
 from perfsuite.units import Unit, format_value
 
 CANDIDATE = "candidate"
@@ -27,58 +33,6 @@ ORIGINAL = "original"
 YARDSTICK = "yardstick"
 SECOND = "second"  # the yardstick of a time that was stored without one
 BASE = "base"  # the candidate as a base revision has it
-
-
-class Direction(Enum):
-    """Which way is better."""
-
-    LOWER = "lower"
-    HIGHER = "higher"
-
-    @property
-    def sign(self) -> int:
-        """What turns a difference (new - old) into one that is positive when it is worse."""
-        return 1 if self is Direction.LOWER else -1
-
-
-class Kind(Enum):
-    """How a metric is judged."""
-
-    EXACT = "exact"  # no noise: the same number on every run
-    SAMPLED = "sampled"  # times: blocks of samples, judged with statistics
-    PAIRED = "paired"  # correctness on the same examples
-
-
-class Against(Enum):
-    """What a metric is compared with when its limit is a tolerance."""
-
-    BASELINE = "the stored baseline"
-    ORIGINAL = "the original in the same run"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A named measurement. ``measure`` computes an exact one from a ``Subject`` (perfsuite.measure), or, if it is
-    judged against the original, from the candidate's and the original's.
-
-    ``needs`` says what a subject must have: "model" (weights to save), "files" (those that are deployed, or weights to
-    save) or "call" (something to run).
-    ``dispatched`` marks values that depend on which operators torch and the machine choose.
-    """
-
-    name: str
-    unit: Unit
-    better: Direction
-    kind: Kind = Kind.EXACT
-    against: Against = Against.BASELINE
-    measure: Callable[..., int | float] | None = None
-    needs: str = "call"
-    dispatched: bool = False
-
-    @property
-    def stored_name(self) -> str:
-        """The key in files: the name with its unit where that is not a plain number."""
-        return f"{self.name}_bytes" if self.unit is Unit.BYTES else self.name
 
 
 class LimitKind(Enum):
@@ -102,20 +56,37 @@ class Limit:
     def is_bound(self) -> bool:
         return self.kind in (LimitKind.AT_LEAST, LimitKind.AT_MOST)
 
+    @property
+    def is_sampled(self) -> bool:
+        return isinstance(self.metric.probe, Sampled)
+
+    @property
+    def is_tolerance(self) -> bool:
+        """Whether it needs something accepted to be judged against: bounds and relations stand for themselves."""
+        return self.metric.against is Against.BASELINE and not self.is_bound
+
     def __str__(self) -> str:
         return f"{self.metric.name} {self.text}"
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Back-to-back calls of one arm; the first call of the chunk is already dropped."""
+    """Back-to-back calls of one arm; the first call of the chunk is already dropped.
+
+    ``counted``: what the chunk has used of other quantities, for one call, in their base units.
+    """
 
     arm: str
     calls_ns: tuple[float, ...]
+    counted: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def median_ns(self) -> float:
         return statistics.median(self.calls_ns)
+
+    def amount(self, quantity: str = ELAPSED) -> float:
+        """For one call: nanoseconds (the median), or what another counter gave."""
+        return self.counted[quantity] if quantity else self.median_ns
 
 
 @dataclass(frozen=True)
@@ -128,6 +99,7 @@ class Block:
     threads: int
     warm: bool = True
     seconds: float = 0.0  # that it took, warm-up included; 0 if nobody knows
+    uncounted: Mapping[str, str] = field(default_factory=dict)  # by quantity, why its counter could not be opened
 
     def renamed(self, arm: str, name: str) -> Block:
         """The same block with one arm under another name."""
@@ -138,18 +110,11 @@ class Block:
         """All calls of one arm, in nanoseconds, in the order they were made."""
         return tuple(ns for chunk in self.chunks if chunk.arm == arm for ns in chunk.calls_ns)
 
-
-@dataclass(frozen=True)
-class Scores:
-    """A task's outcome for each example. ``examples`` is a digest: only equal digests can be paired."""
-
-    task: str
-    examples: str
-    correct: tuple[bool, ...]
-
-    @property
-    def accuracy(self) -> float:
-        return sum(self.correct) / len(self.correct)
+    def amounts(self, arm: str, quantity: str = ELAPSED) -> tuple[float, ...]:
+        """What a call of one arm takes, in base units: of each call in seconds, of each chunk in another quantity."""
+        if quantity:
+            return tuple(chunk.counted[quantity] for chunk in self.chunks if chunk.arm == arm)
+        return tuple(ns / 1e9 for ns in self.of(arm))
 
 
 @dataclass(frozen=True)
@@ -162,13 +127,23 @@ class Context:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that was measured of one arm and has no noise; exact values under their stored names."""
+    """All that was measured of one arm and has no noise; exact values under their stored names, the rest by metric."""
 
     exact: Mapping[str, int | float] = field(default_factory=dict)
-    operators: Mapping[str, int] = field(default_factory=dict)
-    scores: Scores | None = None
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    per_example: Mapping[str, Scores] = field(default_factory=dict)
     varies: str = ""  # why what is seen at dispatch is missing: two calls differ
     missing: Mapping[str, str] = field(default_factory=dict)  # by metric, why it has no value
+
+
+@dataclass(frozen=True)
+class BesideBase:
+    """How a base revision was measured, or why it was not; its facts and blocks are those of the arm BASE."""
+
+    missing: str = ""  # why there is nothing to compare with
+    remedy: str = ""
+    twins: bool = True  # both revisions in one process, not in one each
+    context: Context | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +162,7 @@ class Evidence:
     profiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # arm -> operator -> us of one call
     not_timed: str = ""  # why there are no blocks although a limit asks for them
     not_timed_remedy: str = ""
+    base: BesideBase = field(default_factory=BesideBase)
 
     @property
     def candidate(self) -> Facts:

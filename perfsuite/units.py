@@ -1,6 +1,6 @@
 """Quantities with units, parsed and printed in one place: "3%", "24 MB", "1.5 ms", "0.5pp", "20 dB".
 
-Values inside perfsuite are always in the base unit of their dimension: bytes, seconds, a fraction
+Values inside perfsuite are always in the base unit of their dimension: bytes, seconds, joules, a fraction
 between 0 and 1, decibels, or a plain number. MB is 10**6 bytes, MiB is 2**20 bytes.
 """
 
@@ -23,7 +23,9 @@ class Unit(Enum):
     FRACTION = "fraction"
     RATIO = "ratio"
     DECIBEL = "dB"
+    JOULES = "J"
     COUNT = "count"
+    NUMBER = "number"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,17 @@ _SUFFIXES: dict[str, tuple[float, Unit]] = {
     "s": (1, Unit.SECONDS),
     "/s": (1, Unit.PER_SECOND),
     "dB": (1, Unit.DECIBEL),
+    "uJ": (1e-6, Unit.JOULES),
+    "mJ": (1e-3, Unit.JOULES),
+    "J": (1, Unit.JOULES),
+    "kJ": (1e3, Unit.JOULES),
     "x": (1, Unit.RATIO),
+}
+# unit -> (size and name of each larger one, the smallest, its size)
+_SCALES: dict[Unit, tuple[tuple[tuple[float, str], ...], str, float]] = {
+    Unit.BYTES: (((1e9, "GB"), (1e6, "MB"), (1e3, "kB")), "B", 1),
+    Unit.SECONDS: (((1, "s"), (1e-3, "ms"), (1e-6, "us")), "ns", 1e-9),
+    Unit.JOULES: (((1e3, "kJ"), (1, "J"), (1e-3, "mJ")), "uJ", 1e-6),
 }
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S*)\s*\Z")
 
@@ -80,11 +92,9 @@ def parse_quantity(text: str) -> Quantity:
 
 def format_value(value: float, unit: Unit) -> str:
     """Print a value in base units for people: 24.1 MB, 1.53 ms, 97.2%, 3.97x."""
+    if unit in _SCALES:
+        return _scaled(value, *_SCALES[unit])
     match unit:
-        case Unit.BYTES:
-            return _scaled(value, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")), "B")
-        case Unit.SECONDS:
-            return _scaled(value, ((1, "s"), (1e-3, "ms"), (1e-6, "us")), "ns", smallest=1e-9)
         case Unit.PER_SECOND:
             return f"{value:,.4g}/s" if value < 1000 else f"{value:,.0f}/s"
         case Unit.FRACTION:
@@ -93,7 +103,9 @@ def format_value(value: float, unit: Unit) -> str:
             return f"{value:.3g}x"
         case Unit.DECIBEL:
             return f"{value:.1f} dB"
-        case Unit.COUNT:
+        case Unit.NUMBER:
+            return f"{value:.4g}"
+        case _:
             return f"{value:,.0f}"
 
 
@@ -111,7 +123,7 @@ def format_change(ratio: float) -> str:
     return f"{change:+.1f}%" if abs(change) >= 0.05 or change == 0 else f"{change:+.2g}%"
 
 
-def _scaled(value: float, steps: tuple[tuple[float, str], ...], rest: str, smallest: float = 1) -> str:
+def _scaled(value: float, steps: tuple[tuple[float, str], ...], rest: str, smallest: float) -> str:
     for size, suffix in steps:
         if abs(value) >= size:
             return f"{value / size:.4g} {suffix}"

@@ -5,10 +5,12 @@ import pytest
 
 from perfsuite import Int8Dynamic, Magnitude, Precision
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
-from perfsuite.measure.metrics import ACCURACY, LATENCY, SQNR
+from perfsuite.metric import Against, Counted, Direction, Exact, Kind, Metric, PerExample, Relation, Sampled
+from perfsuite.metrics.correctness import ACCURACY
+from perfsuite.metrics.fidelity import SQNR
+from perfsuite.metrics.times import LATENCY
 from perfsuite.protocols import ModelSpec, Technique
 from perfsuite.registry import METRICS, MODELS, REPORTERS, TECHNIQUES, Registries, Registry
-from perfsuite.spec import Against, Direction, Kind, Metric
 from perfsuite.techniques.values import Original, Pipeline, parse_technique
 from perfsuite.units import Unit
 
@@ -58,46 +60,67 @@ def measured(*subjects):
     return 1.0
 
 
-def refused_metric(**fields):
-    metric = Metric("energy", Unit.COUNT, Direction.LOWER, **fields)
+def refused_metric(probe, **fields):
+    metric = Metric("energy", Unit.COUNT, Direction.LOWER, probe, **fields)
     with pytest.raises(UsageError) as error:
         Registries().metrics.register("energy", metric)
     return error.value.what.partition(" cannot be registered as metric 'energy': ")[2]
 
 
-@pytest.mark.parametrize("kind", [Kind.SAMPLED, Kind.PAIRED])
-@pytest.mark.parametrize("measure", [None, measured])
-def test_a_metric_that_would_be_judged_as_another_is_refused(kind, measure):
-    assert refused_metric(kind=kind, measure=measure) == (
-        f"its kind is {kind.name}, which only built-in metrics can be; make it EXACT, with measure="
+@pytest.mark.parametrize("probe", [None, measured, "time"])
+def test_a_metric_without_a_probe_is_refused(probe):
+    assert refused_metric(probe) == (
+        "it has no probe that says how it is measured: give it one of Exact, Counted, Sampled, PerExample, Relation, "
+        "such as Exact(function)"
     )
 
 
-def test_a_metric_that_nothing_measures_is_refused():
-    assert refused_metric() == "nothing would measure it: give it measure=function"
-    assert refused_metric(against=Against.ORIGINAL) == (
-        "nothing would measure it: give it measure=function of (candidate, original)"
+@pytest.mark.parametrize(
+    ("probe", "what"),
+    [(Exact, "measure"), (Counted, "count"), (Sampled, "counter"), (PerExample, "score"), (Relation, "measure")],
+)
+def test_a_metric_that_nothing_measures_is_refused(probe, what):
+    assert refused_metric(probe(None)) == (
+        f"nothing would measure it: the {what} of its {probe.__name__} is not callable"
     )
 
 
-def test_a_copy_of_a_built_in_metric_is_not_one():
+@pytest.mark.parametrize("needs", ["weights", {"weights"}, frozenset({"weight"})])
+def test_what_no_subject_can_say_of_itself_is_no_need(needs):
+    assert refused_metric(Exact(measured, needs)) == (
+        f"it needs {needs!r}, which is no frozenset of 'dispatch', 'files', 'task', 'weights'"
+    )
+
+
+@pytest.mark.parametrize("probe", [Exact(measured), Counted(measured)])
+def test_what_relates_to_the_original_is_a_relation(probe):
+    assert "give it Relation(" in refused_metric(probe, against=Against.ORIGINAL)
+    assert Metric("kept", Unit.RATIO, Direction.HIGHER, Relation(measured)).against is Against.ORIGINAL
+
+
+def test_a_metric_is_registered_under_no_other_name():
+    """What is measured is kept under the metric's name: two of one name would be judged as one."""
     metrics = Registries().metrics
-    assert metrics.register("time", LATENCY) is LATENCY
-    with pytest.raises(UsageError, match="its kind is SAMPLED"):
-        metrics.register("p50", replace(LATENCY, name="p50"))
-    with pytest.raises(UsageError, match="its kind is PAIRED"):
-        metrics.register("f1", replace(ACCURACY, name="f1"))
-    with pytest.raises(UsageError, match="nothing would measure it"):
-        metrics.register("sqnr2", replace(SQNR, name="sqnr2"))
-    added = replace(SQNR, name="difference", measure=measured)
-    assert metrics.register("difference", added) is added
+    for metric in (LATENCY, replace(ACCURACY, probe=PerExample(measured))):
+        with pytest.raises(UsageError, match=f"as metric 'mine': it calls itself '{metric.name}'"):
+            metrics.register("mine", metric)
+    added = replace(SQNR, name="mine", probe=Relation(measured))
+    assert metrics.register("mine", added) is added
 
 
-@pytest.mark.parametrize("name", METRICS.names())
-def test_every_metric_is_measured_by_its_own_function_or_is_built_in(name):
-    metric = METRICS.get(name)
-    ours = metric.kind is not Kind.EXACT or metric.against is Against.ORIGINAL
-    assert ours != (metric.measure is not None)
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda: Metric("energy", Unit.COUNT, Direction.LOWER, Kind.SAMPLED),
+        lambda: Metric("energy", Unit.COUNT, Direction.LOWER, None, measure=measured),
+        lambda: Metric("energy", Unit.COUNT, Direction.LOWER, None, kind=Kind.EXACT),
+        lambda: replace(LATENCY, name="energy", measure=measured),
+    ],
+)
+def test_a_metric_for_an_older_perfsuite_says_what_to_write(declare):
+    with pytest.raises(UsageError, match="'energy' is declared as for an older perfsuite") as error:
+        declare()
+    assert "write probe=Exact(function)" in error.value.remedy
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from perfsuite.units import Quantity, Unit, format_change, format_difference, fo
         ("1.5 ms", Quantity(0.0015, Unit.SECONDS)),
         (" 20 dB ", Quantity(20, Unit.DECIBEL)),
         ("1.5x", Quantity(1.5, Unit.RATIO)),
+        ("20 mJ", Quantity(0.02, Unit.JOULES)),
+        ("3J", Quantity(3, Unit.JOULES)),
         ("100/s", Quantity(100, Unit.PER_SECOND)),
         ("3", Quantity(3, None)),
         (".5", Quantity(0.5, None)),
@@ -57,6 +59,12 @@ def test_any_text_parses_or_is_refused(text):
         (1234567, Unit.COUNT, "1,234,567"),
         (1234.5, Unit.PER_SECOND, "1,234/s"),
         (31.26, Unit.DECIBEL, "31.3 dB"),
+        (2300.0, Unit.JOULES, "2.3 kJ"),
+        (1.5, Unit.JOULES, "1.5 J"),
+        (0.0421, Unit.JOULES, "42.1 mJ"),
+        (3e-6, Unit.JOULES, "3 uJ"),
+        (0.25, Unit.NUMBER, "0.25"),
+        (-1234.56, Unit.NUMBER, "-1235"),
     ],
 )
 def test_values_print_for_people(value, unit, text):

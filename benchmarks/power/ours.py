@@ -11,8 +11,8 @@ import random
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from perfsuite.gate.base import TWINS_PRIOR
-from perfsuite.gate.timed import precision
+from perfsuite.gate.beside import TWINS_PRIOR
+from perfsuite.gate.sampled import precision
 from perfsuite.measure.latency import Plan, is_over
 from perfsuite.session.base import CONTROL_BLOCKS
 from perfsuite.session.settings import Settings

@@ -125,7 +125,7 @@ class Store:
         """Without these cases, and without machines that no case was timed on any more."""
         old = self.read(path)
         cases = {key: entry for key, entry in old.cases.items() if key not in keys}
-        used = {machine for entry in cases.values() for machine in entry.time}
+        used = {machine for entry in cases.values() for machine in (*entry.time, *entry.sampled)}
         machines = {name: machine for name, machine in old.machines.items() if name in used}
         return msgspec.structs.replace(old, cases=cases, machines=machines)
 
@@ -185,15 +185,17 @@ def merged_entry(old: Entry | None, new: Entry) -> Entry:
     """The new entry, and the parts of the old one that it lacks. Nothing is kept of an entry of another case."""
     if old is None or differing(old.of, new.of):
         return new
+    sampled = {machine: {**old.sampled.get(machine, {}), **found} for machine, found in new.sampled.items()}
     return Entry(
-        new.exact or old.exact, new.scores or old.scores, {**old.time, **new.time}, {**old.of, **new.of}
+        new.exact or old.exact, new.scores or old.scores, {**old.time, **new.time}, {**old.of, **new.of},
+        {**old.flags, **new.flags}, {**old.numbers, **new.numbers}, {**old.sampled, **sampled},
     )  # fmt: skip
 
 
 def _merged(old: BaselineFile, key: str, new: Entry, machine: Machine | None) -> BaselineFile:
     cases = {**old.cases, key: merged_entry(old.cases.get(key), new)}
     machines = {**old.machines, **({machine.id: machine} if machine else {})}
-    used = {machine_id for stored in cases.values() for machine_id in stored.time}
+    used = {machine_id for stored in cases.values() for machine_id in (*stored.time, *stored.sampled)}
     return BaselineFile(VERSION, {k: v for k, v in machines.items() if k in used}, cases)
 
 
@@ -205,8 +207,11 @@ def _encode(path: Location, content: BaselineFile) -> bytes:
     try:
         plain: Any = msgspec.to_builtins(content, order="sorted")
         for entry in plain["cases"].values():
-            if not entry["of"]:  # most cases are told by their key alone
-                del entry["of"]
+            for name in Entry.optional_fields():
+                if not entry[name]:
+                    del entry[name]
+            if entry["exact"] and not entry["exact"]["counts"]:
+                del entry["exact"]["counts"]
         ordered = {"version": plain.pop("version"), **plain}
         data = json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         msgspec.json.decode(data, type=BaselineFile)

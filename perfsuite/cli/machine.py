@@ -84,7 +84,7 @@ def _best_s(call: Callable[[], object]) -> float:
 def _say_noise(threads: int, blocks: int) -> None:
     """Two equal transformer layers of about a millisecond, sampled as twins in this process."""
     from perfsuite.gate.automatic import tolerance
-    from perfsuite.gate.base import TWINS_PRIOR
+    from perfsuite.gate.beside import TWINS_PRIOR
     from perfsuite.measure.latency import sample_block
     from perfsuite.measure.yardstick import TRANSFORMER, yardstick
     from perfsuite.spec import BASE, CANDIDATE

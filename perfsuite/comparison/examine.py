@@ -89,7 +89,7 @@ def _fidelity(
 
 def _check_paired(variant: Variant, scores: Scores, original: Examined) -> None:
     before = original.profile.scores
-    if before is not None and (before.examples, len(before.correct)) != (scores.examples, len(scores.correct)):
+    if before is not None and (before.examples, len(before.values)) != (scores.examples, len(scores.values)):
         raise UsageError(
             f"the task {scores.task!r} gave {variant.name!r} other examples than the original",
             "a task must score the same examples in the same order each time",

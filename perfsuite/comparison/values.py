@@ -156,7 +156,8 @@ class Study:
     def paired(self, profile: Profile) -> Flips | None:
         """Which examples the variant lost and won against the original."""
         before, after = self.original.scores, profile.scores
-        return None if before is None or after is None else flips(before.correct, after.correct)
+        flags = before is not None and after is not None and before.are_flags and after.are_flags
+        return flips(before.correct, after.correct) if before and after and flags else None
 
     def _realized(self, profile: Profile, size: int) -> Speedup | None:
         timing = self.timings[profile.variant, size]
@@ -210,7 +211,7 @@ class Study:
         return {
             "accuracy": profile.scores.accuracy if profile.scores else None,
             "accuracy_change": found.change if found else None,
-            "examples": len(profile.scores.correct) if profile.scores else None,
+            "examples": len(profile.scores.values) if profile.scores else None,
             "examples_lost": len(found.lost) if found else None,
             "examples_won": len(found.won) if found else None,
             "chance_of_losses": p_more_lost(found) if found else None,

@@ -18,6 +18,7 @@ from perfsuite.executors.messages import Boot
 from perfsuite.executors.server import WorkerServer, WorkingTree, open_server
 from perfsuite.executors.this_process import Prepared
 from perfsuite.executors.workers import BOOT_VARIABLE, Launch
+from perfsuite.measure.facts import facts_of
 from perfsuite.measure.subject import Subject, awaited
 from perfsuite.registry import METRICS, RUNTIMES, WORKLOADS
 from perfsuite.spec import CANDIDATE, ORIGINAL
@@ -73,7 +74,6 @@ class NamedModels:
         return Subject.on_runtime(
             self._models[arm], RUNTIMES.get(runtime), WORKLOADS.get(job.case.workload), model_spec(job.case.model),
             self._source.batch(job.case.batch_size, job.seed, device), label=arm, device=device,
-            task=self._source.task,
         )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def _facts(job: Job, subjects: Mapping[str, Subject]) -> Measured:
     from perfsuite.measure.outputs import fidelity_of_all
 
     subject = subjects[job.arms[-1]]
-    facts = subject.facts([METRICS.get(name) for name in job.metrics])
+    facts = facts_of(subject, [METRICS.get(name) for name in job.metrics])
     relations = fidelity_of_all(subjects[ORIGINAL].outputs, subject.outputs) if "relations" in job.want else {}
     return Measured(facts, subject.context(), relations=dict(relations))
 

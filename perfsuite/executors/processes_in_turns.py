@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -119,7 +119,7 @@ class _Turns:
     def chunk(self, arm: str, calls: int, repeat: int, drop_first: bool) -> Chunk:
         answer = self._ask(arm, messages.TakeChunk(self.turns[arm].arm, calls, repeat, drop_first))
         assert isinstance(answer, messages.TookChunk)
-        return Chunk(arm, answer.chunk.calls_ns)
+        return replace(answer.chunk, arm=arm)
 
     def _ask(self, arm: str, request: Request) -> Answer:
         turn = self.turns[arm]

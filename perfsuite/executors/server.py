@@ -31,12 +31,14 @@ from perfsuite.executors.messages import Boot, Failed, Reached, Ready, Release, 
 from perfsuite.executors.redirection import Redirection
 from perfsuite.executors.threads import keep_to_cores, run_with_threads, seed_everything, set_threads
 from perfsuite.measure.compiled import forget_compiled
+from perfsuite.measure.counters import Readers
 from perfsuite.measure.latency import LocalSampler, no_garbage_collection, sample_block
 from perfsuite.measure.profile import profile
 from perfsuite.spec import BASE, CANDIDATE
 
 if TYPE_CHECKING:
     from perfsuite.measure.latency import Arm
+    from perfsuite.metric import Counter
 
 RunItem = Callable[[str, str], str]
 """(item, following item) -> why it did not reach its measurement, if it did not."""
@@ -95,6 +97,8 @@ class WorkerServer:
         self.job: Job | None = None  # that is being done
         self._channel = channel
         self._arms: dict[str, Arm] = {}
+        self._counters: dict[str, Counter] = {}
+        self._readers = Readers()
         self._revisions_of_arms: dict[str, str] = {}
         self._finders_of_facts: dict[str, FindFacts] = {}
         self._answered = False
@@ -123,6 +127,7 @@ class WorkerServer:
     def _run(self, job: Job) -> None:
         self.job, self._accelerator = job, ""
         self._arms, self._revisions_of_arms, self._finders_of_facts, self._answered = {}, {}, {}, False
+        self._counters = {}
         forget_compiled()
         order = random.Random(job.block_seed).sample(self.revisions.names, len(self.revisions.names))
         failure = self._descend(job, order)
@@ -146,8 +151,14 @@ class WorkerServer:
             return self._failure
         return None if len(self._finders_of_facts) > reached else Failed(revision, text)
 
-    def at_measurement(self, arms: Mapping[str, Arm], find_facts: FindFacts, accelerator: str) -> None:
-        """Called by a revision's session when its test has reached the measurement. Returns when the test may end."""
+    def at_measurement(
+        self, arms: Mapping[str, Arm], find_facts: FindFacts, accelerator: str,
+        counters: Mapping[str, Counter] | None = None,
+    ) -> None:  # fmt: skip
+        """Called by a revision's session when its test has reached the measurement. Returns when the test may end.
+
+        ``counters``: what is read around calls beside the clock; both revisions are counted by the candidate's.
+        """
         job = self.job
         if job is None or self._answered:
             return  # another plugin has run the test once more
@@ -157,6 +168,8 @@ class WorkerServer:
             name = BASE if revision == BASE and name == CANDIDATE else name
             self._arms[name], self._revisions_of_arms[name] = arm, revision
         self._finders_of_facts[revision] = find_facts
+        if revision != BASE or not self._counters:
+            self._counters = dict(counters or {})
         if self._rest:
             self._failure = self._descend(job, self._rest)
         else:
@@ -166,6 +179,7 @@ class WorkerServer:
     def _serve(self, job: Job) -> None:
         """At the measurement: answer until the session releases the test."""
         self._answered = True
+        self._readers = Readers.of(self._counters)
         alone = job.examined or len(self.revisions.names) == 1
         unsound = "" if alone else self.revisions.unsound()
         machine = msgspec.structs.replace(this_machine(job.threads, self._accelerator), cores=self._cores)
@@ -188,11 +202,12 @@ class WorkerServer:
             self.revisions.switch(self._revisions_of_arms[arm])
             set_threads(job.threads)
 
-        sampler = LocalSampler(self._arms, job.plan, enter=enter)
+        sampler = LocalSampler(self._arms, job.plan, enter=enter, readers=self._readers)
         match request:
             case messages.TakeBlock():
                 return messages.TookBlock(sample_block(
-                    self._arms, seed=job.block_seed, fresh=True, threads=job.threads, plan=job.plan, enter=enter
+                    self._arms, seed=job.block_seed, fresh=True, threads=job.threads, plan=job.plan, enter=enter,
+                    readers=self._readers,
                 ))  # fmt: skip
             case messages.WarmUp(arm):
                 with no_garbage_collection():

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from perfsuite.gate.base import concerns
-from perfsuite.gate.reference import Reference
+from perfsuite.gate.baseline import Baseline
 from perfsuite.gate.verdicts import verdict
 from perfsuite.spec import (
     BASE,
@@ -29,7 +28,7 @@ REMEDY = (
 )
 
 
-def unless_drifting(judged: Verdict, limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
+def unless_drifting(judged: Verdict, limit: Limit, evidence: Evidence, baseline: Baseline) -> Verdict:
     """The verdict, if the time does not drift.
 
     Else nothing was measured that has one value: it is neither within a limit nor better than another time. What
@@ -37,7 +36,7 @@ def unless_drifting(judged: Verdict, limit: Limit, evidence: Evidence, reference
     """
     if judged.status not in (Status.PASS, Status.IMPROVED, Status.REGRESSED, Status.INCONCLUSIVE):
         return judged
-    why = told(*_sampled(limit, evidence, reference))
+    why = told(*_sampled(limit, evidence, baseline))
     if not why:
         return judged
     if judged.status in (Status.REGRESSED, Status.INCONCLUSIVE):
@@ -56,13 +55,13 @@ def told(blocks: Sequence[Block], beside: Sequence[str]) -> str:
     return f"later calls take {growth:.1f} times as long as the first ones of the same process"
 
 
-def _sampled(limit: Limit, evidence: Evidence, reference: Reference) -> tuple[Sequence[Block], Sequence[str]]:
+def _sampled(limit: Limit, evidence: Evidence, baseline: Baseline) -> tuple[Sequence[Block], Sequence[str]]:
     """The blocks that the limit is judged on, and what its calls may be told apart from there.
 
     A yardstick leaves nothing behind. A base or an original may do what the candidate does, so that the
     candidate is also looked at by itself; so it is where there is nothing else.
     """
-    if reference.base and concerns(limit):
+    if baseline.base and limit.is_tolerance:
         return evidence.beside_base, (BASE, "")
     if limit.metric.against is Against.ORIGINAL:
         return evidence.blocks, (ORIGINAL, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from perfsuite.baseline.schema import StoredExact
+from perfsuite.gate.expected import Expected
 from perfsuite.spec import BASE, CANDIDATE, Context, Facts
 from perfsuite.units import Unit, format_value
 
@@ -12,14 +12,14 @@ _SHOWN = 8
 
 
 def added_and_removed(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-    """Calls of each operator that are new, and calls that are gone."""
+    """How often each thing happens that is new, and how often what is gone."""
     change = {name: after.get(name, 0) - before.get(name, 0) for name in sorted({*before, *after})}
     return {n: c for n, c in change.items() if c > 0}, {n: -c for n, c in change.items() if c < 0}
 
 
-def what_changed(stored: StoredExact | None, facts: Facts, context: Context) -> tuple[str, ...]:
-    """Lines that explain a verdict: operators, exact metrics, versions. Empty if nothing exact changed."""
-    return tuple(_changes(stored, facts, context)) if stored else ()
+def what_changed(then: Expected, facts: Facts, context: Context) -> tuple[str, ...]:
+    """Lines that explain a verdict: counts, exact metrics, versions. Empty if nothing exact changed, or is known."""
+    return tuple(_changes(then.facts, then.context, facts, context)) if then.context else ()
 
 
 def where_time_went(profiles: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
@@ -37,19 +37,19 @@ def where_time_went(profiles: Mapping[str, Mapping[str, float]]) -> tuple[str, .
     )
 
 
-def _changes(stored: StoredExact, facts: Facts, context: Context) -> Iterator[str]:
-    if stored.torch != context.torch:
-        yield f"torch: {stored.torch} -> {context.torch}"
-    if stored.kernels != context.kernels:
-        yield f"kernels: {stored.kernels} -> {context.kernels}"
-    if stored.operators and facts.operators:
-        added, removed = added_and_removed(stored.operators, facts.operators)
-        differences = [f"+{count} {name}" for name, count in added.items()]
-        differences += [f"-{count} {name}" for name, count in removed.items()]
+def _changes(then: Facts, was: Context, now: Facts, context: Context) -> Iterator[str]:
+    if was.torch != context.torch:
+        yield f"torch: {was.torch} -> {context.torch}"
+    if was.kernels != context.kernels:
+        yield f"kernels: {was.kernels} -> {context.kernels}"
+    for name in sorted(then.counts.keys() & now.counts.keys()):
+        added, removed = added_and_removed(then.counts[name], now.counts[name])
+        differences = [f"+{count} {what}" for what, count in added.items()]
+        differences += [f"-{count} {what}" for what, count in removed.items()]
         if differences:
             more = f", and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-            yield f"operators: {', '.join(differences[:_SHOWN])}{more}"
-    for name in sorted((stored.metrics.keys() & facts.exact.keys()) - {"operators"}):
-        before, after = stored.metrics[name], facts.exact[name]
+            yield f"{name}: {', '.join(differences[:_SHOWN])}{more}"
+    for name in sorted((then.exact.keys() & now.exact.keys()) - then.counts.keys() - now.counts.keys()):
+        before, after = then.exact[name], now.exact[name]
         if before != after:
             yield f"{name}: {before:,} -> {after:,}"

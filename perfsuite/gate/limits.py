@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from perfsuite.errors import LimitError, UsageError
+from perfsuite.metric import Against, Direction, Metric, Sampled
 from perfsuite.registry import METRICS, Registry
-from perfsuite.spec import Against, Direction, Kind, Limit, LimitKind, Metric
+from perfsuite.spec import Limit, LimitKind
 from perfsuite.units import Quantity, Unit, parse_quantity
 
 
@@ -42,7 +43,7 @@ def parse_limit(metric: Metric, text: object) -> Limit:
 
 def _bound(metric: Metric, kind: LimitKind, text: str) -> Limit:
     quantity = parse_quantity(text.strip()[2:])
-    plain = metric.unit in (Unit.RATIO, Unit.COUNT, Unit.FRACTION, Unit.PER_SECOND)
+    plain = metric.unit in (Unit.RATIO, Unit.COUNT, Unit.NUMBER, Unit.FRACTION, Unit.PER_SECOND)
     if quantity.points or not (quantity.unit is metric.unit or (quantity.unit is None and plain)):
         raise _misfit(metric, text)
     natural = LimitKind.AT_LEAST if metric.better is Direction.HIGHER else LimitKind.AT_MOST
@@ -62,7 +63,7 @@ def _tolerance(metric: Metric, text: str) -> Limit:
             f"{metric.name}={text!r} is no bound, and {metric.name} is a relation to the original",
             f"write it as {_example(metric)}",
         )
-    if text.strip() == LimitKind.AUTOMATIC.value and metric.kind is Kind.SAMPLED:
+    if text.strip() == LimitKind.AUTOMATIC.value and isinstance(metric.probe, Sampled):
         return Limit(metric, LimitKind.AUTOMATIC, 0.0, text.strip())
     quantity = parse_quantity(text)
     if quantity.value < 0:
@@ -79,9 +80,9 @@ def _tolerance(metric: Metric, text: str) -> Limit:
 def _is_amount(metric: Metric, quantity: Quantity) -> bool:
     if metric.unit is Unit.FRACTION:
         return quantity.points  # "1%" of an accuracy would be read in two ways
-    if metric.unit is Unit.PER_SECOND:
-        return False  # a rate is judged as the time of a call, of which only a fraction makes sense
-    return quantity.unit is metric.unit or (quantity.unit is None and metric.unit is Unit.COUNT)
+    if isinstance(metric.probe, Sampled) and metric.probe.rate:
+        return False  # a rate is judged as what a call takes, of which only a fraction makes sense
+    return quantity.unit is metric.unit or (quantity.unit is None and metric.unit in (Unit.COUNT, Unit.NUMBER))
 
 
 def _misfit(metric: Metric, text: str) -> LimitError:

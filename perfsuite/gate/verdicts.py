@@ -6,7 +6,8 @@ from typing import Any
 
 from perfsuite.baseline.identity import CALL
 from perfsuite.baseline.schema import Entry
-from perfsuite.gate.reference import Reference
+from perfsuite.gate.baseline import Baseline
+from perfsuite.metric import DISPATCH
 from perfsuite.spec import Evidence, Limit, LimitKind, Status, Verdict
 from perfsuite.units import format_value
 
@@ -18,32 +19,47 @@ def verdict(limit: Limit, evidence: Evidence, status: Status, sentence: str, **n
     )  # fmt: skip
 
 
-def no_baseline(limit: Limit, evidence: Evidence, reference: Reference, **numbers: Any) -> Verdict:
+def no_baseline(limit: Limit, evidence: Evidence, baseline: Baseline, **numbers: Any) -> Verdict:
     return verdict(
         limit, evidence, Status.NO_BASELINE, "no baseline is stored for it",
-        remedy=f"record it: {reference.update}", **numbers,
+        remedy=f"record it: {baseline.update}", **numbers,
     )  # fmt: skip
 
 
-def another_case(limit: Limit, evidence: Evidence, reference: Reference) -> Verdict:
+def not_measured(limit: Limit, evidence: Evidence) -> Verdict:
+    """What has no noise and no value, with the reason where one is known."""
+    name = limit.metric.name
+    sentence, remedy = f"{name} was not measured for this case", "gate a model that has it"
+    if why := evidence.candidate.missing.get(name):
+        sentence = f"{name} was not measured: {why}"
+        remedy = "limit what can be measured, such as latency or accuracy"
+    if evidence.candidate.varies and limit.metric.probe.needs >= DISPATCH:
+        sentence = f"{name} has no exact value, since {evidence.candidate.varies}"
+        remedy = (
+            "make the callable deterministic, such as by seeding in it what it draws; times are judged all the same"
+        )
+    return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy=remedy)
+
+
+def another_case(limit: Limit, evidence: Evidence, baseline: Baseline) -> Verdict:
     """The entry of that name was recorded of something else: what is measured has no baseline to be judged by."""
-    stored, now = (reference.entry or Entry()).of, evidence.case.of
-    if CALL in reference.another:
+    stored, now = (baseline.entry or Entry()).of, evidence.case.of
+    if CALL in baseline.another:
         sentence = f"the baseline was recorded of {stored[CALL]}, and this call measures {now[CALL]}"
         remedy = "if a call of perf was added or moved, name the calls: perf(..., name='...')"
     else:
-        sentence = f"the baseline was recorded with another value of {', '.join(reference.another)}"
+        sentence = f"the baseline was recorded with another value of {', '.join(baseline.another)}"
         remedy = "if parameters were added or moved, give them ids: pytest.param(..., id='...')"
     return verdict(
-        limit, evidence, Status.INCOMPARABLE, sentence, remedy=f"{remedy}; then record it: {reference.update}"
+        limit, evidence, Status.INCOMPARABLE, sentence, remedy=f"{remedy}; then record it: {baseline.update}"
     )
 
 
-def accept(reference: Reference) -> str:
+def accept(baseline: Baseline) -> str:
     """The remedy for a change that was meant."""
-    if reference.base:
+    if baseline.base:
         return "if this is intended, say so in the change and tolerate it there; accepted baselines are not touched"
-    return f"if this is intended, accept it: {reference.update}"
+    return f"if this is intended, accept it: {baseline.update}"
 
 
 def bound_verdict(limit: Limit, evidence: Evidence, measured: float, note: str = "", **numbers: Any) -> Verdict:

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import msgspec
 
+from perfsuite.metric import ELAPSED, Against, Direction, Kind, Metric
 from perfsuite.protocols import Run
 from perfsuite.registry import METRICS, Registry
-from perfsuite.spec import Direction, Kind, Metric, Verdict
+from perfsuite.spec import Verdict
 from perfsuite.units import Unit
 
 UNKNOWN = "unknown"
@@ -102,11 +103,11 @@ def _measurements(run: Run, machine: str, metrics: Registry[Metric]) -> Iterator
             machine=str(shown.get("machine", machine)),
             case=verdict.case,
             metric=verdict.metric,
-            kind=(metric.kind if metric else Kind.EXACT).value,
+            kind=(metric.shape if metric else Kind.EXACT).value,
             better=better.value if better else "",
             status=verdict.status.value,
             limit=verdict.limit,
-            **(_time(verdict, metric, shown) if metric and metric.kind is Kind.SAMPLED else _plain(verdict)),
+            **(_time(verdict, metric, shown) if metric and metric.shape is Kind.SAMPLED else _plain(verdict)),
         )
 
 
@@ -119,7 +120,7 @@ def _time(verdict: Verdict, metric: Metric, shown: Mapping[str, Any]) -> dict[st
     """The ratio to the reference workload where there was one; of a rate its inverse, so that higher stays better."""
     found = {**_plain(verdict), "p50_ms": _finite(shown.get("p50_ms"))}
     ratio = _finite(shown.get("yardstick_ratio"))
-    if not ratio or not found["value"] or metric.unit not in (Unit.SECONDS, Unit.PER_SECOND):
+    if not ratio or not found["value"] or metric.quantity != ELAPSED or metric.against is Against.ORIGINAL:
         return found
     value = ratio if metric.better is Direction.LOWER else 1 / ratio
     ends = {name: found[name] and found[name] / found["value"] * value for name in ("low", "high")}

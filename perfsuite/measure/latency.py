@@ -10,11 +10,12 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from perfsuite.measure.clock import Clock, RealClock
+from perfsuite.measure.counters import Counting, Readers
 from perfsuite.measure.repeatable import has_setup, prepared
 from perfsuite.measure.stack import with_room
 from perfsuite.measure.yardstick import Yardstick
@@ -22,6 +23,7 @@ from perfsuite.spec import Block, Chunk
 from perfsuite.stats.blocks import block_effect
 
 Arm = Callable[[], object]
+_UNCOUNTED = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class LocalSampler:
     plan: Plan = field(default_factory=Plan)
     clock: Clock = field(default_factory=RealClock)
     enter: Callable[[str], None] | None = None
+    readers: Readers = field(default_factory=Readers)
 
     @with_room
     def warm_up(self, arm: str) -> Warm:
@@ -85,7 +88,9 @@ class LocalSampler:
         with self._opened(arm) as call:
             if drop_first:
                 _time(call, 1, self.clock)  # the first call after another arm finds a cold cache
-            return Chunk(arm, tuple(_time(call, repeat, self.clock) for _ in range(calls)))
+            counting = Counting(self.readers)
+            calls_ns = tuple(_time(call, repeat, self.clock, counting) for _ in range(calls))
+            return Chunk(arm, calls_ns, counting.per_call(calls * repeat))
 
     @contextmanager
     def _opened(self, arm: str) -> Iterator[Arm]:
@@ -106,13 +111,15 @@ def sample_block(
     plan: Plan | None = None,
     clock: Clock | None = None,
     enter: Callable[[str], None] | None = None,
+    readers: Readers | None = None,
 ) -> Block:
     """Sample every arm alternately in this process. Exceptions of an arm pass through; GC is restored."""
-    sampler = LocalSampler(arms, plan or Plan(), clock or RealClock(), enter)
+    sampler = LocalSampler(arms, plan or Plan(), clock or RealClock(), enter, readers or Readers())
     with no_garbage_collection():
-        return interleave(
+        block = interleave(
             tuple(arms), sampler, seed=seed, fresh=fresh, threads=threads, plan=sampler.plan, clock=sampler.clock
         )
+    return replace(block, uncounted=sampler.readers.missing)
 
 
 def interleave(
@@ -170,9 +177,9 @@ def _orders(names: tuple[str, ...], rounds: int, seed: int) -> Iterator[tuple[st
         yield order[::-1]
 
 
-def _time(arm: Arm, repeat: int, clock: Clock) -> float:
+def _time(arm: Arm, repeat: int, clock: Clock, counting: AbstractContextManager[None] = _UNCOUNTED) -> float:
     """Nanoseconds of one call, from ``repeat`` calls timed together; what an arm prepares is outside of the time."""
-    with prepared(arm, repeat) as call:
+    with prepared(arm, repeat) as call, counting:
         start = clock.now_ns()
         for _ in range(repeat):
             call()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,9 @@ from perfsuite.case import EAGER
 from perfsuite.errors import UsageError
 from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, of_device, started, used_by, wait_for
 from perfsuite.measure.repeatable import NOTHING_BEHIND, RESET, Repeatable
-from perfsuite.protocols import DISPATCH, WEIGHTS, Inputs, ModelSpec, Prepared, Program, Runtime, Task, Workload
-from perfsuite.spec import Against, Context, Facts, Metric, Scores
+from perfsuite.metric import DISPATCH, FILES, TASK, WEIGHTS
+from perfsuite.protocols import Inputs, ModelSpec, Prepared, Program, Runtime, Task, Workload
+from perfsuite.spec import Context
 from perfsuite.temporary import new_folder
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Subject:
     """One repetition to run, and the program behind it if there is one.
 
     ``inputs`` are what the program is called with, ``runtime`` what runs it, ``device`` where; of a callable nobody
-    knows, so that a first call shows it. ``task`` scores the program.
+    knows, so that a first call shows it. ``make_task`` gives what scores it.
     """
 
     def __init__(
@@ -48,14 +49,14 @@ class Subject:
         inputs: Inputs | None = None,
         runtime: str = EAGER,
         device: torch.device | None = None,
-        task: Task | None = None,
+        make_task: Callable[[], Task] | None = None,
     ) -> None:
         self.prepared = prepared
         self.program = program
         self.label = label
         self.inputs = inputs or Inputs()
         self.runtime = runtime
-        self.task = task
+        self.make_task = make_task
         self._device = device
 
     @staticmethod
@@ -63,7 +64,9 @@ class Subject:
         return Subject(Prepared(call), label=label)
 
     @staticmethod
-    def of_model(model: nn.Module, inputs: Inputs, label: str = "", task: Task | None = None) -> Subject:
+    def of_model(
+        model: nn.Module, inputs: Inputs, label: str = "", make_task: Callable[[], Task] | None = None
+    ) -> Subject:
         """The forward pass of a module, in eager torch."""
         from perfsuite.models.devices import device_of
         from perfsuite.runtimes.eager import program
@@ -71,13 +74,13 @@ class Subject:
 
         eager = program(model)
         return Subject(
-            forward_pass(eager, inputs), eager, label=label, inputs=inputs, device=device_of(model), task=task
+            forward_pass(eager, inputs), eager, label=label, inputs=inputs, device=device_of(model), make_task=make_task
         )
 
     @staticmethod
     def on_runtime(
         module: nn.Module, runtime: Runtime, workload: Workload, spec: ModelSpec, inputs: Inputs, *,
-        label: str, device: torch.device, task: Task | None,
+        label: str, device: torch.device,
     ) -> Subject:  # fmt: skip
         """A workload of a module, on a runtime, whose files are removed with the subject."""
         folder = new_folder("program") if runtime.name != EAGER else None
@@ -89,7 +92,9 @@ class Subject:
                 "gate it on another runtime, such as 'eager'",
             )
         prepared = workload.prepare(program, spec, inputs)
-        made = Subject(prepared, program, label=label, inputs=inputs, runtime=runtime.name, device=device, task=task)
+        made = Subject(
+            prepared, program, label=label, inputs=inputs, runtime=runtime.name, device=device, make_task=spec.task
+        )
         if folder:
             weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
         return made
@@ -148,9 +153,9 @@ class Subject:
         return context(torch.device(self.device), self.model, self.program.versions if self.program else {})
 
     @cached_property
-    def scores(self) -> Scores | None:
-        """What the task finds, an outcome for each example; None without a task."""
-        return self.task.score(self.model) if self.task and self.model is not None else None
+    def task(self) -> Task | None:
+        """Real data that scores the program; made when it is first asked for."""
+        return self.make_task() if self.make_task else None
 
     @cached_property
     def outputs(self) -> Mapping[str, Tensor]:
@@ -189,7 +194,7 @@ class Subject:
         """Why what torch dispatches is not what a call does, if it is not."""
         from perfsuite.measure.engines import why_not_seen
 
-        if self.program is not None and DISPATCH not in self.program.observable:
+        if self.program is not None and not self.program.observable >= DISPATCH:
             return f"the runtime {self.runtime!r} does not show its operators"
         return why_not_seen(self._traces, self.model, self._given)
 
@@ -200,7 +205,7 @@ class Subject:
 
         if self.program is None or self.model is None:
             return ""
-        if WEIGHTS not in self.program.observable:
+        if not self.program.observable >= WEIGHTS:
             return f"the runtime {self.runtime!r} does not show its weights"
         return why_not_stored(self.model, self.trace, self.why_not_seen)
 
@@ -234,22 +239,24 @@ class Subject:
             before, after = after, record(held, given)
         return before, after
 
-    def facts(self, metrics: Iterable[Metric]) -> Facts:
-        """Every exact metric that this subject can have."""
-        mine = [m for m in metrics if m.measure is not None and m.against is Against.BASELINE]
-        mine = [m for m in mine if m.needs == "call" or self.model is not None]
-        missing = {m.name: why for m in mine if (why := self._why_missing(m))}
-        exact = {m.stored_name: m.measure(self) for m in mine if m.measure is not None and m.name not in missing}
-        operators = {} if self.varies or self.why_not_seen else self.trace.operators
-        return Facts(exact, operators, varies=self.varies, missing=missing)
+    def may_have(self, needs: frozenset[str]) -> bool:
+        """Whether it is of the kind that these can be observed of: a plain callable has no weights and no task."""
+        return self.program is not None or not needs & (WEIGHTS | FILES | TASK)
 
-    def _why_missing(self, metric: Metric) -> str:
-        """Why this subject has no such number, if it has none."""
-        if metric.dispatched and self.varies:
-            return self.varies
-        deployed = metric.needs == "files" and self.program is not None and self.program.files
-        not_stored = "" if metric.needs == "call" or deployed else self.why_not_stored
-        return (self.why_not_seen if metric.dispatched else "") or not_stored
+    def why_missing(self, needs: frozenset[str]) -> str:
+        """Why not all of these can be observed (perfsuite.metric.OBSERVABLE); empty if they can."""
+        if needs >= DISPATCH and (why := self.why_not_seen or self.varies):
+            return why
+        is_deployed = self.program is not None and bool(self.program.files)
+        if (needs >= WEIGHTS or (needs >= FILES and not is_deployed)) and self.why_not_stored:
+            return self.why_not_stored
+        return "the model has no task" if needs >= TASK and self.make_task is None else ""
+
+    def fidelity_to(self, original: Subject) -> dict[str, float]:
+        """How well its outputs follow the original's: ``sqnr`` and ``agreement``. Raises OutputError."""
+        from perfsuite.measure.outputs import fidelity_of_all
+
+        return fidelity_of_all(original.outputs, self.outputs)
 
 
 def awaited(call: Callable[[], object], accelerators: tuple[Accelerator, ...]) -> Callable[[], object]:

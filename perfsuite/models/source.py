@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,12 @@ class Source:
     name: str
     module: Any
     make: Callable[[int, int], Any]
-    task: Task | None = None
+    make_task: Callable[[], Task] | None = None
     weights: str = ""
+
+    @cached_property
+    def task(self) -> Task | None:
+        return self.make_task() if self.make_task else None
 
     def inputs(self, batch_size: int, seed: int, device: torch.device) -> Inputs:
         """Seeded inputs on the device."""
@@ -99,7 +103,7 @@ def source(
         )
     if not callable(generator):
         raise UsageError(f"input_generator is a {type(generator).__name__}", "give a function of the batch size")
-    return Source(_name_of(model), model, partial(_generated, generator), task)
+    return Source(_name_of(model), model, partial(_generated, generator), _maker(task))
 
 
 def check_batch_sizes(batch_sizes: Sequence[int]) -> tuple[int, ...]:
@@ -125,9 +129,11 @@ def _of_spec(spec: ModelSpec, generator: Generator | None, task: Task | None, se
     built = spec.build(seed)
     module = ready(spec, built.module, resolve_device(device))
     make = partial(spec.inputs, module) if generator is None else partial(_generated, generator)
-    if task is None and spec.task is not None:
-        task = spec.task()
-    return Source(spec.name + built.suffix, module, make, task, built.weights)
+    return Source(spec.name + built.suffix, module, make, _maker(task) or spec.task, built.weights)
+
+
+def _maker(task: Task | None) -> Callable[[], Task] | None:
+    return None if task is None else lambda: task
 
 
 def _generated(generator: Generator, batch_size: int, seed: int) -> Any:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfsuite.case import EAGER
-from perfsuite.protocols import AUTOGRAD, DISPATCH, WEIGHTS, Inputs, Program
+from perfsuite.metric import DISPATCH, WEIGHTS
+from perfsuite.protocols import AUTOGRAD, Inputs, Program
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +26,7 @@ class Eager:
 
 def program(module: nn.Module) -> Program:
     """The module as a program; nothing is written anywhere."""
-    return Program(module, observable=frozenset({DISPATCH, WEIGHTS, AUTOGRAD}))
+    return Program(module, observable=DISPATCH | WEIGHTS | AUTOGRAD)
 
 
 RUNTIME = Eager()

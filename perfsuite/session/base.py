@@ -10,28 +10,29 @@ from pathlib import Path
 
 import msgspec
 
-from perfsuite.baseline.schema import Entry
 from perfsuite.errors import EngineError, UsageError
 from perfsuite.executors.collecting import collected
 from perfsuite.executors.failures import RevisionFailedError, UnusedBaseError, WorkerGoneError
 from perfsuite.executors.jobs import Executor, Job, Measured, Result, Want
 from perfsuite.executors.messages import NOT_COLLECTED
 from perfsuite.executors.processes_in_turns import IN_TURNS_PLAN
-from perfsuite.gate.base import PAIRS_PRIOR, TWINS_PRIOR
+from perfsuite.gate.baseline import Baseline, Budget
+from perfsuite.gate.beside import PAIRS_PRIOR, TWINS_PRIOR
+from perfsuite.gate.effects import why_not_counted
 from perfsuite.gate.judge import judge_all
-from perfsuite.gate.reference import BaseRevision, Reference
-from perfsuite.gate.timed import precision_needed
+from perfsuite.gate.sampled import precision_needed
 from perfsuite.measure.clock import Deadline
 from perfsuite.measure.latency import Plan
+from perfsuite.metric import PerExample
 from perfsuite.patterns import first_of
 from perfsuite.progress import tell
 from perfsuite.revisions.checkout import BaseTree, Checkouts
 from perfsuite.revisions.commits import BaseCommit, NoCommit, resolve_base, resolve_commit
 from perfsuite.revisions.submodules import submodule_notes
+from perfsuite.session.exact import is_wanted, merged
 from perfsuite.session.measurable import Measurable
-from perfsuite.session.record import entry_of_facts
 from perfsuite.session.settings import ACCEPTED, Rerun, Settings
-from perfsuite.spec import BASE, CANDIDATE, Block, Evidence, Kind, Limit, Status, Verdict
+from perfsuite.spec import BASE, CANDIDATE, BesideBase, Block, Evidence, Limit, Status, Verdict
 from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import Spread, spread_of
 from perfsuite.stats.moderation import fit_prior
@@ -58,7 +59,7 @@ class Bases:
     settings: Settings
     commit: BaseCommit | None  # None: each case has its own
     checkouts: Checkouts
-    _spreads: dict[bool, list[Spread]] = field(default_factory=lambda: {True: [], False: []})
+    _spreads: dict[tuple[bool, str], list[Spread]] = field(default_factory=dict)  # by apart or not, and quantity
     unsound: list[str] = field(default_factory=list)  # why cases were not measured in one process
     broken: list[str] = field(default_factory=list)  # why cases that the base has could not be measured there
     compared: int = 0  # cases that were measured on both sides
@@ -83,14 +84,21 @@ class Bases:
         except UsageError as error:  # it has no such folder yet: everything in it is new
             return Base(name, missing=error.what)
 
-    def spread(self, twins: bool) -> Spread:
-        return fit_prior(self._spreads[twins], TWINS_PRIOR if twins else PAIRS_PRIOR)
+    def spreads(self) -> Mapping[tuple[bool, str], Spread]:
+        """What the cases so far have shown of each quantity, in one process and in two."""
+        return {
+            (twins, quantity): fit_prior(found, TWINS_PRIOR if twins else PAIRS_PRIOR)
+            for (twins, quantity), found in self._spreads.items()
+        }
 
-    def learn(self, evidence: Evidence, revision: BaseRevision) -> None:
-        """Keep the spread of a finished case."""
-        effects = [block_effect(block, CANDIDATE, BASE).value for block in evidence.beside_base]
-        if len(effects) > 1:
-            self._spreads[revision.twins].append(spread_of(effects))
+    def learn(self, limits: Sequence[Limit], evidence: Evidence) -> None:
+        """Keep the spreads of a finished case."""
+        blocks = evidence.beside_base
+        sampled = {limit.metric.quantity: limit for limit in limits if limit.is_sampled and len(blocks) > 1}
+        for quantity, limit in sampled.items():
+            if not why_not_counted(limit, blocks, (CANDIDATE, BASE)):
+                effects = [block_effect(block, CANDIDATE, BASE, quantity).value for block in blocks]
+                self._spreads.setdefault((evidence.base.twins, quantity), []).append(spread_of(effects))
 
     def notes(self) -> Iterator[str]:
         """What a person should know of the comparison as a whole."""
@@ -133,14 +141,15 @@ class BaseRun:
     bases: Bases
     subject: Measurable
     limits: Sequence[Limit]
-    reference: Reference
+    baseline: Baseline
+    budget: Budget
     rerun: Rerun
     executor: Executor
 
-    def judge(self, evidence: Evidence, base: Base) -> tuple[Evidence, Reference]:
-        """The evidence with its blocks, and the reference with what the base has shown."""
+    def measure(self, evidence: Evidence, base: Base) -> Evidence:
+        """The evidence with what the base has shown, or with why it has shown nothing."""
         if base.tree is None:
-            return evidence, self._without(base, base.missing)
+            return _without(evidence, base.missing)
         try:
             compared = self._compared(evidence, base, base.tree)
             self.bases.compared += 1
@@ -149,52 +158,51 @@ class BaseRun:
             if error.revision == CANDIDATE:
                 raise
             if not _fails_there(error.reason, self.rerun.item, base.tree):
-                return evidence, self._without(base, f"it is new since {base.name} ({error.reason})")
-            return evidence, self._broken(base, f"it fails on {base.name} ({error.reason})", _BUILD_IT)
+                return _without(evidence, f"it is new since {base.name} ({error.reason})")
+            return self._broken(evidence, f"it fails on {base.name} ({error.reason})", _BUILD_IT)
         except UnusedBaseError as error:
-            return evidence, self._broken(base, error.what, error.remedy)
+            return self._broken(evidence, error.what, error.remedy)
 
-    def _compared(self, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
+    def _compared(self, evidence: Evidence, base: Base, tree: BaseTree) -> Evidence:
         if not self.bases.trusts_one_process:
-            return self._judge_in(True, evidence, base, tree)
-        return self._judge_in_one(evidence, base, tree)
+            return self._sample_until_decided(True, evidence, base, tree)
+        return self._in_one_process(evidence, base, tree)
 
-    def _judge_in_one(self, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
+    def _in_one_process(self, evidence: Evidence, base: Base, tree: BaseTree) -> Evidence:
         """Some code cannot be loaded twice in one process, so what fails there is tried in a process each."""
         try:
-            return self._judge_in(False, evidence, base, tree)
+            return self._sample_until_decided(False, evidence, base, tree)
         except (UnsoundError, RevisionFailedError, WorkerGoneError) as error:
             hung = isinstance(error, WorkerGoneError) and error.hung
             if hung or self.bases.settings.isolation == "inprocess":
                 raise
             why = error.what if isinstance(error, UnsoundError) else "both in one process failed"
-        judged = self._judge_in(True, evidence, base, tree)
+        compared = self._sample_until_decided(True, evidence, base, tree)
         self.bases.unsound.append(why)
-        return judged
+        return compared
 
-    def _judge_in(self, apart: bool, evidence: Evidence, base: Base, tree: BaseTree) -> tuple[Evidence, Reference]:
+    def _sample_until_decided(self, apart: bool, evidence: Evidence, base: Base, tree: BaseTree) -> Evidence:
         """``apart``: whether each revision has a process of its own."""
-        revision = BaseRevision(base.name, twins=not apart)
         jobs = self._jobs(apart, {CANDIDATE: None, BASE: str(tree.top)})
         self._tell(f"beside {base.name}", 0)
         with closing(collected(self.executor, jobs)) as results:
             first = next(results)
             if first.unsound:
                 raise UnsoundError(first.unsound)
-            reference = self._with(revision, first.measured.get(BASE))
+            evidence = replace(evidence, base=BesideBase(twins=not apart))
             if first.measured and self.bases.settings.base != ACCEPTED:
-                evidence = _measured_beside(evidence, first.measured[CANDIDATE])
+                evidence = _measured_beside(evidence, first.measured)
             if first.block is None:
-                return evidence, reference
+                return evidence
             for seen in self._blocks(evidence, first, results):
                 evidence = seen
-                if self._is_settled(seen, reference):
+                if self._is_settled(seen):
                     break
-        if any(verdict.status is Status.REGRESSED for verdict in self._verdicts(evidence, reference)):
+        if any(verdict.status is Status.REGRESSED for verdict in self._verdicts(evidence)):
             evidence = self._with_control(evidence, tree, apart, first.machine)
             if self.bases.settings.profile:
                 evidence = replace(evidence, profiles=self._profiles(jobs[0]))
-        return evidence, reference
+        return evidence
 
     def _blocks(self, evidence: Evidence, first: Result, others: Iterator[Result]) -> Iterator[Evidence]:
         """The evidence with one more block each time, while there is time."""
@@ -222,12 +230,11 @@ class BaseRun:
 
     def _jobs(self, apart: bool, revisions: dict[str, str | None]) -> list[Job]:
         """As many as may be needed. The first one finds the facts, too, and is the only one where nothing is timed."""
-        settings, metrics = self.bases.settings, [limit.metric for limit in self.limits]
-        timed = any(metric.kind is Kind.SAMPLED for metric in metrics)
+        settings, timed = self.bases.settings, any(limit.is_sampled for limit in self.limits)
         want: list[Want] = ["block"] if timed else []
-        if self.subject.has_facts(metrics):
+        if is_wanted(self.limits):
             want.append("facts")
-        if any(metric.kind is Kind.PAIRED for metric in metrics):
+        if any(isinstance(limit.metric.probe, PerExample) for limit in self.limits):
             want.append("scores")
         plan = settings.plan(IN_TURNS_PLAN if apart else Plan(), precision_needed(self.limits))
         job = self.rerun.job(self.subject.case, settings)
@@ -236,30 +243,17 @@ class BaseRun:
         others = range(2, settings.max_blocks + 1) if timed else ()
         return [first, *(msgspec.structs.replace(job, number=number, examined=True) for number in others)]
 
-    def _is_settled(self, evidence: Evidence, reference: Reference) -> bool:
-        return not any(verdict.is_open for verdict in self._verdicts(evidence, reference))
+    def _is_settled(self, evidence: Evidence) -> bool:
+        return not any(verdict.is_open for verdict in self._verdicts(evidence))
 
-    def _verdicts(self, evidence: Evidence, reference: Reference) -> tuple[Verdict, ...]:
+    def _verdicts(self, evidence: Evidence) -> tuple[Verdict, ...]:
         """On the limits that blocks are for."""
-        return judge_all([limit for limit in self.limits if limit.metric.kind is Kind.SAMPLED], evidence, reference)
+        return judge_all([limit for limit in self.limits if limit.is_sampled], evidence, self.baseline, self.budget)
 
-    def _with(self, revision: BaseRevision, measured: Measured | None) -> Reference:
-        """Exact metrics and scores are judged against what was accepted, if that is the base; else as measured."""
-        reference = replace(self.reference, base=revision, spread=self.bases.spread(revision.twins))
-        if self.bases.settings.base == ACCEPTED:
-            return reference
-        entry = entry_of_facts(measured.facts, measured.context, revision.name) if measured else Entry()
-        return replace(reference, entry=entry, another=())
-
-    def _broken(self, base: Base, why: str, remedy: str) -> Reference:
+    def _broken(self, evidence: Evidence, why: str, remedy: str) -> Evidence:
         """What the base has and cannot run; a session of nothing else has compared nothing, and must say so."""
         self.bases.broken.append(why)
-        return self._without(base, why, remedy)
-
-    def _without(self, base: Base, why: str, remedy: str = "") -> Reference:
-        accepted = self.bases.settings.base == ACCEPTED and self.reference.entry is not None
-        missing = BaseRevision(base.name, missing=why, remedy=remedy, stored_stands=accepted)
-        return replace(self.reference, base=missing)
+        return _without(evidence, why, remedy)
 
     def _tell(self, what: str, done: int) -> None:
         tell(f"{self.subject.case.key}: {what}", done, self.bases.settings.max_blocks)
@@ -270,10 +264,18 @@ def _block_of(result: Result) -> Block:
     return result.block
 
 
-def _measured_beside(evidence: Evidence, measured: Measured) -> Evidence:
+def _without(evidence: Evidence, why: str, remedy: str = "") -> Evidence:
+    return replace(evidence, base=BesideBase(why, remedy))
+
+
+def _measured_beside(evidence: Evidence, measured: Mapping[str, Measured]) -> Evidence:
     """Both are measured where nothing else ran before: here, earlier tests may have filled caches."""
-    facts = replace(measured.facts, scores=measured.facts.scores or evidence.candidate.scores)
-    return replace(evidence, facts={**evidence.facts, CANDIDATE: facts}, context=measured.context)
+    fresh, base = measured[CANDIDATE], measured.get(BASE)
+    facts = {**evidence.facts, CANDIDATE: merged(evidence.candidate, fresh.facts)}
+    if base is None:
+        return replace(evidence, facts=facts, context=fresh.context)
+    of_base = replace(evidence.base, context=base.context)
+    return replace(evidence, facts={**facts, BASE: base.facts}, context=fresh.context, base=of_base)
 
 
 _BUILD_IT = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +14,7 @@ from perfsuite.errors import OutputError
 from perfsuite.measure.subject import Subject, awaited
 from perfsuite.protocols import Inputs, ModelSpec, Runtime, Technique, Workload
 from perfsuite.runtimes.eager import RUNTIME as EAGER_RUNTIME
-from perfsuite.spec import CANDIDATE, YARDSTICK, Context, Metric, Scores
+from perfsuite.spec import CANDIDATE, YARDSTICK, Context
 from perfsuite.techniques.claims import claims_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Measurable(Protocol):
-    """``subject`` and ``scores`` take the name of an arm, CANDIDATE or ORIGINAL."""
+    """``subject`` takes the name of an arm, CANDIDATE or ORIGINAL."""
 
     @property
     def case(self) -> Case: ...
@@ -39,20 +40,16 @@ class Measurable(Protocol):
 
     def subject(self, arm: str) -> Subject: ...
 
-    def scores(self, arm: str) -> Scores | None: ...
+    def check(self) -> None:
+        """Raises NonFiniteError if the candidate's output, where it has one that can be compared, has NaN in it."""
 
-    def relations(self, needed: bool) -> Mapping[str, float]:
-        """Nothing where it is not ``needed`` and there are no outputs to relate. Raises OutputError where it is."""
-
-    def information(self) -> Mapping[str, object]:
-        """Numbers and remarks that are shown and not judged."""
+    def information(self, traced: bool) -> Mapping[str, object]:
+        """Numbers and remarks that are shown and not judged; ``traced``: whether a call was traced anyway."""
 
     def arm(self, name: str, yardstick: str) -> Callable[[], object]:
         """``name`` may also be YARDSTICK, or YARDSTICK:name for one of several."""
 
     def context(self) -> Context: ...
-
-    def has_facts(self, metrics: list[Metric]) -> bool: ...
 
     def yardsticks(self) -> tuple[str, ...]:
         """What its time may be stored relative to; the first unless another is clearly steadier."""
@@ -152,29 +149,20 @@ class ModelCase:
     def _subject(self, module: nn.Module, runtime: Runtime, label: str) -> Subject:
         return Subject.on_runtime(
             module, runtime, self.workload, self.spec, self.inputs, label=label, device=self.device,
-            task=self._source.task,
         )  # fmt: skip
 
-    def scores(self, arm: str) -> Scores | None:
-        return self.subject(arm).scores
+    def check(self) -> None:
+        with suppress(OutputError):
+            self._candidate.outputs  # noqa: B018  # which are computed and checked when they are first read
 
-    def relations(self, needed: bool) -> Mapping[str, float]:
-        """Fidelity of the candidate's output to the original's; checks both for NaN."""
-        from perfsuite.measure.outputs import fidelity_of_all
-
-        try:
-            return fidelity_of_all(self._original.outputs, self._candidate.outputs)
-        except OutputError:
-            if needed:
-                raise
-            return {}
-
-    def information(self) -> Mapping[str, object]:
+    def information(self, traced: bool) -> Mapping[str, object]:
         from perfsuite.measure.memory import accelerator_peak_bytes, resident_bytes
 
         shown: dict[str, object] = {"resident_bytes": resident_bytes(), "weights": self.weights}
         if claims := claims_of(self.technique).described:
             shown["claims"] = claims
+        if not traced:
+            return shown
         peak = accelerator_peak_bytes(self._candidate.call, self.device)
         if peak is not None:
             shown["accelerator_peak_bytes"] = peak
@@ -191,9 +179,6 @@ class ModelCase:
 
     def context(self) -> Context:
         return self._candidate.context()
-
-    def has_facts(self, metrics: list[Metric]) -> bool:
-        return True
 
     def yardsticks(self) -> tuple[str, ...]:
         from perfsuite.measure.yardstick import COPY, MATMUL, TRANSFORMER
@@ -224,13 +209,10 @@ class CallableCase:
     def subject(self, arm: str) -> Subject:
         return self._subject
 
-    def scores(self, arm: str) -> Scores | None:
-        return None
+    def check(self) -> None:
+        """A callable's results are its own."""
 
-    def relations(self, needed: bool) -> Mapping[str, float]:
-        return {}
-
-    def information(self) -> Mapping[str, object]:
+    def information(self, traced: bool) -> Mapping[str, object]:
         from perfsuite.measure.memory import resident_bytes
 
         return {"resident_bytes": resident_bytes()}
@@ -240,9 +222,6 @@ class CallableCase:
 
     def context(self) -> Context:
         return self._subject.context()
-
-    def has_facts(self, metrics: list[Metric]) -> bool:
-        return any(metric.measure is not None for metric in metrics)
 
     def yardsticks(self) -> tuple[str, ...]:
         from perfsuite.measure.yardstick import COPY, INTERPRETER, MATMUL, TRANSFORMER

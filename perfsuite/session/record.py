@@ -9,26 +9,39 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from perfsuite.baseline.schema import Entry, StoredExact, StoredScores, StoredTime, pack_bits
+from perfsuite.baseline.schema import (
+    ACCURACY,
+    OPERATORS,
+    Entry,
+    StoredExact,
+    StoredSamples,
+    StoredScores,
+    StoredTime,
+    StoredValues,
+    pack_bits,
+)
+from perfsuite.gate.expected import Expected
+from perfsuite.metric import ELAPSED, Scores
 from perfsuite.session.settings import Judged
-from perfsuite.spec import CANDIDATE, YARDSTICK, Block, Context, Evidence, Facts, Scores, Status, Verdict
+from perfsuite.spec import CANDIDATE, YARDSTICK, Block, Evidence, Status, Verdict
 from perfsuite.stats.blocks import log_ratio, quantile
 
 _DIGITS = 6  # log ratios are stored to a millionth: their noise is ten thousand times that
 
 
 def entry_of(evidence: Evidence, commit: str, machine_id: str) -> Entry:
-    """The entry that accepts this evidence. ``machine_id`` is empty where no time is to be stored."""
-    entry = replace(entry_of_facts(evidence.candidate, evidence.context, commit), of=dict(evidence.case.of))
-    return replace(entry, time={machine_id: _stored_time(evidence, commit)}) if machine_id else entry
-
-
-def entry_of_facts(facts: Facts, context: Context, commit: str) -> Entry:
-    """The entry that holds what has no noise."""
-    exact = None
-    if facts.exact:
-        exact = StoredExact(commit, context.torch, context.kernels, dict(facts.exact), dict(facts.operators))
-    return Entry(exact, _stored_scores(facts.scores, commit) if facts.scores else None)
+    """The entry that accepts this evidence. ``machine_id`` is empty where no samples are to be stored."""
+    facts, context = evidence.candidate, evidence.context
+    exact = StoredExact.of(commit, context.torch, context.kernels, facts.exact, facts.counts) if facts.exact else None
+    scored = _scored(evidence).items()
+    flags = {name: _flags(found, commit) for name, found in scored if found.are_flags}
+    numbers = {name: _numbers(found, commit) for name, found in scored if not found.are_flags}
+    entry = Entry(exact, flags.pop(ACCURACY, None), of=dict(evidence.case.of), flags=flags, numbers=numbers)
+    if not machine_id:
+        return entry
+    sampled = {quantity: _samples(evidence, quantity, commit) for quantity in _counted(evidence)}
+    time = {machine_id: _stored_time(evidence, commit)}
+    return replace(entry, time=time, sampled={machine_id: sampled} if sampled else {})
 
 
 def information_of(evidence: Evidence) -> dict[str, object]:
@@ -36,8 +49,7 @@ def information_of(evidence: Evidence) -> dict[str, object]:
     shown: dict[str, object] = dict(evidence.information)
     shown.update(evidence.relations)
     shown.update(evidence.candidate.exact)
-    if evidence.candidate.scores:
-        shown["accuracy"] = evidence.candidate.scores.accuracy
+    shown.update({name: scores.mean for name, scores in _scored(evidence).items()})
     blocks = evidence.blocks or evidence.beside_base
     if blocks:
         p50, p90, p99 = _percentiles_ms(blocks)
@@ -49,12 +61,11 @@ def information_of(evidence: Evidence) -> dict[str, object]:
     return shown
 
 
-def judged_of(verdicts: Sequence[Verdict], evidence: Evidence, entry: Entry | None) -> Judged:
+def judged_of(verdicts: Sequence[Verdict], evidence: Evidence, then: Expected) -> Judged:
     """The verdicts, with what reports draw beside them."""
     blocks = evidence.blocks or evidence.beside_base
     samples = tuple(tuple(round(ns / 1e6, _DIGITS) for ns in block.of(CANDIDATE)) for block in blocks)
-    before = entry.exact.operators if entry and entry.exact else {}
-    after = evidence.candidate.operators
+    before, after = (facts.counts.get(OPERATORS, {}) for facts in (then.facts, evidence.candidate))
     changed = {name: (before.get(name, 0), after.get(name, 0)) for name in sorted({*before, *after})}
     differing = {name: pair for name, pair in changed.items() if pair[0] != pair[1]} if before and after else {}
     return Judged(tuple(verdicts), information_of(evidence), samples, differing)
@@ -77,14 +88,41 @@ def _unstored(verdict: Verdict) -> Verdict:
     )
 
 
-def _stored_scores(scores: Scores, commit: str) -> StoredScores:
-    return StoredScores(commit, scores.task, scores.examples, len(scores.correct), pack_bits(scores.correct))
+def _scored(evidence: Evidence) -> dict[str, Scores]:
+    """What the candidate has by example, by metric; without what is only judged beside the original's."""
+    related = evidence.original.per_example
+    return {name: scores for name, scores in evidence.candidate.per_example.items() if name not in related}
+
+
+def _flags(scores: Scores, commit: str) -> StoredScores:
+    return StoredScores(commit, scores.task, scores.examples, len(scores.values), pack_bits(scores.correct))
+
+
+def _numbers(scores: Scores, commit: str) -> StoredValues:
+    values = " ".join(repr(float(value)) for value in scores.values)  # in full: unchanged ones are equal
+    return StoredValues(commit, scores.task, scores.examples, values)
+
+
+def _counted(evidence: Evidence) -> set[str]:
+    """The quantities that grew in every chunk of both arms, beside time."""
+    chunks = [chunk for block in evidence.blocks for chunk in block.chunks if chunk.arm in (CANDIDATE, YARDSTICK)]
+    names = {name for chunk in chunks for name in chunk.counted}
+    return {name for name in names if all(chunk.counted.get(name, 0) > 0 for chunk in chunks)}
+
+
+def _samples(evidence: Evidence, quantity: str, commit: str) -> StoredSamples:
+    typical = statistics.median(statistics.median(block.amounts(CANDIDATE, quantity)) for block in evidence.blocks)
+    return StoredSamples(commit, evidence.yardstick, _log_ratios(evidence, quantity), typical)
+
+
+def _log_ratios(evidence: Evidence, quantity: str = ELAPSED) -> tuple[float, ...]:
+    blocks = evidence.blocks
+    return tuple(round(log_ratio(block, CANDIDATE, YARDSTICK, quantity), _DIGITS) for block in blocks)
 
 
 def _stored_time(evidence: Evidence, commit: str) -> StoredTime:
-    ratios = tuple(round(log_ratio(block, CANDIDATE, YARDSTICK), _DIGITS) for block in evidence.blocks)
     p50, p90, p99 = (round(value, _DIGITS) for value in _percentiles_ms(evidence.blocks))
-    return StoredTime(commit, evidence.yardstick, ratios, p50, p90, p99)
+    return StoredTime(commit, evidence.yardstick, _log_ratios(evidence), p50, p90, p99)
 
 
 def _percentiles_ms(blocks: Sequence[Block]) -> tuple[float, float, float]:

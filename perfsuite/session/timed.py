@@ -17,10 +17,11 @@ from perfsuite.executors.collecting import collected
 from perfsuite.executors.jobs import Executor, Job
 from perfsuite.executors.this_process import Prepared
 from perfsuite.gate import drift
+from perfsuite.gate.baseline import Baseline, Budget
 from perfsuite.gate.judge import judge_all
-from perfsuite.gate.reference import Reference
-from perfsuite.gate.timed import arms_needed, precision_needed
+from perfsuite.gate.sampled import arms_needed, precision_needed
 from perfsuite.measure.clock import Deadline
+from perfsuite.measure.counters import counters_of
 from perfsuite.measure.latency import Plan
 from perfsuite.progress import tell
 from perfsuite.session.measurable import Measurable
@@ -45,12 +46,13 @@ class TimedRun:
     settings: Settings
     subject: Measurable
     limits: Sequence[Limit]
-    reference: Reference
+    baseline: Baseline
+    budget: Budget
     rerun: Rerun
     executor: Callable[[], Executor]
     here: Here
 
-    def judge(self, evidence: Evidence) -> Evidence:
+    def measure(self, evidence: Evidence) -> Evidence:
         """Screen in place; confirm in fresh processes what looks bad or cannot be told.
 
         A process in which earlier tests have left something measures another thing than theirs, and screens nothing.
@@ -90,16 +92,19 @@ class TimedRun:
 
     def _is_settled(self, evidence: Evidence, screening: bool) -> bool:
         """Whether no limit needs more blocks. A first look in this process can acquit, never convict."""
-        verdicts = judge_all(self.limits, evidence, self.reference)
+        verdicts = judge_all(self.limits, evidence, self.baseline, self.budget)
         convicted = screening and any(verdict.status is Status.REGRESSED for verdict in verdicts)
         return not convicted and not any(verdict.is_open for verdict in verdicts)
 
     def _yardstick(self) -> str:
         """The one that the baseline used, so that the two can be compared."""
-        entry = self.reference.entry
-        stored = entry.time.get(self.reference.here.id) if entry else None
-        known = stored is not None and not self.settings.update
-        return stored.yardstick if stored and known else self.subject.yardsticks()[0]
+        entry, here = self.baseline.entry, self.baseline.here.id
+        quantities = [limit.metric.quantity for limit in self.limits if limit.is_tolerance]
+        if entry is not None and not self.settings.update:
+            for stored in (entry.samples(quantity).get(here) for quantity in quantities):
+                if stored is not None:
+                    return stored.yardstick
+        return self.subject.yardsticks()[0]
 
     def _names(self) -> tuple[str, ...]:
         needed = {name for limit in self.limits for name in arms_needed(limit)}
@@ -115,7 +120,7 @@ class TimedRun:
     def _screen(self) -> Block:
         """The first look: at what another tool has timed already, or else at a block of this process."""
         given, names = self.subject.timed_ns(), self._sampled()
-        if len(given) < _ENOUGH_GIVEN or ORIGINAL in names:
+        if len(given) < _ENOUGH_GIVEN or ORIGINAL in names or counters_of(self.limits):
             return self._told(self._in_place(names))
         others = self._in_place(tuple(name for name in names if name != CANDIDATE))
         return self._told(with_calls(others, CANDIDATE, given))
@@ -128,7 +133,7 @@ class TimedRun:
 
     def _prepared(self, job: Job) -> Prepared:
         arms = {name: self.subject.arm(name, job.yardstick) for name in job.arms}
-        return Prepared(arms, self.subject.accelerator())
+        return Prepared(arms, self.subject.accelerator(), counters=counters_of(self.limits))
 
     def _plan(self) -> Plan:
         """For a verdict; what is recorded has its full time."""
@@ -141,7 +146,7 @@ class TimedRun:
 
     def _fresh(self, jobs: Sequence[Job], what: str) -> Generator[Block]:
         """Blocks from elsewhere, which must be a machine of the class that the baseline's times are from."""
-        with closing(collected(self.executor(), jobs, self.reference.here.id)) as results:
+        with closing(collected(self.executor(), jobs, self.baseline.here.id)) as results:
             for number in range(1, len(jobs) + 1):
                 self._tell(what, number, len(jobs))
                 block = next(results).block

@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from perfsuite.metric import ELAPSED
 from perfsuite.spec import Block, Chunk
 
 
@@ -27,28 +28,28 @@ class Effect:
     se: float
 
 
-def log_ratio(block: Block, numerator: str, denominator: str) -> float:
+def log_ratio(block: Block, numerator: str, denominator: str, quantity: str = ELAPSED) -> float:
     """Median log ratio of adjacent chunks of two arms. Raises ValueError if an arm was not sampled."""
-    return statistics.median(_ratios(block, numerator, denominator)[0])
+    return statistics.median(_ratios(block, numerator, denominator, quantity)[0])
 
 
-def block_effect(block: Block, numerator: str, denominator: str) -> Effect:
+def block_effect(block: Block, numerator: str, denominator: str, quantity: str = ELAPSED) -> Effect:
     """The same median with its error. Raises ValueError where fewer than two ratios show no scatter."""
-    return _median(*_ratios(block, numerator, denominator))
+    return _median(*_ratios(block, numerator, denominator, quantity))
 
 
-def _ratios(block: Block, numerator: str, denominator: str) -> tuple[list[float], int]:
+def _ratios(block: Block, numerator: str, denominator: str, quantity: str) -> tuple[list[float], int]:
     """Log ratios of adjacent chunks, and how many of them share a chunk with the one before."""
     mine = [chunk for chunk in block.chunks if chunk.arm in (numerator, denominator)]
     pairs = list(itertools.pairwise(mine))
     usable = [a.arm != b.arm for a, b in pairs]
     if not any(usable):
         raise ValueError(f"the block has no adjacent chunks of {numerator!r} and {denominator!r}")
-    return [_oriented(a, b, numerator) for a, b in itertools.compress(pairs, usable)], _shared(usable)
+    return [_oriented(a, b, numerator, quantity) for a, b in itertools.compress(pairs, usable)], _shared(usable)
 
 
-def _oriented(a: Chunk, b: Chunk, numerator: str) -> float:
-    log = math.log(a.median_ns / b.median_ns)
+def _oriented(a: Chunk, b: Chunk, numerator: str, quantity: str) -> float:
+    log = math.log(a.amount(quantity) / b.amount(quantity))
     return log if a.arm == numerator else -log
 
 

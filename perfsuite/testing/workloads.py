@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
-from perfsuite.protocols import AUTOGRAD, DISPATCH, WEIGHTS, Built, ModelSpec, Prepared, Workload
+from perfsuite.metric import DISPATCH, WEIGHTS
+from perfsuite.protocols import AUTOGRAD, Built, ModelSpec, Prepared, Workload
 from perfsuite.runtimes.eager import program
 from perfsuite.testing.contract import each, state_bytes
 from perfsuite.testing.strategies import Sample, models
@@ -51,7 +52,7 @@ def holds_the_weights(workload: Workload, sample: Sample) -> None:
 
 
 def needs_what_a_program_can_show(workload: Workload, sample: Sample) -> None:
-    unknown = set(workload.needs) - {DISPATCH, WEIGHTS, AUTOGRAD}
+    unknown = set(workload.needs) - DISPATCH - WEIGHTS - AUTOGRAD
     assert not unknown, f"no program can say that it shows {sorted(unknown)}"
 
 

@@ -2,6 +2,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,19 @@ from hypothesis import strategies as st
 
 from perfsuite.baseline import store as store_module
 from perfsuite.baseline.machine import Machine, this_machine
-from perfsuite.baseline.schema import BaselineFile, Entry, StoredExact, StoredScores, StoredTime, pack_bits
+from perfsuite.baseline.schema import (
+    BaselineFile,
+    Entry,
+    StoredExact,
+    StoredSamples,
+    StoredScores,
+    StoredTime,
+    StoredValues,
+    pack_bits,
+)
 from perfsuite.baseline.store import Store
 from perfsuite.errors import BaselineError
+from perfsuite.metric import Scores
 
 HERE = this_machine(2)
 EXACT = StoredExact("abc123", "2.13.0", "int8:int_mm", {"size_bytes": 12, "sparsity": 0.5}, {"aten::mm": 2})
@@ -69,6 +80,75 @@ def test_parts_that_did_not_run_stay(tmp_path):
     scores = StoredScores("def", "digits", "d", 4, pack_bits((True, False, True, True)))
     store.accept("m", "a", Entry(scores=scores))
     assert store.entry("m", "a") == Entry(EXACT, scores, {HERE.id: TIME})
+
+
+SAMPLES = StoredSamples("abc", "y-1", (0.1, -0.1), 2.5)
+
+
+@given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=50))
+def test_values_of_examples_survive_the_file_to_the_last_bit(tmp_path_factory, values):
+    """An unchanged model must give equal ones."""
+    stored = StoredValues("c", "task", "d", " ".join(map(repr, values)))
+    store = Store(tmp_path_factory.mktemp("store"))
+    store.accept("g", "case", Entry(numbers={"error": stored}))
+    assert store.entry("g", "case").per_example() == {"error": Scores("task", "d", tuple(values))}
+
+
+@pytest.mark.parametrize("values", ["", "1.0 ", "1.0  2.0", "nan", "1e999", "1-2", "0x1", "1.0\n"])
+def test_values_that_are_no_numbers_are_refused(tmp_path, values):
+    data = {"version": 1, "cases": {"a": {"numbers": {"error": {
+        "commit": "c", "task": "t", "examples": "e", "values": values,
+    }}}}}  # fmt: skip
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(BaselineError, match="is not a baseline file"):
+        Store(tmp_path).read(path)
+
+
+def test_each_metric_finds_its_own_samples_scores_and_counts():
+    flags = StoredScores("c", "task", "d", 2, pack_bits((True, False)))
+    exact = StoredExact.of("c", "t", "k", {"size_bytes": 1}, {"operators": {"aten::mm": 2}, "layers": {"norm": 3}})
+    entry = Entry(exact, flags, {"m": TIME}, flags={"f1": flags}, sampled={"m": {"energy": SAMPLES}, "n": {}})
+    assert (exact.operators, exact.counts) == ({"aten::mm": 2}, {"layers": {"norm": 3}})
+    assert exact.by_metric() == {"operators": {"aten::mm": 2}, "layers": {"norm": 3}}
+    assert set(entry.per_example()) == {"accuracy", "f1"}
+    assert entry.per_example()["f1"] == Scores("task", "d", (True, False))
+    assert entry.samples("energy") == {"m": SAMPLES}
+    assert entry.samples("") == {"m": StoredSamples(TIME.commit, TIME.yardstick, TIME.log_ratios, 1.5e-3)}
+    assert entry.samples("water") == {}
+
+
+def test_samples_of_metrics_are_merged_by_machine_and_metric_and_keep_their_machine(tmp_path):
+    store, other = Store(tmp_path), StoredSamples("def", "y-1", (0.3,), 4.0)
+    store.accept("m", "a", Entry(sampled={HERE.id: {"energy": SAMPLES, "water": SAMPLES}}), HERE)
+    store.accept("m", "a", Entry(sampled={HERE.id: {"energy": other}}), HERE)
+    store.accept("m", "a", Entry(EXACT))
+    assert store.entry("m", "a").sampled == {HERE.id: {"energy": other, "water": SAMPLES}}
+    assert set(store.read(store.path_of("m")).machines) == {HERE.id}
+    store.accept("m", "b", ENTRY, HERE)
+    store.drop({"b"})
+    assert set(store.read(store.path_of("m")).machines) == {HERE.id}
+    store.drop({"a"})
+    assert not store.read(store.path_of("m")).machines
+
+
+def test_flags_and_numbers_of_a_metric_stay_where_only_others_are_recorded(tmp_path):
+    store = Store(tmp_path)
+    flags = StoredScores("c", "task", "d", 2, pack_bits((True, False)))
+    numbers = StoredValues("c", "task", "d", "0.5")
+    store.accept("m", "a", Entry(flags={"f1": flags}, numbers={"error": numbers}))
+    store.accept("m", "a", Entry(flags={"f2": flags}, numbers={"loss": numbers}))
+    found = store.entry("m", "a")
+    assert (set(found.flags), set(found.numbers)) == ({"f1", "f2"}, {"error", "loss"})
+
+
+def test_a_file_without_metrics_of_ones_own_is_written_as_before(tmp_path):
+    """Nothing new stands in it: the files that are committed do not change."""
+    folder = Path(__file__).parents[2] / "baselines"
+    copied = Store(Path(shutil.copytree(folder, tmp_path / "baselines")))
+    for path in sorted(folder.glob("*.json")):
+        copied.put(copied.folder / path.name, Store(folder).read(path))
+        assert (copied.folder / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 BROKEN = {

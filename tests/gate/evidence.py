@@ -8,8 +8,8 @@ import random
 from perfsuite.baseline.machine import Machine
 from perfsuite.baseline.schema import Entry, StoredExact, StoredScores, StoredTime, pack_bits
 from perfsuite.case import Case
+from perfsuite.gate.baseline import Baseline
 from perfsuite.gate.limits import parse_limit
-from perfsuite.gate.reference import Reference
 from perfsuite.registry import METRICS
 from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Block, Chunk, Context, Evidence, Facts, Scores
 
@@ -41,7 +41,8 @@ def blocks(number, ratio=1.0, speedup=1.0, between=0.02, seed=0, fresh=True, sca
 
 
 def evidence(exact=None, operators=None, scores=None, original=None, relations=None, **kwargs):
-    facts = {CANDIDATE: Facts({**EXACT, **(exact or {})}, OPERATORS if operators is None else operators, scores)}
+    counts = {"operators": OPERATORS if operators is None else operators}
+    facts = {CANDIDATE: Facts({**EXACT, **(exact or {})}, counts, scored(scores))}
     if original is not None:
         facts[ORIGINAL] = original
     return Evidence(CASE, kwargs.pop("context", CONTEXT), facts, relations=relations or {}, yardstick="y-1", **kwargs)
@@ -55,7 +56,17 @@ def stored(times=None, exact=EXACT, scores=None, machine=HERE, torch="2.13.0"):
         StoredScores("abc", "digits", "d1", len(scores), pack_bits(scores)) if scores else None,
         {machine.id: StoredTime("abc", "y-1", tuple(ratios), 1.0, 1.1, 1.2)},
     )
-    return Reference(entry, HERE, {machine.id: machine}, "pytest --perf-update x")
+    return Baseline(entry, HERE, {machine.id: machine}, "pytest --perf-update x")
+
+
+def scored(scores):
+    """What a model has by example whose task gives these."""
+    return {name: scores for name in ("accuracy", "accuracy_kept") if scores}
+
+
+def original(scores):
+    """The facts of an original whose task gives these."""
+    return Facts(per_example=scored(scores))
 
 
 def scores(correct, examples="d1"):

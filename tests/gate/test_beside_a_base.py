@@ -5,23 +5,42 @@ from dataclasses import replace
 
 import pytest
 
-from perfsuite.gate.base import PAIRS_PRIOR, TWINS_PRIOR, concerns
+from perfsuite.gate.baseline import BaseRevision, Budget
+from perfsuite.gate.beside import PAIRS_PRIOR, TWINS_PRIOR
 from perfsuite.gate.judge import judge, judge_all
-from perfsuite.gate.reference import BaseRevision
-from perfsuite.spec import BASE, CANDIDATE, Status
+from perfsuite.metric import ELAPSED
+from perfsuite.spec import BASE, CANDIDATE, BesideBase, Facts, Status
 from perfsuite.stats.decision import Spread
 from perfsuite.stats.sequential import Errors
-from tests.gate.evidence import OPERATORS, evidence, limit, stored
+from tests.gate.evidence import CONTEXT, EXACT, OPERATORS, evidence, limit, stored
 from tests.gate.steady import beside
 
-TWINS, PAIRS = BaseRevision("main (abc123)"), BaseRevision("main (abc123)", twins=False)
+MAIN = BaseRevision("main (abc123)")
+PLENTY = Budget()
 SAY_SO = "if this is intended, say so in the change and tolerate it there; accepted baselines are not touched"
 LONGER = "measure longer (--perf-block-time, --perf-budget), tolerate more, or run on a quieter machine"
 
 
-def verdict(*ratios, name="latency", text="5%", base=TWINS, found=None, **reference):
-    found = found or evidence(beside_base=beside(*ratios))
-    return judge(limit(name, text), found, replace(stored(), base=base, **reference))
+def verdict(*ratios, name="latency", text="5%", base=MAIN, found=None, budget=PLENTY, **how):
+    return judge(
+        limit(name, text), beside_main(found or evidence(beside_base=beside(*ratios)), **how), on(base), budget
+    )
+
+
+def spread(sd, df, twins=True):
+    """What the suite has shown of times so far."""
+    return Budget(spreads={(twins, ELAPSED): Spread(sd, df)})
+
+
+def on(base):
+    return replace(stored(), base=base)
+
+
+def beside_main(found, of_base=EXACT, operators=OPERATORS, **how):
+    """The evidence with what the base has shown of itself."""
+    how = {"context": CONTEXT, **how}
+    facts = {**found.facts, BASE: Facts(of_base, {"operators": operators}, {})}
+    return replace(found, facts=facts if of_base else found.facts, base=BesideBase(**how))
 
 
 @pytest.mark.parametrize(
@@ -82,9 +101,11 @@ def test_a_tolerance_in_seconds_is_of_the_time_of_the_base():
     ("known", "text"),
     [
         ({}, "auto (1.2%)"),
-        ({"base": PAIRS}, "auto (5.1%)"),
-        ({"spread": Spread(0.002, 10)}, "auto (0.4%)"),
-        ({"errors": Errors(beta=0.4)}, "auto (0.7%)"),
+        ({"twins": False}, "auto (5.1%)"),
+        ({"budget": spread(0.002, 10)}, "auto (0.4%)"),
+        ({"budget": Budget(Errors(beta=0.4))}, "auto (0.7%)"),
+        ({"budget": Budget(spreads={(False, ELAPSED): Spread(0.002, 10)})}, "auto (1.2%)"),
+        ({"budget": Budget(spreads={(True, "energy"): Spread(0.002, 10)})}, "auto (1.2%)"),
     ],
 )
 def test_an_automatic_tolerance_follows_from_what_is_known_before(known, text):
@@ -92,16 +113,18 @@ def test_an_automatic_tolerance_follows_from_what_is_known_before(known, text):
 
 
 def test_pairs_of_processes_are_expected_to_differ_by_more_than_twins():
-    twins, pairs = verdict(1.06, 1.06, 1.06), verdict(1.06, 1.06, 1.06, base=PAIRS)
+    twins, pairs = verdict(1.06, 1.06, 1.06), verdict(1.06, 1.06, 1.06, twins=False)
     assert pairs.low < twins.low
     assert ", in pairs of 3 fresh processes: " in pairs.sentence
-    assert verdict(1.06, 1.06, base=PAIRS, spread=TWINS_PRIOR).low == verdict(1.06, 1.06).low
-    assert verdict(1.06, 1.06, spread=PAIRS_PRIOR).low == verdict(1.06, 1.06, base=PAIRS).low
+    as_twins = Budget(spreads={(False, ELAPSED): TWINS_PRIOR})
+    assert verdict(1.06, 1.06, twins=False, budget=as_twins).low == verdict(1.06, 1.06).low
+    as_pairs = Budget(spreads={(True, ELAPSED): PAIRS_PRIOR})
+    assert verdict(1.06, 1.06, budget=as_pairs).low == verdict(1.06, 1.06, twins=False).low
 
 
 def test_what_the_suite_has_shown_and_what_the_session_allows_decide():
-    assert verdict(1.1, 1.1, spread=Spread(0.2, 8)).status is Status.INCONCLUSIVE
-    assert verdict(1.1, 1.1, errors=Errors(alpha=1e-9)).status is Status.INCONCLUSIVE
+    assert verdict(1.1, 1.1, budget=spread(0.2, 8)).status is Status.INCONCLUSIVE
+    assert verdict(1.1, 1.1, budget=Budget(Errors(alpha=1e-9))).status is Status.INCONCLUSIVE
     assert verdict(*[1.0] * 12).status is Status.PASS  # more blocks than looks were planned
 
 
@@ -144,7 +167,7 @@ def test_a_change_says_what_else_changed_and_where_the_time_went():
     assert slower.details == ("operators: +4 aten::copy_", "own time of aten::copy_: 0 ns -> 200 us")
     same = evidence(None, {**OPERATORS, "aten::copy_": 4}, beside_base=beside(1.0, 1.0), profiles=profiles)
     assert verdict(found=same).details == ()
-    unknown = judge(limit("latency", "5%"), evidence(**facts), replace(stored(), base=TWINS, entry=None))
+    unknown = verdict(found=evidence(**facts), of_base=None, context=None)
     assert unknown.details == ("own time of aten::copy_: 0 ns -> 200 us",)
 
 
@@ -157,17 +180,18 @@ def test_what_was_not_sampled_says_why():
 
 
 def test_without_a_base_to_compare_with_tolerances_are_not_measured_and_bounds_are():
-    new = BaseRevision("main (abc123)", missing="it is new since main")
     for name, text in (("latency", "5%"), ("size", "0%"), ("accuracy", "1pp")):
-        found = verdict(name=name, text=text, base=new, found=evidence(beside_base=beside(1.0, 1.0)))
+        found = verdict(
+            name=name, text=text, missing="it is new since main", found=evidence(beside_base=beside(1.0, 1.0))
+        )
         assert found.status is Status.NOT_MEASURED
         assert found.sentence == f"{name} has nothing to compare with: it is new since main"
         assert found.remedy == "without --perf-base stored baselines judge it"
-    assert verdict(name="size", text="<=2 kB", base=new, found=evidence()).status is Status.PASS
+    assert verdict(name="size", text="<=2 kB", missing="it is new since main", found=evidence()).status is Status.PASS
 
 
 def test_only_tolerances_concern_the_base():
-    assert [concerns(limit(*pair)) for pair in (
+    assert [limit(*pair).is_tolerance for pair in (
         ("latency", "5%"), ("latency", "auto"), ("size", "1 kB"), ("latency", "<=1 ms"), ("speedup", ">=2"),
     )] == [True, True, True, False, False]  # fmt: skip
 
@@ -183,7 +207,7 @@ def test_exact_metrics_name_the_base_that_they_were_measured_of():
 
 def test_all_limits_of_a_gate_are_judged_in_their_order():
     limits = [limit("size", "0%"), limit("latency", "5%"), limit("flops", "0%")]
-    found = judge_all(limits, evidence(beside_base=beside(1.0, 1.0)), replace(stored(), base=TWINS))
+    found = judge_all(limits, evidence(beside_base=beside(1.0, 1.0)), on(MAIN), PLENTY)
     assert [one.metric for one in found] == ["size", "latency", "flops"]
     assert [one.limit for one in found] == ["0%", "5%", "0%"]
     assert all(one.case == "m/fp32/cpu/b4" for one in found)
@@ -191,14 +215,14 @@ def test_all_limits_of_a_gate_are_judged_in_their_order():
 
 def test_what_was_accepted_and_has_no_noise_stands_without_its_commit():
     """Where the commit is unknown, nothing can be timed beside it; sizes are stored all the same."""
-    gone = BaseRevision("accepted", missing="no commit could be told", stored_stands=True)
-    assert verdict(name="size", text="0%", base=gone).status is Status.PASS
-    grown = verdict(name="size", text="0%", base=gone, found=evidence({"size_bytes": 1001}))
+    gone = {"base": BaseRevision("accepted", accepted=True), "missing": "no commit could be told", "of_base": None}
+    assert verdict(name="size", text="0%", **gone).status is Status.PASS
+    grown = verdict(name="size", text="0%", **gone, found=evidence({"size_bytes": 1001}))
     assert (grown.status, "accepted was 1 kB" in grown.sentence or "accepted was 1,000" in grown.sentence) == (
         Status.REGRESSED, True,
     )  # fmt: skip
-    timed = verdict(1.0, base=gone)
+    timed = verdict(1.0, **gone)
     assert timed.status is Status.NOT_MEASURED
     assert timed.sentence == "latency has nothing to compare with: no commit could be told"
-    foreign = replace(gone, stored_stands=False)
-    assert verdict(name="size", text="0%", base=foreign).status is Status.NOT_MEASURED
+    foreign = gone | {"base": BaseRevision("accepted")}
+    assert verdict(name="size", text="0%", **foreign).status is Status.NOT_MEASURED

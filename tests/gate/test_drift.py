@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from perfsuite.gate.baseline import BaseRevision
 from perfsuite.gate.judge import judge
-from perfsuite.gate.reference import BaseRevision
 from perfsuite.spec import BASE, CANDIDATE, ORIGINAL, SECOND, YARDSTICK, Block, Chunk, Status
 from perfsuite.stats.arranged import beside_seconds
 from tests.gate.evidence import evidence, limit, stored

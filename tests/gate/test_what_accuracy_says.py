@@ -1,13 +1,13 @@
 import pytest
 
+from perfsuite.gate.baseline import Baseline
 from perfsuite.gate.judge import judge
-from perfsuite.gate.reference import Reference
 from perfsuite.spec import Facts, Status
 from perfsuite.stats.paired import losses_needed
-from tests.gate.evidence import HERE, evidence, limit, scores, stored
+from tests.gate.evidence import HERE, evidence, limit, original, scores, stored
 
 ACCEPT = "if this is intended, accept it: pytest --perf-update x"
-NOTHING = Reference(None, HERE, update="pytest --perf-update x")
+NOTHING = Baseline(None, HERE, update="pytest --perf-update x")
 
 
 def verdict(before, after, text="1pp", name="accuracy"):
@@ -108,7 +108,8 @@ def test_a_bound_on_accuracy_names_its_examples():
 
 
 @pytest.mark.parametrize(
-    "original", [None, Facts(), Facts(scores=scores((True,) * 4, examples="d2")), Facts(scores=scores((False,) * 4))]
+    "original",
+    [None, Facts(), original(scores((True,) * 4, examples="d2")), original(scores((False,) * 4))],
 )
 def test_accuracy_kept_needs_an_original_that_is_right_on_the_same_examples(original):
     found = judge(limit("accuracy_kept", ">=98%"), evidence(scores=scores((True,) * 4), original=original), NOTHING)
@@ -120,7 +121,7 @@ def test_accuracy_kept_needs_an_original_that_is_right_on_the_same_examples(orig
 def test_what_is_said_of_accuracy_kept():
     before, after = flipped(100, lost=3, won=1)
     found = judge(
-        limit("accuracy_kept", ">=99%"), evidence(scores=scores(after), original=Facts(scores=scores(before))), NOTHING
+        limit("accuracy_kept", ">=99%"), evidence(scores=scores(after), original=original(scores(before))), NOTHING
     )
     assert found.status is Status.REGRESSED
     assert found.sentence == ("accuracy_kept is 97.98%, which misses >= 99% (3 examples lost, 1 won, of 100)")

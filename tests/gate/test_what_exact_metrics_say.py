@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 
 from perfsuite.baseline.schema import Entry, StoredExact
+from perfsuite.gate.baseline import Baseline
 from perfsuite.gate.judge import judge
-from perfsuite.gate.reference import Reference
 from perfsuite.spec import CANDIDATE, Facts, Status
 from tests.gate.evidence import EXACT, HERE, OPERATORS, evidence, limit, stored
 
 ACCEPT = "if this is intended, accept it: pytest --perf-update x"
-NOTHING = Reference(None, HERE, update="pytest --perf-update x")
+NOTHING = Baseline(None, HERE, update="pytest --perf-update x")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_other_dispatch_says_what_was_recorded_and_what_is_here():
 
 def test_other_kernels_are_incomparable_too():
     exact = StoredExact("abc", "2.13.0", "int8:vnni", dict(EXACT), dict(OPERATORS))
-    reference = Reference(Entry(exact, None, {}), HERE)
+    reference = Baseline(Entry(exact, None, {}), HERE)
     found = judge(limit("flops", "0%"), evidence(), reference)
     assert found.status is Status.INCOMPARABLE
     assert found.remedy == "run where there is int8:vnni, or accept these numbers: pytest --perf-update"
@@ -127,15 +127,19 @@ def test_what_was_never_recorded_is_no_baseline_and_says_what_was_measured():
     ],
 )
 def test_what_is_said_of_a_bound(name, text, status, sentence):
-    found = judge(limit(name, text), evidence(original=Facts({"size_bytes": 3000}), relations={"sqnr": 19.5}), NOTHING)
+    found = judge(limit(name, text), evidence(relations={"sqnr": 19.5, "compression": 3.0}), NOTHING)
     assert (found.status, found.sentence) == (status, sentence)
     assert (found.metric, found.limit) == (name, text)
     assert found.expected == limit(name, text).value
     assert found.formatted(found.measured) in found.sentence
 
 
-@pytest.mark.parametrize("original", [None, Facts(), Facts({"size_bytes": 0})])
-def test_a_compression_needs_both_sizes(original):
-    assert judge(limit("compression", ">=3"), evidence(original=original), NOTHING).status is Status.NOT_MEASURED
-    empty = evidence({"size_bytes": 0}, original=Facts({"size_bytes": 9}))
-    assert judge(limit("compression", ">=3"), empty, NOTHING).status is Status.NOT_MEASURED
+def test_a_relation_that_has_no_value_says_why():
+    found = judge(limit("compression", ">=3"), evidence(), NOTHING)
+    assert (found.status, found.sentence) == (
+        Status.NOT_MEASURED, "compression was not measured for this case",
+    )  # fmt: skip
+    facts = Facts(missing={"compression": "its state dict is empty"})
+    found = judge(limit("compression", ">=3"), replace(evidence(), facts={CANDIDATE: facts}), NOTHING)
+    assert found.sentence == "compression was not measured: its state dict is empty"
+    assert found.remedy == "limit what can be measured, such as latency or accuracy"

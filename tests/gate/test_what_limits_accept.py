@@ -4,8 +4,9 @@ import pytest
 
 from perfsuite.errors import LimitError, UsageError
 from perfsuite.gate.limits import parse_limit, parse_limits
+from perfsuite.metric import Direction, Metric, Relation
 from perfsuite.registry import METRICS
-from perfsuite.spec import Against, Direction, Limit, LimitKind, Metric
+from perfsuite.spec import Limit, LimitKind
 from perfsuite.units import Unit
 
 
@@ -77,7 +78,7 @@ def test_a_misfit_gets_an_example_of_its_metric_that_parses(name, example):
 
 
 def test_a_relation_in_another_unit_gets_an_example_too():
-    kept = Metric("calls_saved", Unit.COUNT, Direction.HIGHER, against=Against.ORIGINAL)
+    kept = Metric("calls_saved", Unit.COUNT, Direction.HIGHER, Relation(lambda candidate, original: 1.0))
     with pytest.raises(LimitError) as error:
         parse_limit(kept, "3")
     assert error.value.remedy == "write it as '>=1'"

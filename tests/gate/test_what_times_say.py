@@ -6,15 +6,15 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from perfsuite.gate.baseline import Baseline, Budget
 from perfsuite.gate.judge import judge
-from perfsuite.gate.reference import Reference
-from perfsuite.gate.timed import arms_needed, can_be_judged, precision_needed
+from perfsuite.gate.sampled import arms_needed, can_be_judged, precision_needed
 from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Status
 from perfsuite.stats.sequential import Errors
 from tests.gate.evidence import ELSEWHERE, HERE, OPERATORS, evidence, limit, stored
 from tests.gate.steady import block
 
-NOTHING = Reference(None, HERE, update="pytest --perf-update x")
+NOTHING = Baseline(None, HERE, update="pytest --perf-update x")
 LONGER = "measure longer (--perf-block-time, --perf-budget), tolerate more, or run on a quieter machine"
 ACCEPT = "if this is intended, accept it: pytest --perf-update x"
 
@@ -85,8 +85,8 @@ def test_what_is_stored_tells_of_the_spread():
 
 def test_what_the_session_allows_is_spent():
     blocks, reference = beside_yardstick(1.3, 1.3, 1.3), stored(times=(0.0,) * 5)
-    strict = replace(reference, errors=Errors(alpha=1e-6))
-    assert judge(limit("latency", "5%"), evidence(blocks=blocks), strict).status is Status.INCONCLUSIVE
+    strict = Budget(Errors(alpha=1e-6))
+    assert judge(limit("latency", "5%"), evidence(blocks=blocks), reference, strict).status is Status.INCONCLUSIVE
     many = evidence(blocks=beside_yardstick(*[1.0] * 12))
     assert judge(limit("latency", "20%"), many, reference).status is Status.PASS  # more blocks than planned looks
 
@@ -251,11 +251,11 @@ def test_what_is_said_of_raw_time(name, text, status, sentence):
 
 
 def test_bounds_spend_what_the_session_allows():
-    strict = replace(NOTHING, errors=Errors(alpha=1e-9))
+    strict = Budget(Errors(alpha=1e-9))
     for name, text in (("speedup", ">=1.5"), ("latency", "<=0.5 ms")):
         blocks = tuple(block(candidate=1.0, original=1.2) for _ in range(3))
         assert judge(limit(name, text), evidence(blocks=blocks), NOTHING).status is Status.REGRESSED
-        assert judge(limit(name, text), evidence(blocks=blocks), strict).status is Status.INCONCLUSIVE
+        assert judge(limit(name, text), evidence(blocks=blocks), NOTHING, strict).status is Status.INCONCLUSIVE
         many = evidence(blocks=tuple(block(candidate=0.1, original=1.2) for _ in range(12)))
         assert judge(limit(name, text), many, NOTHING).status is Status.PASS
 
@@ -272,9 +272,9 @@ def test_a_bound_that_is_far_surpassed_is_met_and_not_an_improvement():
 def test_as_many_looks_are_planned_as_the_budget_has_room_for(seconds, looks):
     """60 s; one block is taken before they begin, and one more when they have ended."""
     blocks = [replace(block(candidate=1.0), seconds=one) for one in seconds]
-    assert replace(NOTHING, budget_s=60).errors_over(blocks).looks == looks
+    assert Budget(seconds=60).errors_over(blocks).looks == looks
 
 
 def test_without_a_budget_all_looks_are_planned():
-    assert NOTHING.errors_over([replace(block(candidate=1.0), seconds=1e9)]).looks == 8
-    assert NOTHING.errors_over([block(candidate=1.0)] * 12).looks == 12
+    assert Budget().errors_over([replace(block(candidate=1.0), seconds=1e9)]).looks == 8
+    assert Budget().errors_over([block(candidate=1.0)] * 12).looks == 12

@@ -3,9 +3,10 @@ from datetime import UTC, datetime
 import pytest
 
 from perfsuite.history import append, read, record_of
+from perfsuite.metric import Direction, Exact, Metric
 from perfsuite.protocols import Run
 from perfsuite.registry import METRICS
-from perfsuite.spec import Direction, Metric, Status, Verdict
+from perfsuite.spec import Status, Verdict
 from perfsuite.units import Unit
 
 CASE = "m/fp32/cpu/b1"
@@ -85,7 +86,7 @@ def test_a_case_on_an_accelerator_is_of_another_machine():
 
 def test_a_metric_of_ones_own():
     metrics = METRICS.copy()
-    metrics.register("jitter", Metric("jitter", Unit.SECONDS, Direction.LOWER, measure=lambda subject: 0.1))
+    metrics.register("jitter", Metric("jitter", Unit.SECONDS, Direction.LOWER, Exact(lambda subject: 0.1)))
     run = Run((verdict("jitter", measured=0.1), verdict("unheard-of", measured=3.0)), {})
     known, unknown = record_of(run, "m", metrics=metrics).measurements
     assert (known.kind, known.better) == ("exact", "lower")

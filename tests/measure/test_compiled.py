@@ -6,6 +6,7 @@ import sys
 import torch
 from torch import nn
 
+from perfsuite.measure.facts import facts_of
 from perfsuite.measure.subject import Subject
 from perfsuite.measure.trace import trace
 from perfsuite.protocols import Inputs
@@ -56,7 +57,7 @@ def test_facts_of_a_compiled_model_are_those_of_its_eager_run():
     with torch.no_grad():
         model = torch.compile(Net().eval(), backend=backend)
         subject = Subject.of_model(model, x)
-        assert subject.facts(OBSERVE) == Subject.of_model(model._orig_mod, x).facts(OBSERVE)
+        assert facts_of(subject, OBSERVE) == facts_of(Subject.of_model(model._orig_mod, x), OBSERVE)
         before = backend.runs
         subject.call()
     assert backend.runs == before + 1

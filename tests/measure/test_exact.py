@@ -11,6 +11,7 @@ from torch import nn
 
 from perfsuite.errors import NonFiniteError, UsageError
 from perfsuite.measure.context import context
+from perfsuite.measure.facts import facts_of
 from perfsuite.measure.outputs import check_output, fidelity
 from perfsuite.measure.subject import Subject
 from perfsuite.measure.trace import trace
@@ -23,6 +24,7 @@ from perfsuite.techniques.values import parse_technique
 
 PRINT_FACTS = """
 import json, sys
+from perfsuite.measure.facts import facts_of
 from perfsuite.measure.subject import Subject
 from perfsuite.models.zoo import model_spec
 from perfsuite.protocols import Inputs
@@ -33,8 +35,8 @@ for name in sys.argv[1:]:
     spec = model_spec("encoder-small")
     model = parse_technique(name).apply(spec.build(0).module.eval())
     subject = Subject.of_model(model, Inputs.of(spec.inputs(model, 2, 0)), name)
-    facts = subject.facts([METRICS.get(metric) for metric in METRICS.names()])
-    found[name] = [dict(facts.exact), dict(facts.operators)]
+    facts = facts_of(subject, [METRICS.get(metric) for metric in METRICS.names()])
+    found[name] = [dict(facts.exact), dict(facts.counts["operators"])]
 print(json.dumps(found))
 """
 
@@ -138,11 +140,11 @@ def test_an_extra_copy_per_layer_shows_in_operators():
 def test_facts_have_every_exact_metric_of_a_model_and_what_a_callable_can_have():
     metrics = [METRICS.get(name) for name in METRICS.names()]
     model = Subject.of_model(nn.Linear(2, 2), Inputs((torch.ones(1, 2),)))
-    assert set(model.facts(metrics).exact) == {
+    assert set(facts_of(model, metrics).exact) == {
         "size_bytes", "parameters", "nonzeros", "sparsity", "flops", "operators", "peak_memory_bytes",
     }  # fmt: skip
     plain = Subject.of_callable(lambda: torch.ones(2), "f")
-    assert set(plain.facts(metrics).exact) == {"flops", "operators", "peak_memory_bytes"}
+    assert set(facts_of(plain, metrics).exact) == {"flops", "operators", "peak_memory_bytes"}
     with pytest.raises(UsageError, match="f is a plain callable"):
         _ = plain.stored
 
@@ -186,9 +188,9 @@ def test_a_callable_whose_calls_differ_has_no_exact_metrics_and_says_in_what():
         calls.append(1)
         return sum(torch.ones(4) for _ in range(len(calls)))
 
-    facts = Subject.of_callable(call).facts([METRICS.get(name) for name in METRICS.names()])
+    facts = facts_of(Subject.of_callable(call), [METRICS.get(name) for name in METRICS.names()])
     assert facts.exact == {}
-    assert facts.operators == {}
+    assert facts.counts == {}
     assert facts.varies == "one call asks for aten::add 4 times, the next 5 times"
 
 

@@ -259,7 +259,8 @@ def test_third_parties_add_techniques_metrics_and_reporters(gate, project):
         file.write(
             """
     from dataclasses import dataclass
-    from perfsuite.measure.metrics import SIZE
+    from perfsuite.metric import WEIGHTS, Exact
+    from perfsuite.metrics.saved import SIZE
     from dataclasses import replace
     import copy
 
@@ -275,8 +276,8 @@ def test_third_parties_add_techniques_metrics_and_reporters(gate, project):
             return model
 
     registries.techniques.register("halve", lambda argument: Halve())
-    registries.metrics.register("biases", replace(SIZE, name="biases", measure=lambda s: sum(
-        p.numel() for n, p in s.model.named_parameters() if n.endswith("bias"))))
+    registries.metrics.register("biases", replace(SIZE, name="biases", probe=Exact(lambda s: sum(
+        p.numel() for n, p in s.model.named_parameters() if n.endswith("bias")), WEIGHTS)))
     registries.reporters.register(".count", lambda run: iter([str(len(run.verdicts))]))
 """
         )

@@ -43,7 +43,7 @@ class Twice:
     """Two passes, of which the second is what fidelity compares."""
 
     name: str = "twice"
-    needs: frozenset = frozenset({AUTOGRAD})
+    needs: frozenset = AUTOGRAD
 
     def prepare(self, program, spec, inputs):
         def call():

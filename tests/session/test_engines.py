@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from perfsuite.metric import Direction, Metric, Relation
 from perfsuite.protocols import Built, ModelSpec
 from perfsuite.registry import Registries
 from perfsuite.session.measurable import ModelCase
 from perfsuite.session.session import Session
 from perfsuite.session.settings import Rerun, Settings
-from perfsuite.spec import Against, Direction, Metric, Status
+from perfsuite.spec import Status
 from perfsuite.units import Unit
 
 
@@ -60,8 +61,8 @@ def test_its_file_its_memory_and_its_operators_are_not_measured(tmp_path):
 
 def test_a_metric_that_relates_to_the_original_is_measured_on_both(tmp_path):
     added = Metric(
-        "width", Unit.RATIO, Direction.LOWER, against=Against.ORIGINAL,
-        measure=lambda candidate, original: original.call().std() / (candidate.call() * 2).std(),
+        "width", Unit.RATIO, Direction.LOWER,
+        Relation(lambda candidate, original: original.call().std() / (candidate.call() * 2).std()),
     )  # fmt: skip
     registries = Registries()
     registries.metrics.register("width", added)

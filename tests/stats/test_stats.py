@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from perfsuite.spec import Block, Chunk
 from perfsuite.stats.blocks import Effect, log_ratio, quantile
 from perfsuite.stats.decision import Estimate, Outcome, Spread, estimate, pool, spread_of, student_t_quantile
-from perfsuite.stats.paired import flips, losses_needed, p_more_lost, p_more_won
+from perfsuite.stats.paired import ALPHA, differences, flips, losses_needed, p_mean_above_0, p_more_lost, p_more_won
 from perfsuite.stats.sequential import Errors, look
 
 PRIOR = Spread(0.03, 6)
@@ -181,3 +181,43 @@ def test_the_losses_that_would_have_been_seen(won, needed):
 
     assert losses_needed(won) == needed
     assert p(needed) < 0.05 <= p(needed - 1)
+
+
+def test_differences_are_positive_where_an_example_got_worse():
+    lower, higher = (differences((1.0, 2.0, 3.0, 4.0), (1.5, 1.0, 3.0, 6.0), sign) for sign in (1, -1))
+    assert lower.values == (0.5, -1.0, 0.0, 2.0)
+    assert (lower.lost, lower.won, lower.examples) == ((3, 0), (1,), 4)
+    assert (higher.lost, higher.won) == ((1,), (3, 0))
+    assert lower.worsening == -higher.worsening == pytest.approx(0.375)
+    for before, after in (((1.0,), (1.0, 2.0)), ((), ())):
+        with pytest.raises(ValueError, match="cannot be paired"):
+            differences(before, after, 1)
+
+
+def test_the_paired_t_test_is_scipys():
+    from scipy.stats import ttest_1samp
+
+    values = (0.3, -0.1, 0.5, 0.2, -0.05, 0.4)
+    assert p_mean_above_0(values) == pytest.approx(ttest_1samp(values, 0, alternative="greater").pvalue)
+    found = differences((0.0,) * 6, values, 1)
+    assert (found.p_worse, found.p_better) == (p_mean_above_0(values), pytest.approx(1 - p_mean_above_0(values)))
+
+
+def test_equal_differences_are_as_likely_as_equal_signs():
+    assert p_mean_above_0((0.5,)) == 0.5
+    assert p_mean_above_0((0.5,) * 5) == 0.5**5
+    assert p_mean_above_0((0.0,) * 5) == p_mean_above_0((-0.5,) * 5) == 1.0
+
+
+def test_what_is_detectable_is_just_significant():
+    found = differences((0.0,) * 6, (0.3, -0.1, 0.5, 0.2, -0.05, 0.4), 1)
+    shifted = [value - found.worsening + found.detectable for value in found.values]
+    assert p_mean_above_0(shifted) == pytest.approx(ALPHA)
+    assert differences((1.0,), (2.0,), 1).detectable is None
+    assert differences((1.0,) * 3, (2.0,) * 3, 1).detectable is None
+
+
+def test_a_paired_t_test_errs_as_often_as_it_says():
+    rng = random.Random(1)
+    alarms = sum(p_mean_above_0([rng.gauss(0, 1) for _ in range(10)]) < ALPHA for _ in range(2000))
+    assert alarms / 2000 == pytest.approx(ALPHA, abs=0.02)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from perfsuite.protocols import AUTOGRAD, DISPATCH, WEIGHTS, Inputs, Prepared, Program
+from perfsuite.metric import DISPATCH, WEIGHTS
+from perfsuite.protocols import AUTOGRAD, Inputs, Prepared, Program
 from perfsuite.runtimes.eager import RUNTIME, program
 from perfsuite.testing import RUNTIME_LAWS, WORKLOAD_LAWS, RuntimeContract, WorkloadContract, runtimes, workloads
 from perfsuite.testing.strategies import Sample
@@ -70,11 +71,11 @@ def hides_its_work(module, made, folder):
         hidden = (x.numpy() @ first["weight"].T + first["bias"]).clip(0)
         return torch.from_numpy(hidden @ last["weight"].T + last["bias"])
 
-    return Program(call, observable=frozenset({DISPATCH}))
+    return Program(call, observable=DISPATCH)
 
 
 def hides_its_weights(module, made, folder):
-    return Program(lambda x: made(x), observable=frozenset({WEIGHTS}))
+    return Program(lambda x: made(x), observable=WEIGHTS)
 
 
 def has_no_gradients(module, made, folder):
@@ -87,7 +88,7 @@ def has_no_gradients(module, made, folder):
             with torch.no_grad():
                 return self.inner(x)
 
-    return Program(Frozen(), observable=frozenset({AUTOGRAD}))
+    return Program(Frozen(), observable=AUTOGRAD)
 
 
 RUNTIME_DEFECTS = {

@@ -1,11 +1,11 @@
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from perfsuite import Built, Metric, ModelSpec
-from perfsuite.measure.metrics import PARAMETERS
-from perfsuite.spec import Scores
+from perfsuite.metric import WEIGHTS, Direction, Exact, Scores
+from perfsuite.units import Unit
 
 
 # A model: built from a seed. `weights` says honestly where they come from.
@@ -49,12 +49,12 @@ class RoundWeights:
         return model
 
 
-# A metric: exact ones are a function of the subject (its model, its call, its trace, its file).
+# A metric: its probe says how it is measured. An exact one is a function of the subject (its model, call, file).
 def count_biases(subject):
     return sum(p.numel() for name, p in subject.model.named_parameters() if name.endswith("bias"))
 
 
-BIASES: Metric = replace(PARAMETERS, name="biases", measure=count_biases)
+BIASES = Metric("biases", Unit.COUNT, Direction.LOWER, Exact(count_biases, needs=WEIGHTS))
 
 
 # A report: verdicts in, lines of text out. The name is the file's ending; the longest one wins.

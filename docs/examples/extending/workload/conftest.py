@@ -13,7 +13,7 @@ class TrainingStep:
 
     rate: float = 0.1
     name: str = "train"
-    needs: frozenset = frozenset({AUTOGRAD})
+    needs: frozenset = AUTOGRAD
 
     def prepare(self, program, spec, inputs):
         model = program.call
