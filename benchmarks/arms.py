@@ -2,7 +2,7 @@
 
 Both revisions in one process, in two (as perfsuite starts them, with fixed addresses where the system allows it), and
 in two with address randomization on. On identical code and on an exact slowdown of 10%, for workloads of
-`gate_power.py`. Kinds take turns block by block, so that the machine's mood is the same for all.
+`gate_power.py`. Kinds take turns block by block, so that noise of the machine is the same for all.
 
     .venv/bin/python benchmarks/arms.py                                  # about 15 minutes
     .venv/bin/python benchmarks/arms.py --blocks 2 --workloads tiny-mlp  # to try it

@@ -54,7 +54,7 @@ def what_giving_up_costs():
     print("Giving up where the last look would hardly decide, and never giving up: called worse, within, mean blocks")
     for beyond in (-TOLERANCE, -2.0, -1.0, 0.0, 1.5, 2.0, 3.0):
         gives_up = judged(beyond)
-        with patch.object(sequential, "_LITTLE_HOPE", 0.0):
+        with patch.object(sequential, "_MIN_PREDICTIVE_POWER", 0.0):
             never = judged(beyond)
         print(f"  {beyond:4}: {row(gives_up)}   {row(never)}")
 

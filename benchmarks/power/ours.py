@@ -3,7 +3,7 @@
 A worker (one fresh process) gives one block of every test. A session takes its tests one by one, and
 blocks of each from worker 1, 2, ... until the sequential decision is clear; what is called worse is first
 compared with blocks of the base beside itself. The error is that of the session, spread over its tests;
-the spread of a test is moderated by what the tests before it have shown.
+the spread of a test is shrunk towards what the tests before it have shown.
 """
 
 import math
@@ -19,9 +19,9 @@ from perfsuite.session.settings import Settings
 from perfsuite.spec import BASE, CANDIDATE
 from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import Outcome, spread_of
-from perfsuite.stats.moderation import fit_prior, moderated
-from perfsuite.stats.sequential import Errors, look
-from perfsuite.stats.session_error import Allowance
+from perfsuite.stats.family_wise import FallbackBudget
+from perfsuite.stats.sequential import Errors, interim_decision
+from perfsuite.stats.variance_shrinkage import fit_prior, shrunk_spread
 from power.samples import TimedBlock
 
 ALPHA, MAX_BLOCKS = Settings.alpha, Settings.max_blocks
@@ -89,20 +89,20 @@ class Session:
 
     def _verdicts(self):
         tests = list(self.workers[0].effects)
-        allowance, spreads = Allowance.of(ALPHA, len(tests)), []
+        budget, spreads = FallbackBudget.of(ALPHA, len(tests)), []
         for test in tests:
-            judged, effects = self._judge(test, fit_prior(spreads, TWINS_PRIOR), allowance.alpha)
+            judged, effects = self._judge(test, fit_prior(spreads, TWINS_PRIOR), budget.alpha)
             yield test, judged
             if len(effects) > 1:
                 spreads.append(spread_of([effect.value for effect in effects]))
-            allowance = allowance.after(judged.outcome is Outcome.WORSE)
+            budget = budget.after(judged.outcome is Outcome.WORSE)
 
     def _judge(self, test, prior, alpha):
         effects, tolerance = [], math.log1p(self.tolerance)
         for worker in self._workers(test)[:MAX_BLOCKS]:
             effects.append(worker.effects[test])
             errors = Errors(alpha=alpha, looks=MAX_BLOCKS)
-            decision = look(effects, moderated(prior, effects), tolerance, errors)
+            decision = interim_decision(effects, shrunk_spread(prior, effects), tolerance, errors)
             if not decision.is_open:
                 break
         outcome = decision.outcome

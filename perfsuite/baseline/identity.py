@@ -48,7 +48,7 @@ def digest(value: object) -> str | None:
 
 
 def differing(stored: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of what both know, and know as another; the call first."""
+    """The names that both have with different digests; the call comes first."""
     return tuple(name for name in sorted(stored.keys() & now.keys()) if stored[name] != now[name])
 
 
@@ -99,7 +99,7 @@ def _sketch(value: object) -> str:
 
 
 def _encoded(value: object, budget: Iterator[int], above: tuple[int, ...]) -> bytes:
-    """Bytes that only equal values have. ``above`` are the objects that this one is in: a circle has no end."""
+    """Bytes that only equal values have. ``above`` are the objects that contain this one, by which a cycle is found."""
     if next(budget, None) is None or id(value) in above:
         raise _NoDigestError
     head = type(value).__qualname__  # without its module: moved code is the same case
@@ -130,7 +130,7 @@ def _parts_of(value: Any, encode: Callable[[object], bytes]) -> list[bytes]:
 
 
 def _attributes(value: object) -> dict[str, object]:
-    """What an object holds. One that holds nothing, such as a lock or an iterator, tells nothing of itself."""
+    """The attributes of an object. One without any, such as a lock or an iterator, has no digest."""
     names = [*getattr(value, "__dict__", ()), *(name for kind in type(value).__mro__ for name in _slots(kind))]
     if not names:
         raise _NoDigestError
@@ -150,5 +150,5 @@ def _named(value: Any) -> str:
 
 
 def _joined(head: str, parts: list[bytes]) -> bytes:
-    """With lengths, so that no two lists of parts run together to the same bytes."""
+    """The parts with their lengths, so that different lists of parts never give the same bytes."""
     return b"".join(f"{len(part)}:".encode() + part for part in (head.encode(), *parts))

@@ -1,6 +1,6 @@
 """Baselines from pytest-benchmark's files: what ``--benchmark-json`` writes, or a folder such as ``.benchmarks``.
 
-Such times come without a yardstick, so they are stored relative to a second, and judged as raw times, which
+Such times come without a reference workload, so they are stored relative to a second, and judged as raw times, which
 spread more. Each file is one process: only several of them tell how far it may differ from another.
 """
 
@@ -98,7 +98,7 @@ def _other(commit: Commit, wanted: Commit) -> str:
 
 
 def _foreign(file: File, here: Machine) -> str:
-    """In what a file's machine differs from this one."""
+    """How a file's machine differs from this one."""
     differences = "; ".join(here.differences(_machine(file.machine_info, here)))
     return f"another machine class ({differences})" if differences else ""
 
@@ -139,7 +139,7 @@ def _times(runs: Sequence[File]) -> dict[Case, StoredTime]:
 
 
 def _stored(measured: Sequence[tuple[File, Stats]]) -> StoredTime:
-    """Of the runs of one benchmark, in the order of their time: the last one's commit is what is accepted."""
+    """The baseline from the runs of one benchmark, by time. The commit of the last one is what is accepted."""
     logs = tuple(round(math.log(stats.median), 6) for _, stats in measured)
     data = [seconds for _, stats in measured for seconds in stats.data]
     p90, p99 = (quantile(data, q) * 1e3 for q in (0.9, 0.99)) if data else (None, None)

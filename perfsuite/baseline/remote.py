@@ -27,7 +27,7 @@ _FILE_NAME = re.compile(r"[\w-][\w.-]*", re.ASCII)
 _USER = re.compile(r"(?<=://)(?![^/@:]*(:[0-9]{1,5})?(/|$))[^\s?#]*@")
 _QUERY = re.compile(r"(?<=\?)[^\s#'\"]+")
 _STARS = "***"
-_SECRET = 8  # letters: a shorter value of a query signs nothing
+_SECRET = 8  # characters: a shorter value in a query is no signature, and is not hidden
 _EXTRA = "pip install 'perfsuite[storage]'"
 
 

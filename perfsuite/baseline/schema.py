@@ -94,7 +94,7 @@ class StoredValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StoredTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One machine class: log ratios to a yardstick, one from each fresh process, and a summary to read."""
+    """Time on one machine class: log ratios to a reference workload, one from each fresh process, and a summary."""
 
     commit: str
     yardstick: Name

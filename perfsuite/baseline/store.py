@@ -182,7 +182,7 @@ def _remedy(path: Location) -> str:
 
 
 def merged_entry(old: Entry | None, new: Entry) -> Entry:
-    """The new entry with those parts of the old one that it does not have; of another case, none are kept."""
+    """The new entry, and the parts of the old one that it lacks. Nothing is kept of an entry of another case."""
     if old is None or differing(old.of, new.of):
         return new
     sampled = {machine: {**old.sampled.get(machine, {}), **found} for machine, found in new.sampled.items()}
@@ -233,7 +233,7 @@ def _read(path: Path, limit: int) -> bytes | None:
 
 @contextlib.contextmanager
 def _alone(path: Location) -> Iterator[Callable[[bytes], None]]:
-    """Nobody else writes a local file meanwhile. Gives what writes it."""
+    """Hold the lock of a local file meanwhile, and give the function that writes the file."""
     if isinstance(path, Remote):
         yield path.write
         return
@@ -244,7 +244,7 @@ def _alone(path: Location) -> Iterator[Callable[[bytes], None]]:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what writers that were killed have left, of this file and of others that nobody is writing now."""
+    """Remove temporary files of killed writers: of this file, and of others that nobody is writing now."""
     folder = path.resolve().parent
     for left in folder.glob(".*.tmp"):
         found = _TEMPORARY.fullmatch(left.name)

@@ -90,8 +90,8 @@ def _say_noise(threads: int, blocks: int) -> None:
     from perfsuite.measure.yardstick import TRANSFORMER, yardstick
     from perfsuite.spec import BASE, CANDIDATE
     from perfsuite.stats.blocks import block_effect
-    from perfsuite.stats.moderation import moderated
     from perfsuite.stats.sequential import Errors
+    from perfsuite.stats.variance_shrinkage import shrunk_spread
 
     effects = []
     for number in range(blocks):
@@ -99,7 +99,7 @@ def _say_noise(threads: int, blocks: int) -> None:
         arms = {CANDIDATE: yardstick(TRANSFORMER), BASE: yardstick(TRANSFORMER)}
         block = sample_block(arms, seed=number, fresh=False, threads=threads)
         effects.append(block_effect(block, CANDIDATE, BASE))
-    spread = moderated(TWINS_PRIOR, effects)
+    spread = shrunk_spread(TWINS_PRIOR, effects)
     say(f"\nnoise right now, two equal layers of about 1 ms as twins, {blocks} blocks in this process:")
     say("  differences " + ", ".join(f"{math.expm1(effect.value):+.2%}" for effect in effects))
     least = tolerance(spread, Errors())

@@ -29,8 +29,8 @@ from perfsuite.spec import (
     Verdict,
 )
 from perfsuite.stats.decision import Decision, Outcome, Spread, estimate, pool, spread_of
-from perfsuite.stats.moderation import moderated
-from perfsuite.stats.sequential import KNOWN, look
+from perfsuite.stats.sequential import KNOWN, interim_decision
+from perfsuite.stats.variance_shrinkage import shrunk_spread
 from perfsuite.units import format_change
 
 # Spread of log ratios between processes that is assumed before anything is known of a case or a suite. Chosen
@@ -83,12 +83,12 @@ def judge(limit: Limit, evidence: Evidence, baseline: Baseline, budget: Budget, 
     """A regression must also stand out of what the base shows beside itself, where that was measured."""
     found = effects(limit, beside.blocks, beside.arm)
     known = [spread_of(beside.stored)] if beside.stored else []
-    spread, errors = moderated(beside.prior, found, *known), budget.errors_over(beside.blocks)
+    spread, errors = shrunk_spread(beside.prior, found, *known), budget.errors_over(beside.blocks)
     limit = resolved(limit, pool(beside.prior, *known), errors, len(beside.stored) or math.inf)
     sign = orientation(limit)
     then = estimate([sign * ratio for ratio in beside.stored], spread) if beside.stored else KNOWN
     tolerance = _log_tolerance(limit, probe_of(limit).value(beside.amount, evidence.case.batch_size))
-    decision = look(found, spread, tolerance, errors, then)
+    decision = interim_decision(found, spread, tolerance, errors, then)
     if decision.outcome is Outcome.WORSE and evidence.control:
         controls = [effect.value for effect in effects(limit, evidence.control, BASE)]
         drift = abs(sum(controls) / len(controls))

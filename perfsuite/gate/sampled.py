@@ -36,8 +36,8 @@ from perfsuite.spec import (
 )
 from perfsuite.stats.blocks import Effect
 from perfsuite.stats.decision import Decision, Outcome, Spread
-from perfsuite.stats.moderation import moderated
-from perfsuite.stats.sequential import Errors, look
+from perfsuite.stats.sequential import Errors, interim_decision
+from perfsuite.stats.variance_shrinkage import shrunk_spread
 from perfsuite.units import format_value
 
 RELATION_PRIOR = Spread(0.02, 4)  # between processes, before anything is known (docs/judging.md)
@@ -110,7 +110,7 @@ def _judge_relation(limit: Limit, evidence: Evidence, errors: Errors) -> Verdict
     """Candidate and original are sampled alternately in every block: a speedup is original / candidate."""
     found = effects(limit, evidence.blocks, ORIGINAL)
     sign = limit.metric.better.sign
-    decision = look(found, moderated(RELATION_PRIOR, found), sign * math.log(limit.value), errors)
+    decision = interim_decision(found, shrunk_spread(RELATION_PRIOR, found), sign * math.log(limit.value), errors)
     where = "beside the original in the same processes"
     return _bound_verdict(limit, evidence, decision, math.exp(sign * decision.center), where)
 
@@ -122,7 +122,7 @@ def _judge_raw(limit: Limit, evidence: Evidence, errors: Errors) -> Verdict:
     medians = (statistics.median(block.amounts(CANDIDATE, quantity)) for block in evidence.blocks)
     found = [Effect(sign * math.log(median), 0.0) for median in medians]
     bound = sign * math.log(probe.value(limit.value, examples))  # a rate is its own inverse
-    decision = look(found, moderated(RAW_PRIOR, found), bound, errors)
+    decision = interim_decision(found, shrunk_spread(RAW_PRIOR, found), bound, errors)
     measured = probe.value(math.exp(sign * decision.center), examples)
     where = "on this machine" if quantity else "in raw time on this machine"
     return _bound_verdict(limit, evidence, decision, measured, where)

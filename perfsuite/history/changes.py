@@ -18,7 +18,7 @@ from perfsuite.stats.decision import Spread
 
 @dataclass(frozen=True)
 class Series:
-    """One metric of one case on one machine class, beside one yardstick: a value for each run, by time."""
+    """One metric of one case on one machine class, beside one reference workload: a value for each run, by time."""
 
     case: str
     metric: str
@@ -63,7 +63,7 @@ class Change:
 
 
 def series_of(rows: Iterable[Row]) -> list[Series]:
-    """Rows with a value, sorted by time and apart by what cannot be compared; of one run the last row counts."""
+    """Rows with a value, by time, in one series for all that can be compared. Of one run the last row counts."""
     found: dict[tuple[str, str, str, str, str], dict[str, Row]] = {}
     for row in sorted(rows, key=lambda row: (row.time, row.run)):
         if row.value is not None:
@@ -81,7 +81,7 @@ def changes_of(series: Series, seed: int = 0) -> tuple[Change, ...]:
 
 
 def usual_spread(series: Series, changes: Sequence[Change]) -> Spread | None:
-    """How far log values of runs without a change between them lie apart: what a tolerance has to allow for.
+    """The spread of log values between runs without a change: what a tolerance has to allow for.
 
     The standard deviation, robust, and its degrees of freedom. None for fewer than three runs, or an exact metric.
     """
@@ -111,7 +111,7 @@ def _exact(index: int, old: Row, new: Row) -> Change:
 
 
 def _exp(log: float) -> float:
-    """Two levels may be further apart than any number says."""
+    """The exponential, or infinity where it is beyond the range of numbers."""
     return math.exp(log) if log < math.log(sys.float_info.max) else math.inf
 
 

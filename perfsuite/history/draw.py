@@ -21,9 +21,9 @@ _HEIGHT = 5  # lines of bars
 _NARROWEST = 20
 _EIGHTHS, _THIRDS = "▁▂▃▄▅▆▇█", ".:#"
 _FENCE = 3.0  # interquartile ranges beyond the quartiles (Tukey 1977): an outlier must not flatten the rest
-_LISTED = 10  # changes
-_SHOWN = 3  # other commits that may have brought a change
-_FEW = 12  # runs: with fewer, not even a clear step stands out of chance
+_MOST_CHANGES = 10  # that are listed below a drawing
+_MOST_COMMITS = 3  # that are named beside the most likely first commit of a change
+_LEAST_RUNS = 12  # with fewer, even a clear step cannot be told from chance (docs/history.md)
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase
 
 
@@ -79,7 +79,7 @@ def lines(series: Series, changes: Sequence[Change], width: int = 80, ascii: boo
 
 @dataclass(frozen=True)
 class _Axis:
-    """Where bars start and end, which is not at 0: what matters are a few percent."""
+    """The values at which bars start and end. The lower one is not 0, since changes of a few percent matter."""
 
     low: float
     high: float
@@ -95,7 +95,7 @@ class _Axis:
         return cls(low - room, high + room, series.unit)
 
     def labels(self) -> tuple[str, str]:
-        """Of the upper and the lower end."""
+        """The labels of the upper and the lower end."""
         return _text(self.high, self.unit), _text(self.low, self.unit)
 
     def cells(self, value: float, steps: str) -> list[str]:
@@ -151,7 +151,7 @@ def _title(series: Series) -> Iterator[str]:
 
 
 def _legend(series: Series, changes: Sequence[Change], width: int, ascii: bool) -> Iterator[str]:
-    hidden = max(len(changes) - _LISTED, 0)
+    hidden = max(len(changes) - _MOST_CHANGES, 0)
     if hidden:
         yield f"({hidden} earlier changes)"
     for letter, change in list(_lettered(changes))[hidden:]:
@@ -161,8 +161,8 @@ def _legend(series: Series, changes: Sequence[Change], width: int, ascii: bool) 
 
 def _remarks(series: Series, changes: Sequence[Change]) -> Iterator[str]:
     if not changes:
-        few = series.is_sampled and len(series.rows) < _FEW
-        yield f"fewer than {_FEW} runs: too few to tell a change from noise" if few else "no change found"
+        few = series.is_sampled and len(series.rows) < _LEAST_RUNS
+        yield f"fewer than {_LEAST_RUNS} runs: too few to tell a change from noise" if few else "no change found"
     spread = usual_spread(series, changes)
     if spread is not None:
         yield f"runs without a change spread by {spread.sd:.1%} (standard deviation)"
@@ -178,17 +178,17 @@ def _described(change: Change, unit: str) -> str:
 
 
 def _blamed(change: Change) -> str:
-    """Between which commits, and which others may be the first with the new level."""
+    """Names the commits between which a change happened, and the other likely first ones of the new level."""
     old, new = change.last_before.commit, change.first_after.commit
     others = [commit for commit in dict.fromkeys(row.commit for row in change.likely) if commit != new]
     if not others and old == new:
         return f"with {new} on both sides, so not by a commit"
-    shown = patterns.first_of(others, _SHOWN)
+    shown = patterns.first_of(others, _MOST_COMMITS)
     return f"after {old}, by {new}" + (f" (or {shown})" if others else "")
 
 
 def _text(value: float, unit: str) -> str:
-    """As everywhere, but with the digits that tell small steps; of an unknown unit the number alone."""
+    """A value as reports show it, with enough digits for small steps; the number alone where the unit is unknown."""
     if unit in (Unit.RATIO.value, Unit.COUNT.value):
         return f"{value:.4g}x" if unit == Unit.RATIO.value else f"{value:.8g}"
     return format_value(value, Unit(unit)) if unit in {known.value for known in Unit} else f"{value:.6g}"

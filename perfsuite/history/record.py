@@ -27,7 +27,7 @@ _SIDES = frozenset({"", *(side.value for side in Direction)})
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """One metric of one case. ``value``, ``low`` and ``high`` are in ``unit``; None: not measured.
 
-    A time that was sampled beside a yardstick is the ratio to it (unit "ratio"), because only ratios
+    A time that was sampled beside a reference workload is the ratio to it (unit "ratio"), because only ratios
     last; the median of its calls is in ``p50_ms``. Raises ValueError for what cannot be compared.
     """
 
@@ -117,7 +117,7 @@ def _plain(verdict: Verdict) -> dict[str, Any]:
 
 
 def _time(verdict: Verdict, metric: Metric, shown: Mapping[str, Any]) -> dict[str, Any]:
-    """As a ratio to the yardstick where there was one; of a rate, the inverse: higher stays better."""
+    """The ratio to the reference workload where there was one; of a rate its inverse, so that higher stays better."""
     found = {**_plain(verdict), "p50_ms": _finite(shown.get("p50_ms"))}
     ratio = _finite(shown.get("yardstick_ratio"))
     if not ratio or not found["value"] or metric.quantity != ELAPSED or metric.against is Against.ORIGINAL:

@@ -112,14 +112,15 @@ def _opened(where: str | Location) -> Iterator[sqlite3.Connection]:
         if not path.exists():
             raise HistoryError(f"there is no history {place}", "record one first, or name another file")
         check_regular(path)
-        with closing(_connect(path, "rw")) as connection:  # also where it may not be written; mends what a crash left
+        # Opened for writing, too, so that SQLite can roll back what a crash left.
+        with closing(_connect(path, "rw")) as connection:
             _check(connection, place)
             yield connection
 
 
 @contextmanager
 def _local_copy(place: Location, may_be_new: bool = False) -> Iterator[Path]:
-    """The file itself, or in a temporary folder what the URL has now (no file, if it has none)."""
+    """The file itself, or a temporary copy of what the URL has now (a path without a file, if it has none)."""
     if isinstance(place, Path):
         yield place
         return
@@ -174,7 +175,7 @@ def _check(connection: sqlite3.Connection, place: Location) -> None:
 
 
 def _check_schema(connection: sqlite3.Connection, place: Location) -> None:
-    """Ours whole, and nothing that could change what is written; views and indexes of others may be there."""
+    """Our objects must be complete, and nothing may change what is written. Others may add views and indexes."""
     with closing(sqlite3.connect(":memory:")) as model:
         for statement in _schema():
             model.execute(statement)
@@ -201,7 +202,7 @@ def _objects(connection: sqlite3.Connection) -> set[tuple[str, str]]:
 
 @contextmanager
 def _explained(place: Location) -> Iterator[None]:
-    """What goes wrong with the file, as a HistoryError."""
+    """Turn whatever goes wrong with the file into a HistoryError."""
     try:
         yield
     except (sqlite3.Error, msgspec.ValidationError, UnicodeError, OSError) as error:

@@ -41,10 +41,12 @@ class Plan:
     min_call_ns: int = 20_000  # faster callables are timed several calls at a time
     slow_call_ns: int = 2_000_000_000  # from here one call is a chunk: a cold cache no longer matters
     budget_ns: int = 3_000_000_000  # rounds stop early, in balance, when this is spent
-    few_rounds: int = 6  # fewer show hardly any scatter: for so many, two budgets may be spent
+    min_rounds: int = 6  # fewer show hardly any scatter: up to two budgets may be spent on as many
     precision: float = 0.0  # a block may end once it knows the log ratios of the first arm with this standard error
-    sure_rounds: int = 12  # fewer may agree by chance
-    coarse: float = 3.0  # times the precision: a block that knows less at its end goes on for as long again
+    min_rounds_to_end: int = 12  # a block ends early only after as many, since fewer may agree by chance
+    extend_above: float = (
+        3.0  # a block goes on, up to twice its budget, while its error is above extend_above * precision
+    )
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,9 @@ def is_over(chunks: Sequence[Chunk], names: Sequence[str], plan: Plan, spent_ns:
     planned, twice = (rounds >= times * plan.rounds or spent_ns > times * plan.budget_ns for times in (1, 2))
     precision = plan.precision if len(names) > 1 else 0.0  # one arm alone has no ratio
     if not planned:
-        return precision > 0 and rounds >= plan.sure_rounds and _error(chunks, names) <= precision
-    few = rounds < min(plan.few_rounds, plan.rounds)
-    return twice or not (few or (precision > 0 and _error(chunks, names) > plan.coarse * precision))
+        return precision > 0 and rounds >= plan.min_rounds_to_end and _error(chunks, names) <= precision
+    few = rounds < min(plan.min_rounds, plan.rounds)
+    return twice or not (few or (precision > 0 and _error(chunks, names) > plan.extend_above * precision))
 
 
 def _error(chunks: Sequence[Chunk], names: Sequence[str]) -> float:

@@ -57,7 +57,7 @@ class _Known:
         return next((self.row.numbers[name] for name in names if name in self.row.numbers), None)
 
     def positive(self, *names: str) -> Number | None:
-        """The same, if it is above zero, as charts of ratios need it."""
+        """The first of these numbers, if it is above zero, as charts of ratios need it."""
         found = self.number(*names)
         return found if found is not None and found.value >= LEAST else None
 

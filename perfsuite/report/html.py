@@ -82,7 +82,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _shown(value: Any) -> Any:
-    """Plain text as it can be seen; markup, which is ours, as it is."""
+    """Plain text with control characters made visible. Markup, which is our own, stays as it is."""
     return visible(value) if type(value) is str else value
 
 

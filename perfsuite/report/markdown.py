@@ -69,7 +69,7 @@ def clip(text: str, longest: int = _LONGEST) -> str:
 
 @dataclass(frozen=True)
 class _Piece:
-    """What is kept or left out as a whole."""
+    """Lines that are kept, or left out, together."""
 
     about: Row | Remark
     lines: tuple[str, ...]
@@ -89,7 +89,7 @@ def _pieces(found: Iterable[Row], names: Sequence[str], said: Iterable[Remark]) 
 
 
 def _kept(pieces: Iterable[_Piece], room: int) -> list[_Piece]:
-    """As many as fit, in order; after the first case that does not fit no other case is kept, nor remark likewise."""
+    """As many as fit, in order. No case is kept after the first that does not fit, and no remark likewise."""
     kept, full = [], set()
     for piece in pieces:
         size = _size(piece.lines)

@@ -26,7 +26,7 @@ _COLOURS = {
     Status.RECORDED: "cyan",
 }
 _MARKS = {Status.REGRESSED: " !", Status.INCONCLUSIVE: " ?", Status.NO_BASELINE: " !"}
-_NARROW = 80  # from here on a plain line is left whole, so that it can be searched for
+_NARROW = 80  # plain lines of at least this width are not wrapped, so that their text can be searched for
 _PLAIN = str.maketrans(  # like characters that every stream can carry
     {"\u2026": "...", "\u2013": "-", "\u2014": "-", "\u2192": "->", "\xd7": "x", "\xb1": "+-", "\xb5": "u",
      "\u2265": ">=", "\u2264": "<=", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\xa0": " "}
@@ -58,7 +58,7 @@ def lines(
 
 @dataclass(frozen=True)
 class _Page:
-    """Where text goes. ``fit`` makes text from outside safe and gives it the characters that exist there."""
+    """The stream that is written to. ``fit`` makes foreign text safe, and replaces what the stream cannot show."""
 
     width: int
     colour: bool

@@ -35,10 +35,10 @@ from perfsuite.session.settings import ACCEPTED, Rerun, Settings
 from perfsuite.spec import BASE, CANDIDATE, BesideBase, Block, Evidence, Limit, Status, Verdict
 from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import Spread, spread_of
-from perfsuite.stats.moderation import fit_prior
+from perfsuite.stats.variance_shrinkage import fit_prior
 
 CONTROL_BLOCKS = 2
-_ENOUGH = 2
+_UNSOUND_CASES_TO_DISTRUST = 2
 _SHOWN = 3  # files that git ignores
 _CONTROL_REVISION = "control"
 
@@ -122,9 +122,9 @@ class Bases:
 
     @property
     def trusts_one_process(self) -> bool:
-        """One case may replace something for itself; two tell of the package."""
+        """After two unsound cases no in-process A/B is tried any more: the package is the cause, and not one test."""
         isolation = self.settings.isolation
-        return isolation == "inprocess" or (isolation == "auto" and len(self.unsound) < _ENOUGH)
+        return isolation == "inprocess" or (isolation == "auto" and len(self.unsound) < _UNSOUND_CASES_TO_DISTRUST)
 
     def close(self) -> None:
         self.checkouts.close()

@@ -36,8 +36,8 @@ from perfsuite.session.settings import ACCEPTED, Acceptance, Judged, Rerun, Sett
 from perfsuite.session.signals import Interrupts
 from perfsuite.session.timed import Here, TimedRun
 from perfsuite.spec import CANDIDATE, ORIGINAL, Context, Evidence, Limit, Status, Verdict
+from perfsuite.stats.family_wise import FallbackBudget
 from perfsuite.stats.sequential import Errors
-from perfsuite.stats.session_error import Allowance
 
 
 class Session:
@@ -64,7 +64,7 @@ class Session:
         self._here = here
         self._bases: Bases | None = None
         self._interrupts = Interrupts()
-        self._allowance = Allowance.of(settings.alpha, settings.tests)
+        self._error_budget = FallbackBudget.of(settings.alpha, settings.tests)
         self._originals: Originals = {}
         self._leaks: dict[str, None] = {}  # that were met, in order
 
@@ -160,7 +160,7 @@ class Session:
     def _budget(self, limits: Sequence[Limit]) -> Budget:
         """Quantities are judged apart from each other, so they share what the test may err."""
         quantities = {limit.metric.quantity for limit in limits if limit.is_sampled}
-        errors = Errors(alpha=self._allowance.alpha / max(1, len(quantities)), looks=self.settings.max_blocks)
+        errors = Errors(alpha=self._error_budget.alpha / max(1, len(quantities)), looks=self.settings.max_blocks)
         return Budget(errors, self.settings.budget_s, self._bases.spreads() if self._bases else {})
 
     def _machine(self, subject: Measurable) -> Machine:
@@ -203,7 +203,9 @@ class Session:
         """Pass on what the case leaves of the session's error, and keep what it shows of the spread."""
         sampled = [verdict for limit, verdict in zip(limits, verdicts, strict=True) if limit.is_sampled]
         if sampled:
-            self._allowance = self._allowance.after(any(verdict.status is Status.REGRESSED for verdict in sampled))
+            self._error_budget = self._error_budget.after(
+                any(verdict.status is Status.REGRESSED for verdict in sampled)
+            )
         if self._bases is not None:
             self._bases.learn(limits, evidence)
 

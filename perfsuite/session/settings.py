@@ -1,4 +1,4 @@
-"""What a session is told, and what it answers."""
+"""The settings of a session, and the values that it answers with."""
 
 from __future__ import annotations
 

@@ -27,12 +27,12 @@ from perfsuite.progress import tell
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.settings import Rerun, Settings
 from perfsuite.spec import CANDIDATE, ORIGINAL, SECOND, YARDSTICK, Block, Evidence, Limit, Status
-from perfsuite.stats.arranged import beside_seconds, with_calls
 from perfsuite.stats.blocks import log_ratio
 from perfsuite.stats.decision import spread_of
+from perfsuite.stats.external_samples import beside_seconds, with_calls
 
 FIRST_LOOK = 2  # fresh blocks before the first verdict
-_ENOUGH_GIVEN = 5  # calls: fewer show no scatter, and pytest-benchmark makes so many
+_MIN_EXTERNAL_CALLS = 5  # calls: fewer show no scatter, and pytest-benchmark makes so many
 
 
 Here = Callable[[Callable[[Job], Prepared]], Executor]
@@ -120,7 +120,7 @@ class TimedRun:
     def _screen(self) -> Block:
         """The first look: at what another tool has timed already, or else at a block of this process."""
         given, names = self.subject.timed_ns(), self._sampled()
-        if len(given) < _ENOUGH_GIVEN or ORIGINAL in names or counters_of(self.limits):
+        if len(given) < _MIN_EXTERNAL_CALLS or ORIGINAL in names or counters_of(self.limits):
             return self._told(self._in_place(names))
         others = self._in_place(tuple(name for name in names if name != CANDIDATE))
         return self._told(with_calls(others, CANDIDATE, given))
@@ -164,9 +164,9 @@ def steadiest(blocks: Sequence[Block], yardsticks: Sequence[str]) -> str:
         for name in yardsticks
     }
     best = min(yardsticks, key=spreads.__getitem__)
-    enough = len(blocks) >= _BLOCKS_TO_CHOOSE and spreads[best] < _CLEARLY * spreads[yardsticks[0]]
+    enough = len(blocks) >= _BLOCKS_TO_CHOOSE and spreads[best] < _MAX_SPREAD_RATIO * spreads[yardsticks[0]]
     return best if enough else yardsticks[0]
 
 
 _BLOCKS_TO_CHOOSE = 4
-_CLEARLY = 0.6  # of the first one's spread: of several equal ones, the smallest of five is often 0.7 by chance
+_MAX_SPREAD_RATIO = 0.6  # of the first one's spread: of several equal ones, the smallest of five is often 0.7 by chance

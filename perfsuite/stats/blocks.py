@@ -38,19 +38,6 @@ def block_effect(block: Block, numerator: str, denominator: str, quantity: str =
     return _median(*_ratios(block, numerator, denominator, quantity))
 
 
-def control(block: Block, *arms: str) -> Effect:
-    """An arm against itself: about 0 in a sound block, whatever the code does.
-
-    Orders are mirrored, so at each mirror point an arm runs twice in a row. Those two chunks are
-    compared, forwards and backwards in turn, so that drift cancels as it does between arms. Of all
-    arms if none is named. Raises ValueError where there are fewer than two such points.
-    """
-    pairs = list(itertools.pairwise(block.chunks))
-    usable = [a.arm == b.arm and (not arms or a.arm in arms) for a, b in pairs]
-    later = [math.log(b.median_ns / a.median_ns) for a, b in itertools.compress(pairs, usable)]
-    return _median([-log if index % 2 else log for index, log in enumerate(later)], _shared(usable))
-
-
 def _ratios(block: Block, numerator: str, denominator: str, quantity: str) -> tuple[list[float], int]:
     """Log ratios of adjacent chunks, and how many of them share a chunk with the one before."""
     mine = [chunk for chunk in block.chunks if chunk.arm in (numerator, denominator)]

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 ALPHA = 0.01  # how often a series of exchangeable noise is split at all
-LEAST = 3  # points on each side of a change: fewer cannot be told from outliers
+MIN_SEGMENT = 3  # points on each side of a change: fewer cannot be told from outliers
 CONFIDENCE = 0.95
 _PERMUTATIONS = 499
 _CLIP = 2.0  # robust standard deviations
-_SHORTEST = 20  # points of a seeded interval: shorter ones cost power and find no more (docs/history.md)
-_NEAR = 500  # points on each side that the size of a step is estimated from
-_LIKELY = 7.0  # of the log likelihood ratio, doubled: covers the true place with about 95% (docs/history.md)
+_MIN_INTERVAL = 20  # points; shorter seeded intervals cost power and find no more changes (docs/history.md)
+_MAX_SHIFT_POINTS = 500  # on each side, from which the size of a step is estimated
+_LIKELIHOOD_DROP = (
+    7.0  # of twice the log likelihood: places within it cover the true one with about 95% (docs/history.md)
+)
 _MAD_TO_SD = 1.4826  # for normal noise
 
 
@@ -84,7 +86,7 @@ def shift(before: Sequence[float], after: Sequence[float], confidence: float = C
     """
     import numpy as np
 
-    old, new = np.asarray(before[-_NEAR:]), np.asarray(after[:_NEAR])
+    old, new = np.asarray(before[-_MAX_SHIFT_POINTS:]), np.asarray(after[:_MAX_SHIFT_POINTS])
     differences = np.sort(np.subtract.outer(new, old), axis=None)
     count = len(differences)
     z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
@@ -107,7 +109,7 @@ def _split(part: Floats, alpha: float, rng: np.random.Generator) -> int:
     """The first index of the second level, or 0 where chance alone splits as well."""
     import numpy as np
 
-    if len(part) < 2 * LEAST:
+    if len(part) < 2 * MIN_SEGMENT:
         return 0
     clipped = _clipped(part)
     if not clipped.any():
@@ -134,7 +136,7 @@ def _seeded_intervals(length: int) -> Iterator[tuple[int, int]]:
     """The whole, then shorter by the root of two each time, each covering everything twice."""
     yield 0, length
     size = length / math.sqrt(2)
-    while size >= _SHORTEST:
+    while size >= _MIN_INTERVAL:
         whole = math.ceil(size)
         count = math.ceil(2 * length / size) - 1
         for number in range(count):
@@ -152,7 +154,7 @@ def _strongest(rows: Floats, intervals: Sequence[tuple[int, int]]) -> tuple[Floa
     for start, stop in intervals:
         strengths = _strengths(sums[:, start : stop + 1])
         if strengths[0].max() > best[0]:
-            where = start + LEAST + int(strengths[0].argmax())
+            where = start + MIN_SEGMENT + int(strengths[0].argmax())
         best = np.maximum(best, strengths.max(axis=1))
     return best, where
 
@@ -160,12 +162,12 @@ def _strongest(rows: Floats, intervals: Sequence[tuple[int, int]]) -> tuple[Floa
 def _strengths(sums: Floats) -> Floats:
     """The standardized difference of means at each split, from cumulated sums (rows, length + 1).
 
-    Shape (rows, splits); the first split has LEAST values before it.
+    Shape (rows, splits); the first split has MIN_SEGMENT values before it.
     """
     import numpy as np
 
     length = sums.shape[1] - 1
-    left = np.arange(LEAST, length - LEAST + 1)
+    left = np.arange(MIN_SEGMENT, length - MIN_SEGMENT + 1)
     share = left / length
     excess = sums[:, left] - sums[:, [0]] - share * (sums[:, [-1]] - sums[:, [0]])
     strengths: Floats = np.abs(excess) / np.sqrt(left * (1 - share))
@@ -190,5 +192,5 @@ def _likely_splits(clipped: Floats) -> tuple[int, int, int]:
     explained = _strengths(sums)[0] ** 2
     best = int(explained.argmax())
     noise = max(float(np.square(clipped).sum() - explained[best]), 0.0) / (len(clipped) - 2)
-    likely = np.flatnonzero(explained[best] - explained <= _LIKELY * noise)
-    return best + LEAST, int(likely[0]) + LEAST, int(likely[-1]) + LEAST
+    likely = np.flatnonzero(explained[best] - explained <= _LIKELIHOOD_DROP * noise)
+    return best + MIN_SEGMENT, int(likely[0]) + MIN_SEGMENT, int(likely[-1]) + MIN_SEGMENT

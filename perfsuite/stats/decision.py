@@ -1,7 +1,7 @@
 """What decisions are made of, as pure functions of values: spreads, estimates with their bounds, outcomes.
 
-A few blocks alone know little about their spread, so the variance is moderated: pooled with what
-the baseline has stored and with a prior from many sessions (the idea of Smyth 2004). A decision
+A few blocks alone know little about their spread, so the variance is shrunk: pooled with what the
+baseline has stored and with a prior from many sessions (the idea of Smyth 2004). A decision
 is one-sided against the tolerated effect, with a bound on each side of it; what falls between the
 bounds is UNCLEAR, and says how large an effect would have been seen (perfsuite.stats.sequential).
 """
@@ -34,7 +34,7 @@ class Estimate:
     df: float
 
     def minus(self, other: Estimate) -> Estimate:
-        """The difference of two independent estimates (both must share one moderated spread)."""
+        """The difference of two independent estimates (both must share one shrunk spread)."""
         return Estimate(self.center - other.center, math.hypot(self.se, other.se), min(self.df, other.df))
 
     def bounds(self, alpha: float) -> tuple[float, float]:
@@ -70,7 +70,7 @@ class Outcome(Enum):
 class Decision:
     """``low`` and ``high`` bound the effect, each with an error of its own, so that ``center`` need not
     be their middle; ``detectable`` is the smallest effect seen with power 0.9. ``futile``: UNCLEAR, and
-    the looks to come would hardly change that.
+    the blocks to come would hardly change that.
     """
 
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""Whether the calls of an arm take longer and longer: then what is measured depends on how often it is.
+"""Whether the calls of an arm take longer and longer, so that the measured time depends on the number of calls.
 
 The criterion is strong, since steady code must never meet it: the last third of the calls takes at least half as
 long again as the first third, by itself and beside an arm that leaves nothing behind, and nearly every later time is
@@ -18,9 +18,9 @@ from perfsuite.spec import Block, Chunk
 
 GROWTH_BESIDE = math.log(1.5)  # beside an arm whose calls leave nothing behind
 GROWTH_ALONE = math.log(3)  # where there is none, the drift of the machine does not cancel
-_TAU = 0.7
-_SIGNIFICANT = 4.0  # standard deviations of Kendall's score: one steady block in 30,000 by chance, whatever its size
-_POINTS = 24  # of a block; fewer chunks are divided, as far as they have calls
+_MIN_TAU = 0.7
+_MIN_Z = 4.0  # standard deviations of Kendall's score: by chance one steady block in 30,000 exceeds them
+_POINTS_PER_BLOCK = 24  # a block with fewer chunks has them divided, as far as they have calls
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,16 @@ def drift(blocks: Sequence[Block], arm: str, beside: str = "") -> float | None:
     """
     least = GROWTH_BESIDE if beside else GROWTH_ALONE
     alone = _trends(blocks, arm)
-    told = _trends(blocks, arm, beside) if beside else alone
-    if not told:
+    relative = _trends(blocks, arm, beside) if beside else alone
+    if not relative:
         return None
-    growth = min(statistics.median(trend.growth for trend in trends) for trends in (alone, told))
-    return math.exp(growth) if growth >= least and _is_monotone(told) else None
+    growth = min(statistics.median(trend.growth for trend in trends) for trends in (alone, relative))
+    return math.exp(growth) if growth >= least and _is_monotone(relative) else None
 
 
 def _is_monotone(trends: Sequence[_Trend]) -> bool:
     score, pairs = sum(trend.score for trend in trends), sum(trend.pairs for trend in trends)
-    return score >= _TAU * pairs and score >= _SIGNIFICANT * math.sqrt(sum(trend.variance for trend in trends))
+    return score >= _MIN_TAU * pairs and score >= _MIN_Z * math.sqrt(sum(trend.variance for trend in trends))
 
 
 def _trends(blocks: Sequence[Block], arm: str, beside: str = "") -> list[_Trend]:
@@ -80,12 +80,12 @@ def _series(block: Block, arm: str, beside: str) -> list[float]:
     mine = [chunk for chunk in block.chunks if chunk.arm == arm]
     others = [math.log(chunk.median_ns) for chunk in block.chunks if chunk.arm == beside]
     pairs = list(zip(mine, others if beside else [0.0] * len(mine), strict=False))
-    parts = -(-_POINTS // max(1, len(pairs)))
+    parts = -(-_POINTS_PER_BLOCK // max(1, len(pairs)))
     return [time - other for chunk, other in pairs for time in _log_times(chunk, parts)]
 
 
 def _log_times(chunk: Chunk, parts: int) -> Iterator[float]:
-    """The median log times of so many parts of a chunk, or of each of its calls if it has fewer."""
+    """The median log time of each of ``parts`` parts of a chunk, or of each of its calls if it has fewer."""
     calls = chunk.calls_ns
     ends = [round(index * len(calls) / parts) for index in range(parts + 1)]
     for start, end in itertools.pairwise(ends):

@@ -1,4 +1,4 @@
-"""What a machine can tell: the outcomes to expect at a true effect, by simulation of the decision itself."""
+"""The power of the decision: which outcomes to expect at a true effect and noise, by simulation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from perfsuite.stats.blocks import Effect
 from perfsuite.stats.decision import Outcome, Spread
-from perfsuite.stats.moderation import moderated
-from perfsuite.stats.sequential import Errors, look
+from perfsuite.stats.sequential import Errors, interim_decision
+from perfsuite.stats.variance_shrinkage import shrunk_spread
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,6 @@ def _decide(
     blocks: list[Effect] = []
     while True:
         blocks.append(Effect(rng.gauss(effect, math.hypot(noise.between, noise.within)), noise.within))
-        decision = look(blocks, moderated(prior, blocks), tolerance, errors)
+        decision = interim_decision(blocks, shrunk_spread(prior, blocks), tolerance, errors)
         if not decision.is_open or len(blocks) == errors.looks:
             return decision.outcome, len(blocks)

@@ -1,7 +1,7 @@
-"""The decision that is taken again after every block, with its error spent over the looks.
+"""The interim decision after every block, with the allowed error spent over all decisions (looks).
 
-Each look is a Student t bound on each side of the tolerance, at levels that let all looks together err
-as often as is allowed (perfsuite.stats.spending). What acquits is spent evenly, since most code is
+Each is a Student t bound on each side of the tolerance, at levels that let all looks together err as
+often as is allowed (perfsuite.stats.spending). What acquits is spent evenly, since most code is
 unchanged and should be done with soon; what convicts is spent late, where small effects are found.
 """
 
@@ -17,8 +17,9 @@ from perfsuite.stats.decision import POWER, Decision, Estimate, Outcome, Spread,
 from perfsuite.stats.spending import evenly, late, level
 
 KNOWN = Estimate(0.0, 0.0, math.inf)  # a reference without error: the other arm, or a bound
-_CLOCK = 1e-9  # no log ratio of times is known better than that
-_LITTLE_HOPE, _HOPE_FROM = 0.05, 3  # of being told by the last look; two blocks know too little of their own scatter
+_CLOCK_SE = 1e-9  # the smallest standard error of a log ratio of times
+_MIN_PREDICTIVE_POWER = 0.05  # a case is stopped for futility below it
+_FUTILITY_FROM_BLOCK = 3  # the spread of two blocks is too uncertain
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,19 @@ class Errors:
 
 
 def weigh(effects: Sequence[Effect], spread: Spread) -> Estimate:
-    """The mean of the blocks' effects, each weighted by what is known of its variance.
+    """The mean of the blocks' effects, each weighted by the inverse of its variance.
 
     ``spread`` is that of block values, so it contains the usual error within a block. A block that is
     noisier within than the least noisy one varies by so much more, and none by less than its own error.
     """
     least = min(effect.se for effect in effects) ** 2
-    usual = max(spread.sd**2, least, _CLOCK**2)
+    usual = max(spread.sd**2, least, _CLOCK_SE**2)
     weights = [1 / (usual + effect.se**2 - least) for effect in effects]
     center = statistics.fmean([effect.value for effect in effects], weights)
     return Estimate(center, 1 / math.sqrt(sum(weights)), spread.df)
 
 
-def look(
+def interim_decision(
     effects: Sequence[Effect],
     spread: Spread,
     tolerance: float,
@@ -55,7 +56,7 @@ def look(
 ) -> Decision:
     """Judge the log effects (positive = worse) of all blocks so far; the number of blocks is the look.
 
-    ``spread`` is the moderated one, ``tolerance`` may be negative ("at least 1.5x faster").
+    ``spread`` has its variance shrunk, ``tolerance`` may be negative ("at least 1.5x faster").
     ``reference`` is what the effects are relative to, where that has an error of its own (stored
     blocks, under the same spread). WORSE also asks for ``convicts_from`` blocks whose own effects
     exceed the tolerance, so that one process never convicts; looks that cannot convict spend no
@@ -80,16 +81,18 @@ def look(
     else:
         outcome = Outcome.BETTER if surely < -abs(tolerance) else Outcome.WITHIN
     reach = student_t_quantile(POWER, effect.df) - student_t_quantile(to_convict, effect.df)
-    may_give_up = outcome is Outcome.UNCLEAR and _HOPE_FROM <= number < errors.looks
-    futile = may_give_up and hope(known, number, tolerance, errors, reference) < _LITTLE_HOPE
+    may_stop = outcome is Outcome.UNCLEAR and _FUTILITY_FROM_BLOCK <= number < errors.looks
+    futile = may_stop and predictive_power(known, number, tolerance, errors, reference) < _MIN_PREDICTIVE_POWER
     return Decision(outcome, low, high, tolerance + reach * effect.se, effect.center, futile)
 
 
-def hope(known: Estimate, number: int, tolerance: float, errors: Errors, reference: Estimate = KNOWN) -> float:
+def predictive_power(
+    known: Estimate, number: int, tolerance: float, errors: Errors, reference: Estimate = KNOWN
+) -> float:
     """The probability that the last look will decide, given what ``number`` blocks, fewer than all, have shown.
 
-    This is predictive power (Spiegelhalter, Freedman and Blackburn 1986): the blocks to come are drawn around
-    what the mean may be, as noisy as those that were seen. Who gives up for lack of it errs less, not more.
+    As Spiegelhalter, Freedman and Blackburn (1986) define it: the blocks to come are drawn around
+    what the mean may be, as noisy as those that were seen. Stopping for futility can only make errors rarer.
     """
     seen = number / errors.looks
     last = Estimate(known.center, known.se * math.sqrt(seen), known.df + errors.looks - number).minus(reference)

@@ -13,19 +13,21 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 
-Spending = Callable[[float], float]  # the share of all blocks that were seen (0 to 1) to the share spent by then
+Spending = Callable[
+    [float], float
+]  # from the share of all blocks seen (0 to 1) to the share of the error spent by then
 
-_STEP, _REACH = 0.02, 9.0  # of the grid of sums, in standard deviations of one block
-_LEAST = 1e-15  # an error that the grid can still tell from none
+_GRID_STEP, _GRID_REACH = 0.02, 9.0  # of the grid of sums, in standard deviations of one block
+_MIN_ERROR = 1e-15  # the smallest error that the grid resolves
 
 
 def evenly(seen: float) -> float:
-    """Much at once, so that what is clear is soon told: nearly the same level at each look (Pocock's)."""
+    """Spend much of it early, so that clear cases end soon: nearly the same level at each look (Pocock's)."""
     return math.log1p((math.e - 1) * seen)
 
 
 def late(seen: float) -> float:
-    """Most of it kept for the last looks, where the smallest effects are found."""
+    """Keep most of it for the last looks, where the smallest effects are found."""
     return seen**2
 
 
@@ -36,7 +38,7 @@ def level(total: float, look: int, looks: int, spending: Spending, first: int = 
     """
     if not first <= look <= looks:
         raise ValueError(f"look {look} of {looks}" + (f", which begin at {first}" if first > 1 else ""))
-    return _levels(max(total, _LEAST), looks, spending, first)[look - first]
+    return _levels(max(total, _MIN_ERROR), looks, spending, first)[look - first]
 
 
 @lru_cache(maxsize=1024)
@@ -45,9 +47,9 @@ def _levels(total: float, looks: int, spending: Spending, first: int) -> tuple[f
     import numpy as np
     from scipy.special import ndtr
 
-    edge = math.ceil((_REACH * math.sqrt(looks) + 1) / _STEP)
-    sums = np.arange(-edge, edge + 1) * _STEP
-    one = np.exp(-(sums[abs(sums) <= _REACH] ** 2) / 2)
+    edge = math.ceil((_GRID_REACH * math.sqrt(looks) + 1) / _GRID_STEP)
+    sums = np.arange(-edge, edge + 1) * _GRID_STEP
+    one = np.exp(-(sums[abs(sums) <= _GRID_REACH] ** 2) / 2)
     one /= one.sum()  # the distribution of one block's effect
     going_on = (sums == 0).astype(float)  # the distribution of sums that have crossed no bound so far
     levels, spent = [], 0.0
@@ -60,7 +62,7 @@ def _levels(total: float, looks: int, spending: Spending, first: int) -> tuple[f
         beyond = np.cumsum(going_on[::-1])[::-1]  # from each grid point on
         cell = int(np.searchsorted(-beyond, -allowed, side="right")) - 1  # the bound lies in it
         crossing = (allowed - (beyond[cell] - going_on[cell])) / going_on[cell]
-        bound = sums[cell] + (0.5 - crossing) * _STEP
+        bound = sums[cell] + (0.5 - crossing) * _GRID_STEP
         levels.append(float(ndtr(-bound / math.sqrt(number))))
         going_on[cell] *= 1 - crossing
         going_on[cell + 1 :] = 0.0

@@ -87,8 +87,8 @@ def test_a_block_as_it_ships_is_the_beginning_of_the_recorded_one():
     (timed, *_) = twins(0, rounds=30, seconds=9.0).tests.values()
     assert ours.as_it_ships(timed, 1e-6) == timed  # not precise enough, ever
     early = ours.as_it_ships(timed, 10.0)
-    assert early.block.chunks == timed.block.chunks[: 2 * Plan.sure_rounds]
-    dropped = timed.block.chunks[2 * Plan.sure_rounds :]
+    assert early.block.chunks == timed.block.chunks[: 2 * Plan.min_rounds_to_end]
+    dropped = timed.block.chunks[2 * Plan.min_rounds_to_end :]
     assert early.seconds == pytest.approx(timed.seconds - sum(map(ours.nanoseconds, dropped)) / 1e9)
     assert ours.nanoseconds(Chunk("base", (1e9, 2e9))) == pytest.approx(4.5e9)
 

@@ -20,12 +20,13 @@ def blocks(page, language):
 
 
 def python_blocks():
-    """But for the tutorial's: they are files of one project, which tests/docs/test_tutorial.py walks through."""
+    """But for files of one project: the tutorial's (test_tutorial.py) and the README's first (below)."""
     return [
         pytest.param(page, i, id=f"{page.name}-{i}")
         for page in PAGES
         if page.name != "tutorial.md"
-        for i in range(len(blocks(page, "python")))
+        for i, block in enumerate(blocks(page, "python"))
+        if not block.startswith("# test_")
     ]
 
 
@@ -49,6 +50,24 @@ def test_python_blocks_run(pytester, page, number):
     else:
         pytester.makepyfile(block=block)
         assert pytester.runpython("block.py").ret == 0
+
+
+def test_the_first_minute_gives_the_output_that_the_readme_shows(pytester):
+    """Its test is recorded on the model that it links, the change is made, and each printed line is there."""
+    readme = ROOT / "README.md"
+    name, test = re.match(r"# (\S+)\n(.*)", blocks(readme, "python")[0], re.DOTALL).groups()
+    (change,), (shown,) = blocks(readme, "diff"), blocks(readme, "text")
+    before, after = (line[1:] for line in change.splitlines())
+    model = (ROOT / "docs" / "examples" / "first" / "ranker.py").read_text()
+    assert model.count(before) == 1
+    (pytester.path / name).write_text(test)
+    (pytester.path / "ranker.py").write_text(model)
+    pytester.makeini(INI)
+    assert pytester.runpytest_subprocess("--perf-update").ret == 0
+    (pytester.path / "ranker.py").write_text(model.replace(before, after))
+    result = pytester.runpytest_subprocess()
+    assert result.ret == 1
+    assert shown in result.stdout.str()
 
 
 def test_the_examples_of_extending_are_files_and_work(pytester):
@@ -118,6 +137,21 @@ def test_the_example_of_an_architecture_is_judged_beside_a_base_and_shown_in_eve
         assert "structured-50" in (pytester.path / name).read_text(), name
 
 
+def test_the_page_of_extending_names_every_registry_and_every_example():
+    from perfsuite.registry import Registries
+
+    text = (ROOT / "docs" / "extending.md").read_text()
+    for kind in Registries.__dataclass_fields__:
+        assert f"| `{kind}` | `perfsuite.{kind}` |" in text
+    assert set(re.findall(r"\(examples/extending/(\w+)\)", text)) == {folder.name for folder in EXAMPLES}
+
+
+def anchors(page):
+    """What a link may name in a page: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_make_targets_and_links_exist(page):
     text = page.read_text()
@@ -125,8 +159,10 @@ def test_make_targets_and_links_exist(page):
     assert set(re.findall(r"`make (\w+)`|^make (\w+)$", text, re.MULTILINE)) <= {(t, "") for t in targets} | {
         ("", t) for t in targets
     }
-    for link in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (page.parent / link).exists(), link
+    for link, anchor in re.findall(r"\]\(([^)#:]*)#?([^)#:]*)\)", text):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), f"{link}#{anchor}"
 
 
 def test_every_plugin_that_is_tried_beside_ours_has_its_line():

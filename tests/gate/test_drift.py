@@ -7,7 +7,7 @@ import pytest
 from perfsuite.gate.baseline import BaseRevision
 from perfsuite.gate.judge import judge
 from perfsuite.spec import BASE, CANDIDATE, ORIGINAL, SECOND, YARDSTICK, Block, Chunk, Status
-from perfsuite.stats.arranged import beside_seconds
+from perfsuite.stats.external_samples import beside_seconds
 from tests.gate.evidence import evidence, limit, stored
 
 MS = 1_000_000

@@ -93,7 +93,7 @@ def test_a_few_rounds_may_take_two_budgets(call_ms, rounds):
     """A chunk is two calls, one of them dropped: 20 ms make 0.08 s of a round, 1.5 s make 6 s."""
     clock = SimulatedClock()
     arms = {"a": worker(clock, call_ms * MS), "b": worker(clock, call_ms * MS)}
-    block = sample(clock, arms, rounds=60, budget_ns=3_000 * MS, few_rounds=6)
+    block = sample(clock, arms, rounds=60, budget_ns=3_000 * MS, min_rounds=6)
     assert Counter(chunk.arm for chunk in block.chunks) == {"a": rounds, "b": rounds}
 
 

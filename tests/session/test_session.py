@@ -104,7 +104,7 @@ def test_what_more_blocks_would_hardly_tell_is_given_up(new_session, monkeypatch
     assert (verdict.status, verdict.futile) == (Status.INCONCLUSIVE, True)
     assert 3 <= len(fresh.done) < 6
     assert verdict.sentence.endswith("would have been seen, and more blocks would hardly tell")
-    monkeypatch.setattr(sequential, "_LITTLE_HOPE", 0.0)
+    monkeypatch.setattr(sequential, "_MIN_PREDICTIVE_POWER", 0.0)
     fresh = fresh_blocks(1.2)
     verdict = run(new_session, first_look(1.2), fresh)
     assert (verdict.status, verdict.futile) == (Status.INCONCLUSIVE, False)

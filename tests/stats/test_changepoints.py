@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfsuite.stats import changepoints
-from perfsuite.stats.changepoints import ALPHA, LEAST, shift, spread_within
+from perfsuite.stats.changepoints import ALPHA, MIN_SEGMENT, shift, spread_within
 
 SD, STEP = 0.02, 0.05
 NOISE = {
@@ -95,7 +95,7 @@ def e_divisive(values, alpha=ALPHA, permutations=99, seed=0):
         n = len(part)
         sums = np.pad(np.abs(np.subtract.outer(part, part)).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         left, end = np.arange(n + 1)[:, None], np.arange(n + 1)[None]
-        fits = (left >= LEAST) & (end - left >= LEAST)
+        fits = (left >= MIN_SEGMENT) & (end - left >= MIN_SEGMENT)
         m, k = np.where(fits, left, 2), np.where(fits, end - left, 2)
         diagonal = np.diag(sums)
         between = 2 * (sums - diagonal[:, None]) / (m * k)
@@ -106,7 +106,7 @@ def e_divisive(values, alpha=ALPHA, permutations=99, seed=0):
     found, parts = [], [(0, len(values))]
     while parts:
         start, stop = parts.pop()
-        if stop - start >= 2 * LEAST:
+        if stop - start >= 2 * MIN_SEGMENT:
             strength, split = best(values[start:stop])
             chance = sum(best(rng.permutation(values[start:stop]))[0] >= strength for _ in range(permutations))
             if (1 + chance) / (1 + permutations) <= alpha:
@@ -149,7 +149,7 @@ def test_a_change_without_noise_is_found_where_it_is():
 def test_neither_unit_nor_offset_matters_and_segments_are_long_enough(values, factor, offset):
     points = change_points(values)
     ends = [0, *points, len(values)]
-    assert all(stop - start >= LEAST for start, stop in itertools.pairwise(ends)) or not points
+    assert all(stop - start >= MIN_SEGMENT for start, stop in itertools.pairwise(ends)) or not points
     assert points == change_points(values)
     if all(abs(a - b) > 1 or a == b for a, b in itertools.combinations(values, 2)):  # else rounding can make ties
         assert change_points([value * factor + offset for value in values]) == points

@@ -13,9 +13,9 @@ from scipy.stats import binom
 
 from perfsuite.stats.blocks import Effect, block_effect
 from perfsuite.stats.decision import Outcome, Spread, spread_of
-from perfsuite.stats.moderation import fit_prior, moderated
-from perfsuite.stats.sequential import Errors, look
-from perfsuite.stats.session_error import Allowance
+from perfsuite.stats.family_wise import FallbackBudget
+from perfsuite.stats.sequential import Errors, interim_decision
+from perfsuite.stats.variance_shrinkage import fit_prior, shrunk_spread
 from tests.stats import simulated
 
 CASES = 1000
@@ -41,7 +41,7 @@ def sessions(noise, effect, number=CASES, seed=5):
 def end(blocks, prior=PRIOR, first=1, errors=ERRORS):
     """The outcome of one case, judged block after block."""
     for number in range(first, errors.looks + 1):
-        found = look(blocks[:number], moderated(prior, blocks[:number]), TOLERANCE, errors).outcome
+        found = interim_decision(blocks[:number], shrunk_spread(prior, blocks[:number]), TOLERANCE, errors).outcome
         if found is not Outcome.UNCLEAR:
             return found
     return Outcome.UNCLEAR
@@ -95,13 +95,13 @@ def test_a_session_that_learns_its_prior_on_the_way_rarely_has_any_false_alarm()
 
 
 def any_false_alarm(rng, total, items=10):
-    allowance, seen, alarms = Allowance.of(total, items), [], 0
+    budget, seen, alarms = FallbackBudget.of(total, items), [], 0
     for _ in range(items):
         between = 0.004 * math.sqrt(2 / rng.gammavariate(2, 1))
         blocks = [Effect(rng.gauss(TOLERANCE, between), between / 5) for _ in range(ERRORS.looks)]
-        outcome = end(blocks, fit_prior(seen, PRIOR), errors=Errors(allowance.alpha))
+        outcome = end(blocks, fit_prior(seen, PRIOR), errors=Errors(budget.alpha))
         seen.append(spread_of([one.value for one in blocks]))
-        allowance = allowance.after(outcome is Outcome.WORSE)
+        budget = budget.after(outcome is Outcome.WORSE)
         alarms += outcome is Outcome.WORSE
     return alarms > 0
 

@@ -54,7 +54,7 @@ def test_power_grows_with_the_effect_and_noise_costs_power_and_blocks():
 
 
 def test_noise_costs_blocks_where_nothing_is_given_up(monkeypatch):
-    monkeypatch.setattr(sequential, "_LITTLE_HOPE", 0.0)
+    monkeypatch.setattr(sequential, "_MIN_PREDICTIVE_POWER", 0.0)
     quiet, between, within = (
         simulate(0.09, noise, trials=300) for noise in (NOISE, Noise(0.05, 0.004), Noise(0.02, 0.05))
     )
@@ -63,7 +63,7 @@ def test_noise_costs_blocks_where_nothing_is_given_up(monkeypatch):
 
 def test_giving_up_costs_little_power_and_saves_many_blocks(monkeypatch):
     near, found = (simulate(effect, trials=500) for effect in (0.05, 0.09))
-    monkeypatch.setattr(sequential, "_LITTLE_HOPE", 0.0)
+    monkeypatch.setattr(sequential, "_MIN_PREDICTIVE_POWER", 0.0)
     near_whole, found_whole = (simulate(effect, trials=500) for effect in (0.05, 0.09))
     assert near.blocks < near_whole.blocks - 2
     assert found_whole.outcomes[Outcome.WORSE] - found.outcomes[Outcome.WORSE] < 0.02

@@ -8,9 +8,9 @@ from scipy.stats import t
 
 from perfsuite.stats.blocks import Effect
 from perfsuite.stats.decision import Estimate, Outcome, Spread, estimate, student_t_quantile
-from perfsuite.stats.moderation import moderated
-from perfsuite.stats.sequential import Errors, hope, look, weigh
+from perfsuite.stats.sequential import Errors, interim_decision, predictive_power, weigh
 from perfsuite.stats.spending import evenly, late, level
+from perfsuite.stats.variance_shrinkage import shrunk_spread
 
 ERRORS = Errors(alpha=0.01, beta=0.05, looks=8)
 SPREAD = Spread(0.01, 10)
@@ -22,7 +22,7 @@ def effects(*values, se=0.0):
 
 
 def outcome(values, spread=SPREAD, tolerance=0.05, **kwargs):
-    return look(effects(*values), spread, tolerance, ERRORS, **kwargs).outcome
+    return interim_decision(effects(*values), spread, tolerance, ERRORS, **kwargs).outcome
 
 
 # errors
@@ -31,13 +31,13 @@ def outcome(values, spread=SPREAD, tolerance=0.05, **kwargs):
 @pytest.mark.parametrize("number", [0, 9])
 def test_a_look_that_was_not_planned_is_an_error(number):
     with pytest.raises(ValueError, match=f"look {number} of 8"):
-        look(effects(*[0.1] * number), SPREAD, 0.05, ERRORS)
+        interim_decision(effects(*[0.1] * number), SPREAD, 0.05, ERRORS)
 
 
 def test_a_spread_on_no_degrees_of_freedom_is_an_error():
     with pytest.raises(ValueError, match=r"^a spread on 0 degrees of freedom .* prior$"):
-        look(effects(0.1, 0.1), Spread(0.01, 0), 0.05, ERRORS)
-    assert look(effects(0.1, 0.1), Spread(0.01, 0.5), 0.05, ERRORS).outcome is Outcome.UNCLEAR
+        interim_decision(effects(0.1, 0.1), Spread(0.01, 0), 0.05, ERRORS)
+    assert interim_decision(effects(0.1, 0.1), Spread(0.01, 0.5), 0.05, ERRORS).outcome is Outcome.UNCLEAR
 
 
 # the estimate
@@ -63,7 +63,7 @@ def test_a_noisier_block_counts_for_less():
 
 
 def test_blocks_without_any_noise_can_be_weighed():
-    assert look(effects(0.02, 0.02), Spread(0.0, 4), 0.01, ERRORS).outcome is Outcome.WORSE
+    assert interim_decision(effects(0.02, 0.02), Spread(0.0, 4), 0.01, ERRORS).outcome is Outcome.WORSE
     assert weigh(effects(0.02), Spread(0.0, 4)).se == pytest.approx(1e-9, abs=0)  # finer than any clock
 
 
@@ -72,7 +72,7 @@ def test_blocks_without_any_noise_can_be_weighed():
 
 def test_the_bounds_of_the_second_look_by_hand():
     """t(10): a sixteenth of alpha at the first look that can convict, a share of beta at the second of eight."""
-    found = look(effects(0.11, 0.13), SPREAD, 0.05, ERRORS)
+    found = interim_decision(effects(0.11, 0.13), SPREAD, 0.05, ERRORS)
     se = 0.01 / math.sqrt(2)
     levels = level(0.01, 2, 8, late, first=2), level(0.05, 2, 8, evenly)
     assert levels == pytest.approx((0.01 / 16, 0.0109867), rel=1e-3)
@@ -112,29 +112,29 @@ def test_a_block_at_the_tolerance_does_not_exceed_it():
 
 
 def test_within_includes_the_tolerance_itself():
-    high = look(effects(0.0, 0.0), SPREAD, 1.0, ERRORS).high
+    high = interim_decision(effects(0.0, 0.0), SPREAD, 1.0, ERRORS).high
     assert outcome([0.0, 0.0], tolerance=high) is Outcome.WITHIN
     assert outcome([0.0, 0.0], tolerance=math.nextafter(high, 0)) is Outcome.UNCLEAR
 
 
 def test_worse_excludes_a_lower_bound_at_the_tolerance():
-    low = look(effects(0.3, 0.3), SPREAD, 0.0, ERRORS).low
+    low = interim_decision(effects(0.3, 0.3), SPREAD, 0.0, ERRORS).low
     assert outcome([0.3, 0.3], tolerance=low) is Outcome.UNCLEAR
     assert outcome([0.3, 0.3], tolerance=math.nextafter(low, 0)) is Outcome.WORSE
 
 
 def test_better_asks_for_the_stricter_error():
     """Between the two upper bounds it is within, not better."""
-    high = look(effects(0.0, 0.0), SPREAD, 1.0, ERRORS).high
-    strict = look(effects(0.0, 0.0), SPREAD, 1.0, Errors(beta=ERRORS.alpha)).high
+    high = interim_decision(effects(0.0, 0.0), SPREAD, 1.0, ERRORS).high
+    strict = interim_decision(effects(0.0, 0.0), SPREAD, 1.0, Errors(beta=ERRORS.alpha)).high
     assert 0 < high < strict
     assert outcome([-0.05 - (high + strict) / 2] * 2) is Outcome.WITHIN
     assert outcome([-0.05 - 1.001 * strict] * 2) is Outcome.BETTER
     assert outcome([-0.05 - 0.999 * strict] * 2) is Outcome.WITHIN
     even = Errors(alpha=0.01, beta=0.01)
-    high = look(effects(-0.1, -0.1), SPREAD, 1.0, even).high
-    assert look(effects(-0.1, -0.1), SPREAD, -high, even).outcome is Outcome.WITHIN
-    assert look(effects(-0.1, -0.1), SPREAD, math.nextafter(-high, 0), even).outcome is Outcome.BETTER
+    high = interim_decision(effects(-0.1, -0.1), SPREAD, 1.0, even).high
+    assert interim_decision(effects(-0.1, -0.1), SPREAD, -high, even).outcome is Outcome.WITHIN
+    assert interim_decision(effects(-0.1, -0.1), SPREAD, math.nextafter(-high, 0), even).outcome is Outcome.BETTER
 
 
 def test_a_negative_tolerance_asks_for_an_improvement():
@@ -146,14 +146,14 @@ def test_a_negative_tolerance_asks_for_an_improvement():
 
 
 def test_a_reference_with_an_error_of_its_own_widens_the_bounds():
-    exact = look(effects(0.1, 0.12), SPREAD, 0.05, ERRORS)
-    shifted = look(effects(1.1, 1.12), SPREAD, 0.05, ERRORS, Estimate(1.0, 0.0, 10))
+    exact = interim_decision(effects(0.1, 0.12), SPREAD, 0.05, ERRORS)
+    shifted = interim_decision(effects(1.1, 1.12), SPREAD, 0.05, ERRORS, Estimate(1.0, 0.0, 10))
     assert shifted.outcome is exact.outcome
     assert (shifted.low, shifted.high) == pytest.approx((exact.low, exact.high))
-    unsure = look(effects(1.1, 1.12), SPREAD, 0.05, ERRORS, Estimate(1.0, 0.02, 10))
+    unsure = interim_decision(effects(1.1, 1.12), SPREAD, 0.05, ERRORS, Estimate(1.0, 0.02, 10))
     assert unsure.low < exact.low < exact.high < unsure.high
     assert unsure.center == pytest.approx(exact.center)
-    one_agrees = look(effects(1.9, 1.04), SPREAD, 0.05, ERRORS, Estimate(1.0, 0.0, 10))
+    one_agrees = interim_decision(effects(1.9, 1.04), SPREAD, 0.05, ERRORS, Estimate(1.0, 0.0, 10))
     assert one_agrees.low > 0.05
     assert one_agrees.outcome is Outcome.UNCLEAR
 
@@ -162,7 +162,7 @@ def test_conviction_becomes_easier_from_look_to_look_and_acquittal_stays_about_a
     """The same estimate and spread, only later."""
     lows, highs = [], []
     for number in range(1, 9):
-        found = look(effects(*[0.1] * number, se=0.0), Spread(0.01 * math.sqrt(number), 10), 0.05, ERRORS)
+        found = interim_decision(effects(*[0.1] * number, se=0.0), Spread(0.01 * math.sqrt(number), 10), 0.05, ERRORS)
         lows.append(found.low)
         highs.append(found.high - 0.1)
     assert lows[0] == pytest.approx(lows[1])  # the first cannot convict, and spends nothing on it
@@ -174,9 +174,10 @@ def test_the_detectable_effect_is_seen_nine_times_in_ten():
     """Spread known (many degrees of freedom), third look; 0.9 with a standard error of 0.5%."""
     rng = random.Random(4)
     known = Spread(0.01, 1e6)
-    true = look(effects(0, 0, 0), known, 0.05, ERRORS).detectable
+    true = interim_decision(effects(0, 0, 0), known, 0.05, ERRORS).detectable
     seen = sum(
-        look(effects(*[rng.gauss(true, 0.01) for _ in range(3)]), known, 0.05, ERRORS).low > 0.05 for _ in range(4000)
+        interim_decision(effects(*[rng.gauss(true, 0.01) for _ in range(3)]), known, 0.05, ERRORS).low > 0.05
+        for _ in range(4000)
     )
     assert seen / 4000 == pytest.approx(0.9, abs=0.02)
 
@@ -185,7 +186,7 @@ def test_the_detectable_effect_is_seen_nine_times_in_ten():
 
 
 def given_up_at(*values, spread=SPREAD):
-    found = [look(effects(*values[:number]), spread, 0.05, ERRORS) for number in range(1, len(values) + 1)]
+    found = [interim_decision(effects(*values[:number]), spread, 0.05, ERRORS) for number in range(1, len(values) + 1)]
     return next((number for number, decision in enumerate(found, 1) if decision.futile), None)
 
 
@@ -197,7 +198,7 @@ def test_what_lies_at_the_tolerance_is_given_up_after_a_few_blocks():
 
 def test_what_may_still_be_told_is_not_given_up_and_what_is_told_neither():
     assert given_up_at(*[0.061] * 8) is None  # WORSE at the end
-    assert look(effects(*[0.061] * 8), SPREAD, 0.05, ERRORS).outcome is Outcome.WORSE
+    assert interim_decision(effects(*[0.061] * 8), SPREAD, 0.05, ERRORS).outcome is Outcome.WORSE
     assert given_up_at(*[0.041] * 8) is None
     assert given_up_at(*[0.2] * 8) is None
     assert given_up_at(*[-0.2] * 8) is None
@@ -205,13 +206,13 @@ def test_what_may_still_be_told_is_not_given_up_and_what_is_told_neither():
 
 def test_neither_two_blocks_nor_the_last_give_up():
     calm = Errors(alpha=0.01, beta=0.05, looks=3)
-    found = [look(effects(*[0.05] * number), SPREAD, 0.05, calm) for number in (1, 2, 3)]
+    found = [interim_decision(effects(*[0.05] * number), SPREAD, 0.05, calm) for number in (1, 2, 3)]
     assert [(decision.outcome, decision.futile) for decision in found] == [(Outcome.UNCLEAR, False)] * 3
 
 
 def test_three_blocks_are_enough_to_give_up():
     strict = Errors(alpha=1e-6, beta=0.05, looks=8)
-    found = [look(effects(*[0.05] * number), Spread(0.01, 1e6), 0.05, strict) for number in (2, 3)]
+    found = [interim_decision(effects(*[0.05] * number), Spread(0.01, 1e6), 0.05, strict) for number in (2, 3)]
     assert [(decision.outcome, decision.futile) for decision in found] == [
         (Outcome.UNCLEAR, False), (Outcome.UNCLEAR, True),
     ]  # fmt: skip
@@ -222,7 +223,7 @@ def test_hope_by_hand():
     last, moves = 0.01 / math.sqrt(8), 0.01 * math.sqrt(1 / 3 - 1 / 8)
     convict, acquit = (t.isf(level(total, 8, 8, how), 15) for total, how in ((0.01, late), (0.05, evenly)))
     expected = t.cdf((0.06 - 0.05 - convict * last) / moves, 10) + t.cdf((0.05 - 0.06 - acquit * last) / moves, 10)
-    assert hope(Estimate(0.06, 0.01 / math.sqrt(3), 10), 3, 0.05, ERRORS) == pytest.approx(expected)
+    assert predictive_power(Estimate(0.06, 0.01 / math.sqrt(3), 10), 3, 0.05, ERRORS) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("number", [2, 4, 6])
@@ -233,18 +234,22 @@ def test_hope_is_the_share_of_sequences_that_the_last_look_decides(number):
     for _ in range(4000):
         true, error = rng.uniform(0.03, 0.11), rng.gauss(0, reference.se)
         values = effects(*(rng.gauss(true, known.sd) + error for _ in range(ERRORS.looks)))
-        hoped = hope(weigh(values[:number], known), number, 0.05, ERRORS, reference)
-        found.append((hoped, look(values, known, 0.05, ERRORS, reference).outcome is not Outcome.UNCLEAR))
+        predicted = predictive_power(weigh(values[:number], known), number, 0.05, ERRORS, reference)
+        found.append(
+            (predicted, interim_decision(values, known, 0.05, ERRORS, reference).outcome is not Outcome.UNCLEAR)
+        )
     for low, high in ((0.0, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 0.9), (0.9, 1.0)):
-        those = [(hoped, told) for hoped, told in found if low < hoped <= high]
+        those = [(predicted, told) for predicted, told in found if low < predicted <= high]
         expected, seen = (sum(column) / len(those) for column in zip(*those, strict=True))
         assert seen == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / len(those)) + 0.01)
 
 
 def test_more_scatter_and_fewer_blocks_to_come_leave_less_hope():
     beyond = Estimate(0.06, 0.004, 10)
-    assert hope(beyond, 3, 0.05, ERRORS) > hope(Estimate(0.06, 0.008, 10), 3, 0.05, ERRORS)
-    assert hope(Estimate(0.05, 0.004, 10), 3, 0.05, ERRORS) > hope(Estimate(0.05, 0.004, 10), 6, 0.05, ERRORS)
+    assert predictive_power(beyond, 3, 0.05, ERRORS) > predictive_power(Estimate(0.06, 0.008, 10), 3, 0.05, ERRORS)
+    assert predictive_power(Estimate(0.05, 0.004, 10), 3, 0.05, ERRORS) > predictive_power(
+        Estimate(0.05, 0.004, 10), 6, 0.05, ERRORS
+    )
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 5])
@@ -259,7 +264,9 @@ def test_a_single_look_errs_at_its_level(blocks, allowed):
     for _ in range(10_000):
         sd = PRIOR.sd * math.sqrt(2 / rng.gammavariate(2, 1))
         values = effects(*[rng.gauss(0, sd) for _ in range(blocks)])
-        found = look(values, moderated(PRIOR, values), 0.0, Errors(allowed, allowed, blocks), convicts_from=1)
+        found = interim_decision(
+            values, shrunk_spread(PRIOR, values), 0.0, Errors(allowed, allowed, blocks), convicts_from=1
+        )
         low += found.low > 0
         high += found.high < 0
     for wrong, spending in ((low, late), (high, evenly)):
@@ -275,9 +282,9 @@ many = st.lists(st.tuples(logs, st.floats(0, 0.1)), min_size=1, max_size=8)
 
 @given(many, logs, st.floats(1e-3, 1e3))
 def test_the_unit_of_effects_does_not_matter(blocks, tolerance, factor):
-    one = look([Effect(v, se) for v, se in blocks], PRIOR, tolerance, ERRORS)
+    one = interim_decision([Effect(v, se) for v, se in blocks], PRIOR, tolerance, ERRORS)
     scaled = [Effect(v * factor, se * factor) for v, se in blocks]
-    other = look(scaled, Spread(PRIOR.sd * factor, PRIOR.df), tolerance * factor, ERRORS)
+    other = interim_decision(scaled, Spread(PRIOR.sd * factor, PRIOR.df), tolerance * factor, ERRORS)
     assert other.low == pytest.approx(one.low * factor)
     assert other.high == pytest.approx(one.high * factor)
     if min(abs(one.low - tolerance), abs(one.high - tolerance)) > 1e-6:
@@ -288,9 +295,9 @@ def test_the_unit_of_effects_does_not_matter(blocks, tolerance, factor):
 @given(many, st.randoms())
 def test_the_order_of_blocks_does_not_matter(blocks, rng):
     found = [Effect(*block) for block in blocks]
-    one = look(found, PRIOR, 0.05, ERRORS)
+    one = interim_decision(found, PRIOR, 0.05, ERRORS)
     rng.shuffle(found)
-    other = look(found, PRIOR, 0.05, ERRORS)
+    other = interim_decision(found, PRIOR, 0.05, ERRORS)
     assert (other.low, other.high) == pytest.approx((one.low, one.high))
 
 
@@ -299,7 +306,7 @@ def test_swapping_candidate_and_base_flips_the_decision(values, tolerance):
     there, back = (outcome(vs, tolerance=tolerance) for vs in (values, [-value for value in values]))
     if there is Outcome.WORSE:
         assert back in (Outcome.BETTER, Outcome.WITHIN)
-        assert look(effects(*values), SPREAD, tolerance, ERRORS).center > tolerance
+        assert interim_decision(effects(*values), SPREAD, tolerance, ERRORS).center > tolerance
     if there is Outcome.BETTER:
         assert back not in (Outcome.WITHIN, Outcome.BETTER)
 
@@ -308,11 +315,11 @@ def test_swapping_candidate_and_base_flips_the_decision(values, tolerance):
     st.lists(st.tuples(st.floats(0.05, 1), st.floats(0, 0.1)), min_size=3, max_size=7), st.floats(0, 1),
     st.floats(0, 0.1), st.floats(-0.5, 0.5), st.booleans(),
 )  # fmt: skip
-def test_a_block_that_agrees_never_acquits(blocks, beyond, se, tolerance, is_moderated):
+def test_a_block_that_agrees_never_acquits(blocks, beyond, se, tolerance, is_shrunk):
     found = [Effect(tolerance + excess, error) for excess, error in blocks]
 
     def judged():
-        return look(found, moderated(PRIOR, found) if is_moderated else PRIOR, tolerance, ERRORS).outcome
+        return interim_decision(found, shrunk_spread(PRIOR, found) if is_shrunk else PRIOR, tolerance, ERRORS).outcome
 
     assume(judged() is Outcome.WORSE)
     found.append(Effect(tolerance + beyond + 1e-9, se))

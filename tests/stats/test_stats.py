@@ -10,7 +10,7 @@ from perfsuite.spec import Block, Chunk
 from perfsuite.stats.blocks import Effect, log_ratio, quantile
 from perfsuite.stats.decision import Estimate, Outcome, Spread, estimate, pool, spread_of, student_t_quantile
 from perfsuite.stats.paired import ALPHA, differences, flips, losses_needed, p_mean_above_0, p_more_lost, p_more_won
-from perfsuite.stats.sequential import Errors, look
+from perfsuite.stats.sequential import Errors, interim_decision
 
 PRIOR = Spread(0.03, 6)
 
@@ -84,7 +84,9 @@ def test_bounds_are_as_far_below_as_above_by_the_quantile_of_student_s_t():
 def decide(effect, tolerance):
     """One look at one block that is known so well, with an error of 1% on each side."""
     once = Errors(alpha=0.01, beta=0.01, looks=1)
-    return look([Effect(effect.center, 0.0)], Spread(effect.se, effect.df), tolerance, once, convicts_from=1)
+    return interim_decision(
+        [Effect(effect.center, 0.0)], Spread(effect.se, effect.df), tolerance, once, convicts_from=1
+    )
 
 
 @pytest.mark.parametrize(

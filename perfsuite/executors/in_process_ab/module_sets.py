@@ -70,7 +70,7 @@ class ModuleSets:
         self.current = name
 
     def ask_first(self) -> None:
-        """Each pytest puts its own finder first, which would find the working tree's files."""
+        """Put our finder first again: each pytest puts its own before it, which would find the working tree's files."""
         self._uninstall(self.current)
         self._install(self.current)
 

@@ -12,7 +12,9 @@ from typing import Any
 
 _ONCE = re.compile(r"torch\.(_library|library|ops\.load_library|utils\.cpp_extension)|from torch import .*\blibrary\b")
 _PLAIN = frozenset({str, int, float, bool, bytes, tuple, list, set, frozenset, type(None), type(len), ModuleType})
-_WHOLE = ("torch.nn.functional",)  # here even a library's own function does not stand for another by itself
+_WHOLE = (
+    "torch.nn.functional",
+)  # modules in which even a function that a library itself has replaced counts as exchanged
 
 
 class SharedCode:

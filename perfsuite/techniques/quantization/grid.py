@@ -21,7 +21,7 @@ class Rows(NamedTuple):
     """Activations on the grid: q (N, K); scale and zero (N, 1), or () for all rows.
 
     q is int8, as operators make it, or uint8 and 128 more, as compiled loops make it for oneDNN.
-    ``lost`` (N, 1) is NaN for rows that q cannot tell of, and else 0; without it there are none.
+    ``lost`` (N, 1) is NaN where the row held NaN or infinity, and else 0; None means that there are no such rows.
     """
 
     q: Tensor

@@ -49,7 +49,7 @@ class SharedInput:
         self.layers = tuple(layers)
         self.calls: dict[int, Call] = {}  # by thread
         self._prepared = Prepared()
-        self._joint = True  # until it is known to be in vain
+        self._joint = True  # False once these layers are known not to be joinable
 
     def output(self, layer: Int8Linear, x: Tensor) -> Tensor:
         """The layer's output (N, O) for its input."""

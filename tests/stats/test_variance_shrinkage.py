@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from perfsuite.stats.blocks import Effect
 from perfsuite.stats.decision import Spread, pool
-from perfsuite.stats.moderation import MAX_DF, fit_prior, inverse_trigamma, moderated, trigamma
+from perfsuite.stats.variance_shrinkage import MAX_DF, fit_prior, inverse_trigamma, shrunk_spread, trigamma
 
 DEFAULT = Spread(0.02, 4)
 
@@ -117,6 +117,8 @@ def test_the_fit_scales_with_the_spreads(cases, factor):
 
 def test_the_spread_of_a_case_is_pooled_from_its_blocks_the_prior_and_what_is_stored():
     effects = [Effect(0.00, 0.5), Effect(0.02, 0.5), Effect(0.04, 0.5)]
-    assert moderated(DEFAULT, effects) == pool(DEFAULT, Spread(0.02, 2))
-    assert moderated(DEFAULT, effects, Spread(0.1, 4)).sd == pytest.approx(math.sqrt((6 * 0.02**2 + 4 * 0.1**2) / 10))
-    assert moderated(DEFAULT, effects[:1]) == Spread(pytest.approx(DEFAULT.sd), 4)
+    assert shrunk_spread(DEFAULT, effects) == pool(DEFAULT, Spread(0.02, 2))
+    assert shrunk_spread(DEFAULT, effects, Spread(0.1, 4)).sd == pytest.approx(
+        math.sqrt((6 * 0.02**2 + 4 * 0.1**2) / 10)
+    )
+    assert shrunk_spread(DEFAULT, effects[:1]) == Spread(pytest.approx(DEFAULT.sd), 4)

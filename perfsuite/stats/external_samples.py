@@ -1,7 +1,7 @@
-"""Blocks from times that were not sampled alternately: calls that another tool has timed, and plain seconds.
+"""Blocks from external samples: calls that another tool has timed, and times relative to a second.
 
-Such a block tells less: what changed on the machine between the arms does not cancel. It may acquit; what
-it accuses is sampled again.
+The arms of such a block were not sampled alternately, so that what changed on the machine between them does not
+cancel. The block may acquit a case; a case that it would convict is sampled again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MOST_CHUNKS = 10  # enough to show their scatter
 def beside_seconds(block: Block) -> Block:
     """The block with a second beside each of the candidate's chunks: log ratios to it are those of raw time."""
     second = Chunk(YARDSTICK, (SECOND_NS,))
-    told = ([chunk, second] if chunk.arm == CANDIDATE else [chunk] for chunk in block.chunks)
-    return replace(block, chunks=tuple(itertools.chain.from_iterable(told)))
+    chunks = ([chunk, second] if chunk.arm == CANDIDATE else [chunk] for chunk in block.chunks)
+    return replace(block, chunks=tuple(itertools.chain.from_iterable(chunks)))
 
 
 def with_calls(block: Block, arm: str, calls_ns: Sequence[float]) -> Block:
-    """A block of at most one other arm, with calls of ``arm`` in their order, dealt out beside its chunks."""
+    """The block, which has at most one other arm, with the calls of ``arm`` dealt out in order beside its chunks."""
     number = min(len(block.chunks) or MOST_CHUNKS, len(calls_ns))
     dealt = [Chunk(arm, tuple(part)) for part in _parts(calls_ns, number)]
     pairs = itertools.zip_longest(dealt, block.chunks[:number])
@@ -33,6 +33,6 @@ def with_calls(block: Block, arm: str, calls_ns: Sequence[float]) -> Block:
 
 
 def _parts(values: Sequence[float], number: int) -> list[Sequence[float]]:
-    """So many consecutive parts, as equal as can be."""
+    """Consecutive parts of nearly equal length."""
     ends = [round(index * len(values) / number) for index in range(number + 1)]
     return [values[start:end] for start, end in itertools.pairwise(ends)]

@@ -1,4 +1,4 @@
-"""One error for a session of many verdicts, each given before the next is measured.
+"""The family-wise error of a session of many verdicts, each given before the next is measured.
 
 Holm's step-down needs all p-values at once. The fallback procedure (Wiens 2003; strong control of
 the family-wise error under any dependence: Wiens and Dmitrienko 2005) goes in a fixed order: every
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Allowance:
+class FallbackBudget:
     """What the next test may spend: its own share, and what was passed on to it.
 
-    Tests that were not announced live on one further share: half of it, a quarter, and so on, so
-    that the sum stays below the total however many come.
+    Tests that were not announced spend one further share: half of it, a quarter, and so on, so that
+    the sum stays below the total however many come.
     """
 
     share: float
@@ -24,18 +24,18 @@ class Allowance:
     passed_on: float = 0.0
 
     @staticmethod
-    def of(total: float, tests: int) -> Allowance:
+    def of(total: float, tests: int) -> FallbackBudget:
         """``total`` is the chance that any verdict of the session is a false alarm."""
         if tests < 1:
             raise ValueError(f"{tests} tests: announce at least one")
-        return Allowance(total / (tests + 1), tests)
+        return FallbackBudget(total / (tests + 1), tests)
 
     @property
     def alpha(self) -> float:
         """The error of the next test."""
         return self.share + self.passed_on
 
-    def after(self, rejected: bool) -> Allowance:
+    def after(self, rejected: bool) -> FallbackBudget:
         """For the test after the next one. ``rejected``: the next one found a regression."""
         share = self.share if self.announced > 1 else self.share / 2
-        return Allowance(share, max(self.announced - 1, 0), self.alpha if rejected else 0.0)
+        return FallbackBudget(share, max(self.announced - 1, 0), self.alpha if rejected else 0.0)

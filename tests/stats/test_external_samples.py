@@ -5,8 +5,8 @@ import math
 import pytest
 
 from perfsuite.spec import CANDIDATE, YARDSTICK, Block, Chunk
-from perfsuite.stats.arranged import beside_seconds, with_calls
 from perfsuite.stats.blocks import block_effect, log_ratio
+from perfsuite.stats.external_samples import beside_seconds, with_calls
 
 EMPTY = Block((), seed=0, fresh=False, threads=1)
 

@@ -1,4 +1,4 @@
-"""How much a case may differ between processes, learnt from all cases of the suite.
+"""Variance shrinkage: the spread of a case between processes, pooled with what all cases of the suite show.
 
 A case measured with two blocks knows next to nothing about its own spread, but fifty such cases know
 what spreads are usual here. Empirical Bayes (Smyth 2004): the variances of the cases are taken to be
@@ -15,14 +15,15 @@ from collections.abc import Sequence
 from perfsuite.stats.blocks import Effect
 from perfsuite.stats.decision import Spread, pool, spread_of
 
-# However alike the cases are, the next may differ. One that is twice as noisy as its suite, at a true
-# effect equal to the tolerance, is called WORSE in 4% where 1% is allowed; with 10 it would be in 7%, with 4 in 3%.
+# The most degrees of freedom that the prior may have, however alike the cases are: the next one may differ. A case
+# twice as noisy as its suite, with a true effect equal to the tolerance, is called WORSE in 4% where 1% is allowed.
+# With a limit of 10 degrees of freedom it would be 7%, with 4 it would be 3% (benchmarks/error_rates.py).
 MAX_DF = 6.0
-DEFAULT_CASES = 8  # as many as are needed before their scatter says more about d0 than a guess
+DEFAULT_CASES = 8  # the scatter of fewer cases says less about d0 than the default does
 
 
-def moderated(prior: Spread, effects: Sequence[Effect], *stored: Spread) -> Spread:
-    """The spread of one case: what its blocks show, pooled with the prior and with what is stored."""
+def shrunk_spread(prior: Spread, effects: Sequence[Effect], *stored: Spread) -> Spread:
+    """The spread of one case with its variance shrunk: pooled with the prior, and with what is stored."""
     return pool(prior, spread_of([effect.value for effect in effects]), *stored)
 
 
