@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from perfsuite.comparison.optional import optional
 from perfsuite.comparison.values import Row, Study
-from perfsuite.comparison.views import optional
 from perfsuite.errors import UsageError
 
 # Okabe and Ito 2008: told apart by people who see few colours, too; markers repeat what colours say.

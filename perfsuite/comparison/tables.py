@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from perfsuite.comparison.values import Profile, Row, Study
+from perfsuite.comparison.values import Row, Study, percent
 from perfsuite.report.markdown import escape
 from perfsuite.units import Unit, format_difference, format_value
 
@@ -136,22 +136,6 @@ def ledger(study: Study) -> Section:
     return Section("Ledger", ("variant", "claimed", "stored in the file", "realized speedup"), tuple(rows), words=True)
 
 
-def describe(profile: Profile) -> str:
-    """One variant without a clock, in a few words."""
-    saved, score, words = profile.stored, profile.scores, []
-    if saved:
-        words.append(f"{format_value(saved.size_bytes, Unit.BYTES)} in the file")
-        words.append(f"{format_value(saved.elements, Unit.COUNT)} numbers, {_percent(saved.sparsity)} of them zero")
-    for size, call in profile.calls.items():
-        if call.peak_memory_bytes is not None:
-            words.append(f"{format_value(call.peak_memory_bytes, Unit.BYTES)} live at batch {size}")
-        if call.sqnr_db is not None:
-            words.append(f"{format_value(call.sqnr_db, Unit.DECIBEL)} to the original")
-    if score:
-        words.append(f"accuracy {_percent(score.accuracy)} on {score.task}")
-    return f"{profile.variant}: {', '.join(words)}" if words else profile.variant
-
-
 def claimed(claims: Mapping[str, float]) -> str:
     """What a technique promises, in words."""
     said = [_CLAIMS[key](value) if key in _CLAIMS else f"{key} {value:g}" for key, value in claims.items()]
@@ -178,10 +162,6 @@ def _value(key: str, unit: Unit, factor: float = 1) -> Cell:
     return _cell(key, lambda value: format_value(value * factor, unit))
 
 
-def _percent(fraction: float) -> str:
-    return format_value(round(fraction, 4), Unit.FRACTION)
-
-
 def _interval(key: str) -> Cell:
     low, high = _value(f"{key}_low", Unit.RATIO), _value(f"{key}_high", Unit.RATIO)
     return lambda row: f"{low(row)} to {high(row)}" if low(row) else ""
@@ -198,7 +178,7 @@ def _stored_text(entry: Row) -> str:
     if entry["size_bytes"] is None:
         return "no file"
     smaller = format_value(entry["compression"], Unit.RATIO) + " smaller" if entry["compression"] else "a file"
-    return f"{smaller}, {_percent(entry['sparsity'])} zeros"
+    return f"{smaller}, {percent(entry['sparsity'])} zeros"
 
 
 def _realized(speedups: dict[int, Speedup | None]) -> str:
@@ -206,9 +186,9 @@ def _realized(speedups: dict[int, Speedup | None]) -> str:
 
 
 _CLAIMS: Mapping[str, Callable[[float], str]] = {
-    "sparsity": lambda value: f"{_percent(value)} of weights zero",
-    "heads": lambda value: f"{_percent(value)} of heads gone",
-    "units": lambda value: f"{_percent(value)} of units gone",
+    "sparsity": lambda value: f"{percent(value)} of weights zero",
+    "heads": lambda value: f"{percent(value)} of heads gone",
+    "units": lambda value: f"{percent(value)} of units gone",
     "bits": lambda value: f"{value:g}-bit weights",
     "speedup": lambda value: f"{format_value(value, Unit.RATIO)} faster",
     "compression": lambda value: f"{format_value(value, Unit.RATIO)} smaller",
@@ -228,9 +208,9 @@ _RELATIVE: Columns = (
     *_EACH,
     ("speedup", _value("speedup", Unit.RATIO)),
     ("95% interval", _interval("speedup")),
-    ("memory saved", _cell("memory_saved", _percent)),
+    ("memory saved", _cell("memory_saved", percent)),
     ("SQNR", _value("sqnr_db", Unit.DECIBEL)),
-    ("same answer", _cell("agreement", _percent)),
+    ("same answer", _cell("agreement", percent)),
 )
 _ENERGY: Columns = (
     *_EACH,
@@ -242,7 +222,7 @@ _STORED: Columns = (
     *_NAME,
     ("file", _value("size_bytes", Unit.BYTES)),
     ("smaller", _value("compression", Unit.RATIO)),
-    ("zeros", _cell("sparsity", _percent)),
-    ("accuracy", _cell("accuracy", _percent)),
+    ("zeros", _cell("sparsity", percent)),
+    ("accuracy", _cell("accuracy", percent)),
     ("change of accuracy", _flips),
 )

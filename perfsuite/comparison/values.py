@@ -17,6 +17,7 @@ from perfsuite.case import Case
 from perfsuite.protocols import Run
 from perfsuite.spec import Block, Scores
 from perfsuite.stats.paired import Flips, flips, p_more_lost
+from perfsuite.units import Unit, format_value
 
 if TYPE_CHECKING:
     from perfsuite.optimize.measured import Speedup
@@ -64,9 +65,7 @@ class Profile:
         return not self.technique and bool(known) and min(known) >= SAME_NUMBERS_DB
 
     def __str__(self) -> str:
-        from perfsuite.comparison.tables import describe
-
-        return describe(self)
+        return _described(self)
 
 
 @dataclass(frozen=True)
@@ -222,3 +221,23 @@ def _flat(name: str, ratio: Speedup | None) -> Row:
     if ratio is None:
         return {name: None, f"{name}_low": None, f"{name}_high": None}
     return {name: ratio.ratio, f"{name}_low": ratio.low, f"{name}_high": ratio.high}
+
+
+def _described(profile: Profile) -> str:
+    """One variant without a clock, in a few words."""
+    saved, score, words = profile.stored, profile.scores, []
+    if saved:
+        words.append(f"{format_value(saved.size_bytes, Unit.BYTES)} in the file")
+        words.append(f"{format_value(saved.elements, Unit.COUNT)} numbers, {percent(saved.sparsity)} of them zero")
+    for size, call in profile.calls.items():
+        if call.peak_memory_bytes is not None:
+            words.append(f"{format_value(call.peak_memory_bytes, Unit.BYTES)} live at batch {size}")
+        if call.sqnr_db is not None:
+            words.append(f"{format_value(call.sqnr_db, Unit.DECIBEL)} to the original")
+    if score:
+        words.append(f"accuracy {percent(score.accuracy)} on {score.task}")
+    return f"{profile.variant}: {', '.join(words)}" if words else profile.variant
+
+
+def percent(fraction: float) -> str:
+    return format_value(round(fraction, 4), Unit.FRACTION)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfsuite.comparison import tables
+from perfsuite.comparison.charts import draw
+from perfsuite.comparison.optional import optional
 from perfsuite.comparison.tables import WIDTH, Section
 from perfsuite.comparison.values import Row, Study
-from perfsuite.errors import UnavailableError
 from perfsuite.protocols import Run
 
 if TYPE_CHECKING:
@@ -58,8 +58,6 @@ class View(ABC):
         Raises UnavailableError without matplotlib, UsageError for an ending that it does not draw or a
         path that cannot be written.
         """
-        from perfsuite.comparison.charts import draw
-
         return draw(self.study, Path(path), levels.study if levels else None)
 
     def _shown(self) -> list[Section]:
@@ -155,12 +153,3 @@ class PerformanceComparison(View):
 
     def _sections(self) -> tuple[Section, ...]:
         return (tables.performance(self.rows()), tables.relative(self.study))
-
-
-def optional(module: str, what: str) -> Any:
-    """A package that not everybody has. Raises UnavailableError, with how to get it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise UnavailableError(f"{what} needs {package}", f"pip install {package}") from error

@@ -17,7 +17,8 @@ from perfsuite._compat.pytest import benchmarked_s
 from perfsuite.measure.repeatable import FRESH_STATE, Repeatable
 from perfsuite.plugin.fixtures import callable_case, gate_item, told
 from perfsuite.plugin.matrix import marked_limits
-from perfsuite.plugin.state import is_worker, session_of
+from perfsuite.plugin.sessions import session_of
+from perfsuite.plugin.state import is_worker
 from perfsuite.session.callables import EventLoop, check_done, is_asynchronous
 from perfsuite.session.measurable import CallableCase
 

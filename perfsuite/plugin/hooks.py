@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,35 +10,43 @@ import pytest
 
 import perfsuite.measure.clock  # noqa: F401  # takes the clock before any conftest or test can put another in its place
 from perfsuite.plugin import declaring
+from perfsuite.plugin.checks import check_base, check_executor, check_reports, said_of_reports, watch_leaks
 from perfsuite.plugin.ours import attach_left_alone, claim, is_ours, said_of_left_alone, select, shadows
 from perfsuite.plugin.reruns import register, run_once
+from perfsuite.plugin.sessions import close, has_failed, session_of
 from perfsuite.plugin.state import (
     architectures_known,
-    check_base,
-    check_executor,
-    check_reports,
-    close,
-    has_failed,
     is_worker,
     note_collected,
     note_deselected,
-    open_if_worker,
     options_of,
     registries_of,
-    said_of_reports,
-    session_of,
     start,
-    watch_leaks,
 )
 
 if TYPE_CHECKING:
     from perfsuite.plugin.fixtures import Perf, PerfCase
 
 
+_WORKER_VARIABLE = "PERFSUITE_WORKER"  # see perfsuite.executors.workers, which is not imported here
+
+
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    open_if_worker(pluginmanager)
+    _open_if_worker(pluginmanager)
     declaring.add_ini_keys(parser)
     declaring.add_options(parser, early=True)
+
+
+def _open_if_worker(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Enter the first revision of a worker: before any conftest is imported."""
+    if _WORKER_VARIABLE in os.environ:
+        from perfsuite.plugin.serving import open_if_ordered
+
+        open_if_ordered()
+    if is_worker():
+        from perfsuite.plugin.serving import redirect_writes
+
+        redirect_writes(pluginmanager)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,7 +11,8 @@ import pytest
 
 from perfsuite.errors import PerfsuiteError
 from perfsuite.plugin.matrix import marked_limits
-from perfsuite.plugin.state import is_worker, session_of
+from perfsuite.plugin.sessions import session_of
+from perfsuite.plugin.state import is_worker
 from perfsuite.report.junit import properties
 from perfsuite.report.rows import remarks
 from perfsuite.session.record import not_recorded

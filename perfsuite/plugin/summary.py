@@ -21,7 +21,8 @@ from perfsuite.plugin.commands import update_all_command
 from perfsuite.plugin.ours import said_of_left_alone
 from perfsuite.plugin.records import records, run_again
 from perfsuite.plugin.reruns import notes_on_plugins
-from perfsuite.plugin.state import is_whole_run, is_worker, notes_of, options_of, registries_of, settings_of
+from perfsuite.plugin.sessions import notes_of, settings_of
+from perfsuite.plugin.state import is_whole_run, is_worker, options_of, registries_of
 from perfsuite.protocols import Run
 from perfsuite.report import markdown, terminal
 from perfsuite.report.endings import write_report
