@@ -16,6 +16,7 @@ from perfsuite.protocols import Inputs, ModelSpec, Runtime, Technique, Workload
 from perfsuite.runtimes.eager import RUNTIME as EAGER_RUNTIME
 from perfsuite.spec import CANDIDATE, YARDSTICK, Context
 from perfsuite.techniques.claims import claims_of
+from perfsuite.techniques.values import Original
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +141,20 @@ class ModelCase:
 
     @cached_property
     def _candidate(self) -> Subject:
-        return self._subject(self.model, self.runtime, self.case.key)
+        return self._subject(self._measured, self.runtime, self.case.key)
+
+    @property
+    def _measured(self) -> nn.Module:
+        """Untouched, the original is measured itself: a model that fills half of the memory has no room for a copy.
+
+        A test that has asked for the model may have changed it, and it is that one that is measured.
+        """
+        if "model" in self.__dict__ or not isinstance(self.technique, Original):
+            return self.model
+        from perfsuite.techniques.common import check_finite
+
+        check_finite(self.original)
+        return self.original
 
     @cached_property
     def _original(self) -> Subject:

@@ -132,3 +132,43 @@ def test_a_force_field_is_gated_once_its_spec_asks_for_gradients(tmp_path):
     limits = {**NEED_NO_OUTPUT, **NEED_ONE}
     assert set(gate(tmp_path, Force, limits, grad=True).values()) == {Status.PASS}
     assert set(gate(tmp_path, Force, {"latency": "<=9 s"}, "bf16", grad=True).values()) == {Status.PASS}
+
+
+class Whole(nn.Module):
+    """Too large to be there twice, as far as anyone can see."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.linear(x)
+
+    def __deepcopy__(self, memo):
+        raise MemoryError
+
+
+def test_a_gate_on_latency_alone_builds_one_model_copies_it_nowhere_and_saves_nothing(tmp_path, monkeypatch):
+    built = []
+
+    def make():
+        built.append(Whole())
+        return built[-1]
+
+    monkeypatch.setattr("perfsuite.storage.write_weights", lambda *given: pytest.fail("it was saved"))
+    monkeypatch.setattr("perfsuite.measure.trace._Recorder", lambda *given: pytest.fail("it was traced"))
+    assert gate(tmp_path, make, {"latency": "<=9 s"}) == {"latency": Status.PASS}
+    assert len(built) == 1
+
+
+def test_relations_of_an_untouched_model_need_no_copy_either(tmp_path):
+    assert set(gate(tmp_path, Whole, {"sqnr": ">=200 dB", "compression": ">=1"}).values()) == {Status.PASS}
+
+
+def test_what_a_test_has_done_to_its_model_is_measured():
+    spec = ModelSpec("m", lambda seed: Built(Net(lambda y: y), "none"), lambda module, size, seed: torch.ones(size, 4))
+    case = ModelCase(spec, parse_technique("fp32"), "cpu", 1, 0)
+    with torch.no_grad():
+        case.model.linear.bias += 1
+    found = case.subject("candidate").fidelity_to(case.subject("original"))
+    assert found["sqnr"] < 20
