@@ -46,7 +46,7 @@ def examine(
         outputs, calls = {}, {}
         for number, (size, given) in enumerate(inputs.items(), start=1):
             subject = Subject.of_model(variant.module, given, f"{variant.name!r} at batch size {size}")
-            outputs[size] = output = subject.outputs["output"]
+            outputs[size] = output = subject.output
             reference = original.outputs[size] if original else None
             sqnr_db, agreement = _fidelity(subject, reference, output, same_shape)
             calls[size] = replace(_traced(subject, variant, device), sqnr_db=sqnr_db, agreement=agreement)

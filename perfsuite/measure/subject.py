@@ -161,6 +161,11 @@ class Subject:
         made = self.prepared.outputs() if self.prepared.outputs else {"output": self.call()}
         return {name: check_output(output, self.label) for name, output in made.items()}
 
+    @property
+    def output(self) -> Tensor:
+        """The first of them, and of a forward pass the only one."""
+        return next(iter(self.outputs.values()))
+
     @cached_property
     def stored(self) -> Stored:
         """Counted in the file that the model is saved to."""

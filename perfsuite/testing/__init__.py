@@ -9,8 +9,8 @@ A technique of your own, checked in three lines::
 
 ``MagnitudeContract``, ``StructuredContract``, ``QuantizationContract`` and ``PrecisionContract`` add the
 laws of their families. ``ArchitectureContract`` has those of a family of models that structured pruning knows,
-``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does, ``ExecutorContract``
-those of who has it measured; ``Simulated`` is an executor that starts nothing.
+``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does, ``MetricContract``
+those of a metric, ``ExecutorContract`` those of who has it measured; ``Simulated`` is an executor that starts nothing.
 """
 
 try:
@@ -21,6 +21,7 @@ except ImportError as error:
 from perfsuite.testing.architecture import ARCHITECTURE_LAWS, ArchitectureContract
 from perfsuite.testing.contract import LAWS, Contract, TechniqueContract
 from perfsuite.testing.executors import EXECUTOR_LAWS, ExecutorContract
+from perfsuite.testing.metrics import METRIC_LAWS, MetricContract
 from perfsuite.testing.pruning import MAGNITUDE_LAWS, STRUCTURED_LAWS, MagnitudeContract, StructuredContract
 from perfsuite.testing.quantization import PRECISION_LAWS, QUANTIZATION_LAWS, PrecisionContract, QuantizationContract
 from perfsuite.testing.runtimes import RUNTIME_LAWS, RuntimeContract
@@ -33,6 +34,7 @@ __all__ = [
     "EXECUTOR_LAWS",
     "LAWS",
     "MAGNITUDE_LAWS",
+    "METRIC_LAWS",
     "PRECISION_LAWS",
     "QUANTIZATION_LAWS",
     "RUNTIME_LAWS",
@@ -42,6 +44,7 @@ __all__ = [
     "Contract",
     "ExecutorContract",
     "MagnitudeContract",
+    "MetricContract",
     "PrecisionContract",
     "QuantizationContract",
     "RuntimeContract",
