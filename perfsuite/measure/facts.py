@@ -56,6 +56,7 @@ def relations_of(
 def _scores(subject: Subject, metrics: Sequence[Metric]) -> dict[str, Scores]:
     """A probe that several metrics share is asked once."""
     asked = {metric.probe for metric in metrics if isinstance(metric.probe, PerExample)}
+    subject.restore()
     answers = {probe: probe.score(subject) for probe in asked}
     return {m.name: answers[m.probe] for m in metrics if isinstance(m.probe, PerExample)}
 

@@ -107,6 +107,11 @@ class Subject:
         remedy = RESET if self.prepared.reset else NOTHING_BEHIND
         return Repeatable(self.prepared.call, self.prepared.reset, remedy=remedy)
 
+    def restore(self) -> None:
+        """Bring back the state before the first repetition: what is counted or scored has not been trained by us."""
+        if self.prepared.reset is not None:
+            self.prepared.reset()
+
     @cached_property
     def ready(self) -> Callable[[], object]:
         """The call, after a first one, which may compile or initialise something."""
@@ -158,6 +163,7 @@ class Subject:
         """What fidelity compares: dense, in float64 on the CPU. Raises NonFiniteError, OutputError."""
         from perfsuite.measure.outputs import check_output
 
+        self.restore()
         made = self.prepared.outputs() if self.prepared.outputs else {"output": self.call()}
         return {name: check_output(output, self.label) for name, output in made.items()}
 
@@ -173,6 +179,7 @@ class Subject:
 
         if self.model is None:
             raise UsageError(f"{self.label} is a plain callable: it has no weights to save or count", "gate a model")
+        self.restore()
         return count_stored(self.model)
 
     @property

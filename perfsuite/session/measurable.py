@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from perfsuite.case import Case
+from perfsuite.case import FORWARD, Case
 from perfsuite.errors import OutputError
 from perfsuite.measure.subject import Subject, awaited
 from perfsuite.protocols import Inputs, ModelSpec, Runtime, Technique, Workload
@@ -147,9 +147,11 @@ class ModelCase:
     def _measured(self) -> nn.Module:
         """Untouched, the original is measured itself: a model that fills half of the memory has no room for a copy.
 
-        A test that has asked for the model may have changed it, and it is that one that is measured.
+        A test that has asked for the model may have changed it, and it is that one that is measured; and a workload
+        such as training changes it.
         """
-        if "model" in self.__dict__ or not isinstance(self.technique, Original):
+        is_untouched = "model" not in self.__dict__ and self.workload.name == FORWARD
+        if not (is_untouched and isinstance(self.technique, Original)):
             return self.model
         from perfsuite.techniques.common import check_finite
 

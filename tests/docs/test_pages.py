@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perfsuite.registry import REPORTERS
-from tests.session.repositories import Repo
+from tests.revisions.repositories import Repo
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
@@ -116,25 +116,40 @@ def test_what_is_added_is_one_file_beside_its_test(pytester, folder):
         assert all(case in report for case in cases), ending
 
 
-ARCHITECTURE = ROOT / "docs" / "examples" / "extending" / "architecture"
-PLUGIN = "from grouped import pytest_perfsuite_register  # noqa: F401\n"
+PLANTED = {
+    "architecture": ("units=48", "units=64"),
+    "metric": ("nn.ReLU(), ", "nn.ReLU(), nn.ReLU(), "),
+    "runtime": ('files=(folder / "model.pt",),', 'files=(folder / "model.pt",) * 2,'),
+    "workload": ("weight.sub_(gradient, ", "weight.sub_(gradient.clone(), "),
+    "executor": ("", ""),  # it measures, and is not measured
+}
 
 
-def test_the_example_of_an_architecture_is_judged_beside_a_base_and_shown_in_every_report(pytester):
-    """As part of a package: what only tests load is no subject of a comparison."""
+@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
+def test_what_is_added_is_judged_beside_a_base(pytester, folder):
+    """As part of a package: what only tests load is no subject of a comparison. A planted regression is red."""
     repo = Repo(pytester.path)
     repo.git("init", "--quiet")
-    module, test = ((ARCHITECTURE / name).read_text() for name in ("conftest.py", "test_grouped.py"))
+    (test,) = folder.glob("test_*.py")
+    added = (folder / "conftest.py").read_text()
+    by_hook = "def pytest_perfsuite_register" in added
     pytester.makeini(INI)
-    repo.commit(grouped_py=module, conftest_py=PLUGIN, test_grouped_py=test.replace("from conftest", "from grouped"))
-    repo.write(grouped_py=module.replace("units=48", "units=64"))
-    reports = [f"run{ending}" for ending in REPORTERS.names()]
-    result = pytester.runpytest_subprocess(
-        "-k", "test_half_of_it", "--perf-base=HEAD", f"--perf-report={','.join(reports)}"
+    repo.commit(
+        mine_py=added,
+        conftest_py="from mine import pytest_perfsuite_register  # noqa: F401\n" if by_hook else "import mine\n",
+        test_it_py=test.read_text().replace("from conftest", "from mine"),
     )
-    result.stdout.fnmatch_lines(["REGRESSED  grouped/structured-50/cpu/b1 *", "2 REGRESSED, 1 PASS*"])
-    for name in reports:
-        assert "structured-50" in (pytester.path / name).read_text(), name
+    reports = [f"run{ending}" for ending in REPORTERS.names()]
+    chosen = ("--perf-only", "--perf-base=HEAD", f"--perf-report={','.join(reports)}", *CHOSEN.get(folder.name, ()))
+    assert pytester.runpytest_subprocess(*chosen).ret == 0
+    before, after = PLANTED[folder.name]
+    if before:
+        assert before in added
+        repo.write(mine_py=added.replace(before, after))
+        result = pytester.runpytest_subprocess(*chosen)
+        assert result.ret == 1
+        result.stdout.fnmatch_lines(["REGRESSED *"])
+    assert all((pytester.path / name).stat().st_size for name in reports)
 
 
 def test_the_page_of_extending_names_every_registry_and_every_example():

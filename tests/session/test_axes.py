@@ -116,6 +116,36 @@ def test_a_workload_is_a_case_of_its_own_and_runs_on_both_sides(tmp_path):
     assert set(case.subject(ORIGINAL).outputs) == {"second"}
 
 
+@dataclass(frozen=True)
+class Zeroing:
+    """A repetition that leaves no weight as it was."""
+
+    name: str = "zeroing"
+    needs: frozenset = frozenset()
+
+    def prepare(self, program, spec, inputs):
+        weight = program.call.weight
+        before = weight.detach().clone()
+
+        def call():
+            with torch.no_grad():
+                weight.zero_()
+            return program.call(*inputs.args)
+
+        def reset():
+            with torch.no_grad():
+                weight.copy_(before)
+
+        return Prepared(call, reset, tuple(program.call.parameters()))
+
+
+def test_what_a_repetition_does_to_the_model_is_not_counted(tmp_path):
+    case = ModelCase(SPEC, FP32, "cpu", 2, 0, workload=Zeroing())
+    found, _ = judged(tmp_path, case, {"operators": "<=99", "nonzeros": "<=99", "sqnr": ">=90 dB", "latency": "<=9 s"})
+    assert found["nonzeros"].measured == 8 * 4 + 4
+    assert found["sqnr"].status is Status.PASS
+
+
 def test_a_workload_is_refused_on_a_runtime_that_lacks_what_it_needs(tmp_path):
     case = ModelCase(SPEC, FP32, "cpu", 2, 0, runtime=Filed(), workload=Twice())
     with pytest.raises(
