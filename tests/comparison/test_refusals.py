@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from perfsuite import Magnitude
 from perfsuite.comparison.benchmark import OptimizationBenchmark
 from perfsuite.comparison.optimizations import benchmark_optimizations
 from perfsuite.comparison.performance import compare_model_performance, measure_performance
@@ -14,7 +15,6 @@ from perfsuite.comparison.variants import common_device, variant
 from perfsuite.errors import DuplicateNameError, ModelError, UnavailableError, UnknownNameError, UsageError
 from perfsuite.measure.engines import Shell
 from perfsuite.techniques.recorded import Step, write_provenance
-from perfsuite.techniques.values import Magnitude
 from tests.comparison.models import encoder, numbers, quick, tokens
 
 
@@ -139,8 +139,8 @@ def test_what_runs_a_variant_is_seen_said_or_unknown():
     [
         ([Step("pattern-2:4", {"keep": 2, "of": 4})], {"sparsity": 0.5}),
         ([Step("int8-dynamic", {})], {"bits": 8}),
-        ([Step("fp16-autocast", {"autocast": True})], {}),
-        ([Step("fp16", {"autocast": False})], {"bits": 16}),
+        ([Step("fp16-autocast", {"dtype": "fp16", "autocast": True})], {}),
+        ([Step("fp16", {"dtype": "fp16", "autocast": False})], {"bits": 16}),
         ([Step("magnitude-50", {"sparsity": 0.5}), Step("bf16", {})], {"sparsity": 0.5, "bits": 16}),
         ([Step("somebodys", {"level": 3})], {}),
     ],

@@ -112,9 +112,11 @@ def test_what_does_not_listen_is_killed_after_its_grace():
 
 
 OWNER = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
 from pathlib import Path
 from perfsuite.executors.processes import guarded
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)  # whoever starts the tests may ignore them
 command = guarded([sys.executable, "-S", "-c", sys.argv[1]], folder=Path(sys.argv[2]))
 subprocess.Popen(command, start_new_session=True)
 time.sleep(600)

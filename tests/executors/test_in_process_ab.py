@@ -106,6 +106,7 @@ def test_twins_without_the_guard_do_not_see_what_pairs_see(project, workers):
     ],
 )
 def test_the_guard_refuses_them(project, workers, item, why):
+    workers.close()  # what another test has left in a worker is named first
     project.twins(workers, "test_clean").block(GUARDED)
     result = project.twins(workers, item).result(GUARDED)
     assert why in result.unsound

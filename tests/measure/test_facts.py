@@ -46,7 +46,7 @@ def test_each_shape_has_its_place():
 
 def test_nothing_is_observed_that_no_metric_needs():
     """A callable that may not be called: there is nothing to trace for a number that needs nothing."""
-    untouched = Subject(lambda: pytest.fail("it was called"), label="f")
+    untouched = Subject.of_callable(lambda: pytest.fail("it was called"), "f")
     assert facts_of(untouched, [metric(Exact(lambda subject: 7)), LATENCY]).exact == {"mine": 7}
 
 
@@ -61,7 +61,7 @@ def test_what_is_missing_says_why():
     mine = metric(PerExample(lambda subject: Scores("t", "e", (1.0,)), TASK))
     assert facts_of(subject(), [mine]).missing == {"mine": "the model has no task"}
     assert facts_of(subject(Task), [mine]).per_example["mine"].mean == 1.0
-    nothing_seen = Subject(lambda: None, label="f")
+    nothing_seen = Subject.of_callable(lambda: None, "f")
     for needs in (DISPATCH, DISPATCH | WEIGHTS):
         found = facts_of(nothing_seen, [metric(Exact(lambda subject: 7, needs))])
         assert not found.exact

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from perfsuite import storage
 from perfsuite.baseline.store import Store
 from perfsuite.gate.limits import parse_limit
-from perfsuite.measure import subject as subject_module
+from perfsuite.measure import trace
 from perfsuite.metric import Direction, Exact, Metric, PerExample, Relation, Sampled, Scores
 from perfsuite.protocols import Built, ModelSpec
 from perfsuite.registry import METRICS, Registries
@@ -49,11 +50,9 @@ class Net(nn.Module):
 def observed(monkeypatch):
     """What was traced and saved."""
     seen = []
-    for name in ("trace", "count_stored"):
-        real = getattr(subject_module, name)
-        monkeypatch.setattr(
-            subject_module, name, lambda *args, name=name, real=real: [seen.append(name), real(*args)][1]
-        )
+    for module, name in ((trace, "trace"), (storage, "count_stored")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, name=name, real=real: [seen.append(name), real(*args)][1])
     return seen
 
 
