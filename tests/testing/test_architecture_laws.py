@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaModel
 
 from perfsuite import Architecture, Built, ModelSpec, Structured
 from perfsuite.errors import StorageError
-from perfsuite.registry import Registries
+from perfsuite.registry import ARCHITECTURES, Registries
 from perfsuite.techniques.pruning.architectures.llama import LLAMA
 from perfsuite.testing import ARCHITECTURE_LAWS, ArchitectureContract, architecture, contract, pruning
 from tests.techniques.small import SIZES, tokens
@@ -153,7 +153,8 @@ def test_a_config_that_does_not_follow_is_caught(monkeypatch, change, message):
     law = architecture.numbers_agree_with_shapes
     holds(law, LLAMA, LLAMA_SPEC)
     planted = changed(change, LLAMA)
-    monkeypatch.setattr("perfsuite.techniques.pruning.architectures.llama.LLAMA", planted)
+    assert ARCHITECTURES.get("llama") is LLAMA
+    monkeypatch.setitem(ARCHITECTURES._values, "llama", planted)
     with pytest.raises(AssertionError, match=message):
         holds(law, planted, LLAMA_SPEC)
 
