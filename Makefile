@@ -2,6 +2,7 @@
 # make test    prove the judge: every test but the slow ones, and those of the docs
 # make slow    those tests that start the most processes
 # make compatibility   try perfsuite beside other people's pytest plugins
+# make test-runtimes   try the runtimes that are extras: ONNX Runtime, OpenVINO
 # make docs    walk through the docs: every block, file and command in them, as tests
 # make check   lint, strict types, layers
 # make baseline   record what is measured as the new baselines; review the diff
@@ -10,8 +11,9 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 OTHERS := .venv/compatibility
+RUNTIMES := .venv/runtimes
 
-.PHONY: gate test slow compatibility docs compiled check baseline clean
+.PHONY: gate test slow compatibility test-runtimes docs compiled check baseline clean
 
 gate: $(READY)
 	$(BIN)/pytest
@@ -22,13 +24,16 @@ compiled: $(READY)
 
 # One process for each core; torch's threads in them must not spin while they wait for one another.
 test: compiled
-	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -m "not slow" -n auto --ignore=tests/docs --ignore=tests/compatibility
+	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -m "not slow" -n auto --ignore=tests/docs --ignore=tests/compatibility --ignore=tests/runtimes
 
 slow: compiled
-	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -m slow -n auto
+	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -m slow -n auto --ignore=tests/runtimes
 
 compatibility: compiled $(OTHERS)/.ready
 	$(BIN)/pytest tests/compatibility -n auto
+
+test-runtimes: compiled $(RUNTIMES)/.ready
+	PYTHONPATH=$(RUNTIMES) OMP_WAIT_POLICY=passive $(BIN)/pytest tests/runtimes -n auto
 
 docs: compiled
 	OMP_WAIT_POLICY=passive $(BIN)/pytest tests/docs -n auto
@@ -51,6 +56,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
+
+# Apart from the rest, so that all other tests show what works without them. What they need beside them is there.
+$(RUNTIMES)/.ready: tests/runtimes/requirements.txt $(READY)
+	rm -rf $(RUNTIMES)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(RUNTIMES) --constraint constraints.txt --requirement $<
+	touch $@
 
 # Where only these tests look: pytest loads every plugin that it finds, in all other tests, too.
 $(OTHERS)/.ready: tests/compatibility/requirements.txt $(READY)

@@ -129,18 +129,31 @@ AUTOGRAD = frozenset({"autograd"})  # gradients flow through a program
 
 
 @dataclass(frozen=True)
+class Operators:
+    """What a runtime's optimizer has left of a model: how often each operator, with its precision where that is known.
+
+    ``layers``: products with weights, by the precision that they are computed in; others (of attention) are none.
+    """
+
+    calls: Mapping[str, int]
+    layers: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Program:
     """What a runtime made of a module, called as that is: ``call(*args, **kwargs)`` with a model's inputs.
 
     ``files`` are those that would be deployed; the size is counted there, or where there are none, in the file that
     the state dict is saved to. ``versions``: what its numbers depend on beside torch. ``observable`` says what can
     be seen in it (DISPATCH and WEIGHTS of perfsuite.metric, AUTOGRAD): the rest is not measured, never counted as none.
+    ``operators`` shows the optimized graph, of a runtime that has one.
     """
 
     call: Callable[..., Any]
     files: tuple[Path, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     observable: frozenset[str] = frozenset()
+    operators: Callable[[], Operators] | None = None
 
 
 class Runtime(Protocol):

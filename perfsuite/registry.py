@@ -213,7 +213,14 @@ TECHNIQUES: Registry[TechniqueFactory] = Registry(
     _must_take("what follows the family in a technique's name"),
 )
 RUNTIMES: Registry[Runtime] = Registry(
-    "runtime", {"eager": "perfsuite.runtimes.eager:RUNTIME"}, _must_have("load"), named=True
+    "runtime",
+    {
+        "eager": "perfsuite.runtimes.eager:RUNTIME",
+        "onnxruntime": "perfsuite.runtimes.onnxruntime:RUNTIME",
+        "openvino": "perfsuite.runtimes.openvino:RUNTIME",
+    },
+    _must_have("load"),
+    named=True,
 )
 WORKLOADS: Registry[Workload] = Registry(
     "workload", {"forward": "perfsuite.workloads.forward:WORKLOAD"}, _must_have("prepare"), named=True

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from perfsuite.comparison.optional import optional
 from perfsuite.comparison.values import Row, Study
 from perfsuite.errors import UsageError
+from perfsuite.optional import optional
 
 # Okabe and Ito 2008: told apart by people who see few colours, too; markers repeat what colours say.
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from perfsuite.comparison import tables
 from perfsuite.comparison.charts import draw
-from perfsuite.comparison.optional import optional
 from perfsuite.comparison.tables import WIDTH, Section
 from perfsuite.comparison.values import Row, Study
+from perfsuite.optional import optional
 from perfsuite.protocols import Run
 
 if TYPE_CHECKING:

@@ -1,0 +1,178 @@
+"""Our layers in the operators of other runtimes, with our scales: what makes their kernels multiply our integers.
+
+A layer is lowered by what is registered for its class here; a layer of somebody else's that is not is exported as torch
+computes it. The modules that come of it exist to be exported: called in torch they give zeros, for torch knows none of
+these operators.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import singledispatch
+
+import torch
+from torch import Tensor, nn
+from torch.onnx.ops import symbolic, symbolic_multi_out
+
+from perfsuite.errors import TechniqueError
+from perfsuite.techniques.common import replace_modules
+from perfsuite.techniques.quantization.grid import SHIFT
+from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, StaticInt8Linear
+
+OPSET = 21
+_MOST = 255  # of an unsigned integer of 8 bits
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What a runtime's optimizer turns into fast kernels. ``dynamic``: products of integers quantized on the fly."""
+
+    runtime: str
+    dynamic: bool = True
+
+
+def lowered(module: nn.Module, dialect: Dialect) -> nn.Module:
+    """A copy with each layer in the form that the runtime is fastest with; the given module stays as it is."""
+    model = copy.deepcopy(module)
+    for layer in model.modules():
+        if isinstance(layer, Int8Linear):
+            layer.sharing = None  # in a graph, what layers have in common is the optimizer's business
+    return replace_modules(model, lambda layer: lower(layer, dialect))
+
+
+@singledispatch
+def lower(layer: nn.Module, dialect: Dialect) -> nn.Module:
+    """What stands in the place of a layer in the exported graph. Raises TechniqueError where there is no such form."""
+    return layer
+
+
+@lower.register
+def _(layer: Int8Linear, dialect: Dialect) -> nn.Module:
+    if not dialect.dynamic:
+        raise TechniqueError(
+            f"{dialect.runtime} has no product of int8 with activations that are quantized on the fly",
+            "choose 'int8-static', whose grids are fixed",
+        )
+    return DynamicProduct(layer)
+
+
+@lower.register
+def _(layer: StaticInt8Linear, dialect: Dialect) -> nn.Module:
+    return StaticProduct(layer)
+
+
+@lower.register
+def _(layer: Int8Embedding, dialect: Dialect) -> nn.Module:
+    return Rows(layer)
+
+
+class StaticProduct(nn.Module):
+    """QuantizeLinear and DequantizeLinear around the input, DequantizeLinear behind the weights, and a product.
+
+    In this form every optimizer finds the product of integers. The grid is ours, 128 further up: unsigned.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    no_zero: Tensor
+    input_scale: Tensor
+    input_zero: Tensor
+
+    def __init__(self, layer: StaticInt8Linear) -> None:
+        super().__init__()
+        self.register_buffer("weight", layer.weight.t().contiguous())
+        self.register_buffer("scale", layer.scale.float())
+        self.register_buffer("no_zero", torch.zeros_like(layer.scale, dtype=torch.int8))
+        self.register_buffer("input_scale", layer.input_scale.float())
+        self.register_buffer("input_zero", (layer.input_zero + SHIFT).to(torch.uint8))
+        self.bias = layer.bias
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., I) to (..., O)."""
+        x = input.float()
+        grid = (self.input_scale, self.input_zero)
+        q = symbolic("QuantizeLinear", (x, *grid), dtype=torch.uint8, shape=x.shape, version=OPSET)
+        x = symbolic("DequantizeLinear", (q, *grid), dtype=torch.float32, shape=x.shape, version=OPSET)
+        weight = symbolic(
+            "DequantizeLinear", (self.weight, self.scale, self.no_zero), {"axis": 1},
+            dtype=torch.float32, shape=self.weight.shape, version=OPSET,
+        )  # fmt: skip
+        return _biased(_product(x, weight), self.bias).to(input.dtype)
+
+
+class DynamicProduct(nn.Module):
+    """A product of integers: the input is quantized on the fly, with one scale for all of it or one for each token."""
+
+    weight: Tensor
+    scale: Tensor
+    no_zero: Tensor
+    sums: Tensor
+
+    def __init__(self, layer: Int8Linear) -> None:
+        super().__init__()
+        self.per_token = layer.per_token
+        self.register_buffer("weight", layer.weight.t().contiguous())
+        self.register_buffer("scale", layer.scale.float())
+        self.register_buffer("no_zero", torch.zeros((), dtype=torch.int8))
+        self.register_buffer("sums", layer.weight.sum(dim=1).float())
+        self.bias = layer.bias
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., I) to (..., O)."""
+        y = self._by_token(input.float()) if self.per_token else self._at_once(input.float())
+        return _biased(y, self.bias).to(input.dtype)
+
+    def _at_once(self, x: Tensor) -> Tensor:
+        """ONNX's own operators, whose grid has 256 points where ours has 255."""
+        q, scale, zero = symbolic_multi_out(
+            "DynamicQuantizeLinear", (x,), dtypes=(torch.uint8, torch.float32, torch.uint8),
+            shapes=(x.shape, (), ()), version=OPSET,
+        )  # fmt: skip
+        return self._product(q, zero).float() * (scale * self.scale)
+
+    def _by_token(self, x: Tensor) -> Tensor:
+        """There is no operator with a scale for each token: the grid is spelled out, the product is the same."""
+        low, high = x.amin(-1, keepdim=True).clamp(max=0), x.amax(-1, keepdim=True).clamp(min=0)
+        scale = ((high - low) / (_MOST - 1)).clamp(min=torch.finfo(torch.float32).tiny)
+        zero = torch.round(-low / scale)
+        q = torch.round(x / scale + zero).clamp(0, _MOST).to(torch.uint8)
+        none = torch.zeros((), dtype=torch.uint8)
+        return (self._product(q, none).float() - zero * self.sums) * (scale * self.scale)
+
+    def _product(self, q: Tensor, zero: Tensor) -> Tensor:
+        shape = (*q.shape[:-1], self.weight.shape[1])
+        return symbolic(
+            "MatMulInteger", (q, self.weight, zero, self.no_zero), dtype=torch.int32, shape=shape, version=OPSET
+        )
+
+
+class Rows(nn.Module):
+    """An embedding of int8 rows: a gather of each, and of their scales."""
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, layer: Int8Embedding) -> None:
+        super().__init__()
+        self.register_buffer("weight", layer.weight)
+        self.register_buffer("scale", layer.scale.float().unsqueeze(-1))
+        self.dtype = layer.like.dtype
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(...) ids to (..., D)."""
+        rows = symbolic(
+            "Gather", (self.weight, input), dtype=torch.int8, shape=(*input.shape, self.weight.shape[1]), version=OPSET
+        )
+        return (rows.float() * nn.functional.embedding(input, self.scale)).to(self.dtype)
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """(..., I) times (I, O). Of matrices it is made one of batches: ONNX Runtime would make a Gemm of product and bias
+    first, and then not find the integers.
+    """
+    return (x[None] @ weight)[0] if x.dim() == 2 else x @ weight
+
+
+def _biased(y: Tensor, bias: Tensor | None) -> Tensor:
+    return y if bias is None else y + bias.float()

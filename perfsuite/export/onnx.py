@@ -1,0 +1,90 @@
+"""A module as an ONNX file: its graph, our integers in ONNX's operators, and names for what may change."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from perfsuite.errors import TechniqueError
+from perfsuite.export.graph import exported
+from perfsuite.export.lowering import OPSET, Dialect, lowered
+from perfsuite.export.signature import Signature
+from perfsuite.optional import optional
+from perfsuite.protocols import Inputs
+
+FILE = "model.onnx"
+_LARGEST = 2**31 - 2**26  # bytes of one protobuf message, with room for the graph itself
+
+
+def write_onnx(module: nn.Module, inputs: Inputs, dialect: Dialect, folder: Path) -> Signature:
+    """Write ``model.onnx`` into a folder, and weights beside it where one file cannot hold them.
+
+    Raises UnavailableError without onnx and onnxscript, TechniqueError for a module that cannot be exported.
+    """
+    for package in ("onnx", "onnxscript"):
+        optional(package, f"an export to {dialect.runtime}", extra=dialect.runtime)
+    graph = exported(lowered(module, dialect), inputs)
+    names = [argument.name for argument in graph.signature.inputs]
+    outputs = _distinct(graph.signature.outputs, names)
+    try:
+        with _quiet():
+            made = torch.onnx.export(
+                graph.program, dynamo=True, verbose=False, opset_version=OPSET,
+                input_names=names, output_names=outputs,
+            )  # fmt: skip
+    except Exception as error:
+        raise TechniqueError(
+            f"ONNX cannot express the model: {_reason(error)}",
+            "write that part with other operators of torch, or gate the model on another runtime",
+        ) from error
+    assert made is not None
+    _name_dimensions(made.model, graph.signature)
+    made.save(folder / FILE, external_data=_bytes_of(graph.program) > _LARGEST)
+    return graph.signature
+
+
+def _name_dimensions(model: Any, signature: Signature) -> None:
+    """Symbols such as ``s77`` become ``batch`` and ``sequence`` in what the file says of its inputs."""
+    for value, argument in zip(model.graph.inputs, signature.inputs, strict=True):
+        for axis, size in enumerate(argument.shape):
+            if isinstance(size, str):
+                value.shape[axis] = size
+
+
+def _distinct(outputs: tuple[str, ...], inputs: list[str]) -> list[str]:
+    """ONNX has one namespace for all values; a number is no name in it."""
+    named = [f"output_{name}" if name.isdigit() else name for name in outputs]
+    return [f"{name}_out" if name in inputs else name for name in named]
+
+
+def _bytes_of(program: torch.export.ExportedProgram) -> int:
+    tensors = [*program.state_dict.values(), *program.constants.values()]
+    return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of packages that it does not need."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause says which operator; what is around it says that an export failed."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,104 @@
+"""ONNX Runtime on the CPU: an ONNX file, in a session that optimizes its graph. Extra ``onnxruntime``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perfsuite.optional import optional
+from perfsuite.protocols import Inputs, Operators, Program
+from perfsuite.temporary import temporary_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from perfsuite.export.signature import Signature
+
+NAME = "onnxruntime"
+_INTEGER = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat")
+_FLOAT = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
+_QUIET = 3  # errors alone
+
+
+@dataclass(frozen=True)
+class OnnxRuntime:
+    """``load`` writes ``model.onnx``. Its threads are torch's own number, and stop spinning when a call is over."""
+
+    name: str = NAME
+
+    def load(self, module: nn.Module, inputs: Inputs, folder: Path) -> Program:
+        from perfsuite.export.lowering import Dialect
+        from perfsuite.export.onnx import write_onnx
+
+        optional(NAME, f"the runtime {NAME!r}", extra=NAME)
+        return self.open(folder, write_onnx(module, inputs, Dialect(NAME), folder))
+
+    def open(self, folder: Path, signature: Signature) -> Program:
+        """A program of the file in the folder. Raises UnavailableError without onnxruntime."""
+        from perfsuite.export.files import deployed
+        from perfsuite.export.onnx import FILE
+        from perfsuite.runtimes.exported import ExportedCall
+
+        runtime = optional(NAME, f"the runtime {NAME!r}", extra=NAME)
+        session = runtime.InferenceSession(folder / FILE, _options(), providers=["CPUExecutionProvider"])
+        names = [argument.name for argument in signature.inputs]
+        return Program(
+            ExportedCall(signature, partial(_run, session, names)),
+            deployed(folder),
+            {NAME: runtime.__version__},
+            operators=partial(_operators, folder / FILE),
+        )
+
+
+def _run(session: Any, names: Sequence[str], tensors: Sequence[Tensor]) -> list[Any]:
+    feed = {name: tensor.detach().numpy() for name, tensor in zip(names, tensors, strict=True)}
+    found: list[Any] = session.run(None, feed)
+    return found
+
+
+def _options() -> Any:
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = _QUIET
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # else they take the cores of what is next
+    return options
+
+
+def _operators(file: Path) -> Operators:
+    """Of the graph that is left after optimization, which the runtime is asked to write."""
+    import onnx
+    import onnxruntime
+
+    with temporary_folder("optimized") as folder:
+        options = _options()
+        options.optimized_model_filepath = str(folder / "optimized.onnx")
+        onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        graph = onnx.load(folder / "optimized.onnx", load_external_data=False).graph
+    dtypes = {tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type).lower() for tensor in graph.initializer}
+    layers: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    for node in graph.node:
+        weight = next((dtypes[name] for name in node.input[1:] if name in dtypes), "")
+        precision = _precision(node, weight)
+        calls[f"{node.op_type} {precision}" if precision else node.op_type] += 1
+        layers.update([precision] if precision else [])
+    return Operators(calls, layers)
+
+
+def _precision(node: Any, weight: str) -> str:
+    """In which a node multiplies with weights; empty of one that does not."""
+    if node.op_type in _INTEGER and weight:
+        return "int8"
+    if node.op_type == "MatMulNBits":
+        return f"float on {next(a.i for a in node.attribute if a.name == 'bits')} bits"
+    return weight if node.op_type in _FLOAT else ""
+
+
+RUNTIME = OnnxRuntime()
