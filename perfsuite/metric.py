@@ -24,7 +24,9 @@ DISPATCH = frozenset({"dispatch"})  # the operators that torch dispatches are wh
 WEIGHTS = frozenset({"weights"})  # the saved file holds what the model computes with
 FILES = frozenset({"files"})  # there are files that are deployed, or else weights to save
 TASK = frozenset({"task"})  # the model's spec has a task
-OBSERVABLE = DISPATCH | WEIGHTS | FILES | TASK
+GRAPH = frozenset({"graph"})  # the operators of a call are known: dispatched, or of a runtime's optimized graph
+LAYERS = frozenset({"layers"})  # in which precision products with weights are computed is known
+OBSERVABLE = DISPATCH | WEIGHTS | FILES | TASK | GRAPH | LAYERS
 NOTHING: frozenset[str] = frozenset()
 
 ELAPSED = ""  # the quantity that every block has: time

@@ -86,7 +86,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str], technique: Technique 
         try:
             write_weights(model, work / WEIGHTS)
             (work / RECIPE).write_bytes(msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n")
-            _swap(work, target)
+            swap(work, target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
@@ -286,7 +286,7 @@ def _stored_name(name: str, found: Mapping[str, Any], wanted: Mapping[str, torch
     return next(same, None)
 
 
-def _swap(new: Path, target: Path) -> None:
+def swap(new: Path, target: Path) -> None:
     """Put a finished folder in its place; the old one is kept until the new one is there."""
     if not target.exists():
         new.replace(target)

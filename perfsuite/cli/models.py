@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perfsuite.case import EAGER
 from perfsuite.cli.output import Reports, Seed, check_reports, merged, say, write_reports
 from perfsuite.errors import UsageError
 from perfsuite.progress import show_progress
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from perfsuite.comparison.views import Report
+    from perfsuite.models.source import Source
     from perfsuite.protocols import ModelSpec
 
 DEMO_MODELS = {
@@ -85,26 +89,65 @@ def optimize(
     model: Annotated[str, typer.Argument(help="A registered name or hf:NAME.")],
     technique: Annotated[str, typer.Option("--technique", "-t", help="Such as structured-50+int8-dynamic.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write: config, provenance, weights.")],
+    runtime: Annotated[str, typer.Option(help="Write what it deploys, such as onnxruntime or openvino.")] = EAGER,
     seed: Seed = 0,
 ) -> None:
-    """Apply a technique and save the model, so that it can be loaded again without pickle."""
+    """Apply a technique and save the model, so that it can be loaded again without pickle.
+
+    With --runtime, what is written is what that runtime deploys: it runs there without perfsuite, too.
+    """
+    spec = _spec(model)
+    _check_runtime(runtime)
     from perfsuite.models.source import source
-    from perfsuite.storage import count_stored, save
     from perfsuite.techniques.recorded import provenance
     from perfsuite.techniques.values import parse_technique
 
-    spec, parsed = _spec(model), parse_technique(technique)
+    parsed = parse_technique(technique)
     with show_progress():
-        built = spec.build(seed)
-        original = built.module.eval()
-        smaller = parsed.apply(original, data=source(spec, seed=seed).calibration(8, seed))
-        folder = save(smaller, output)
-    before, after = count_stored(original).size_bytes, count_stored(smaller).size_bytes
+        origin = source(spec, seed=seed)
+        smaller = parsed.apply(origin.module, data=origin.calibration(8, seed))
+        folder, after = _written(smaller, origin, output, runtime, seed)
+    before = _stored_bytes(origin.module)
     smaller_by = f"{before / 1e6:.2f} MB -> {after / 1e6:.2f} MB, {before / after:.2f}x"
-    say(f"{spec.name} ({built.weights} weights): {smaller_by}")
+    say(f"{origin.name} ({origin.weights} weights): {smaller_by}")
     for step in provenance(smaller):
         say(f"  {step.technique}")
-    say(f"written: {folder}\nload it with perfsuite.load_model({str(folder)!r})")
+    load = "load_model" if runtime == EAGER else "load_program"
+    say(f"written: {folder}\nload it with perfsuite.{load}({str(folder)!r})")
+
+
+def _check_runtime(name: str) -> None:
+    """Raises UnknownNameError, and UnavailableError where it is not installed, before anything is built."""
+    from perfsuite.registry import RUNTIMES
+
+    RUNTIMES.check(name)
+    check: Callable[[], None] | None = getattr(RUNTIMES.get(name), "check", None)
+    if check is not None:
+        check()
+
+
+def _written(model: nn.Module, origin: Source, folder: Path, runtime: str, seed: int) -> tuple[Path, int]:
+    """Where it is, and how many bytes are deployed: of weights alone, or of what the runtime reads."""
+    if runtime == EAGER:
+        from perfsuite.storage import save
+
+        return save(model, folder), _stored_bytes(model)
+    import torch
+
+    from perfsuite.deploy import export_model, read_manifest
+
+    example = origin.inputs(_EXAMPLES, seed, torch.device("cpu"))
+    path = export_model(model, example, runtime, folder)
+    return path, sum(file.size_bytes for file in read_manifest(path).files.values())
+
+
+_EXAMPLES = 2  # in the call that is exported: how many there may be later does not depend on it
+
+
+def _stored_bytes(model: nn.Module) -> int:
+    from perfsuite.storage import count_stored
+
+    return count_stored(model).size_bytes
 
 
 def _spec(name: str) -> ModelSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-MANIFEST = "perfsuite.json"
+MANIFEST = "program.json"
 
 
 def deployed(folder: Path) -> tuple[Path, ...]:

@@ -16,7 +16,6 @@ from perfsuite.errors import TechniqueError
 from perfsuite.export.graph import exported
 from perfsuite.export.lowering import OPSET, Dialect, lowered
 from perfsuite.export.signature import Signature
-from perfsuite.optional import optional
 from perfsuite.protocols import Inputs
 
 FILE = "model.onnx"
@@ -26,10 +25,8 @@ _LARGEST = 2**31 - 2**26  # bytes of one protobuf message, with room for the gra
 def write_onnx(module: nn.Module, inputs: Inputs, dialect: Dialect, folder: Path) -> Signature:
     """Write ``model.onnx`` into a folder, and weights beside it where one file cannot hold them.
 
-    Raises UnavailableError without onnx and onnxscript, TechniqueError for a module that cannot be exported.
+    It needs onnx and onnxscript. Raises TechniqueError for a module that cannot be exported.
     """
-    for package in ("onnx", "onnxscript"):
-        optional(package, f"an export to {dialect.runtime}", extra=dialect.runtime)
     graph = exported(lowered(module, dialect), inputs)
     names = [argument.name for argument in graph.signature.inputs]
     outputs = _distinct(graph.signature.outputs, names)

@@ -9,7 +9,7 @@ from perfsuite.gate.baseline import Baseline
 from perfsuite.gate.expected import Expected, expected
 from perfsuite.gate.explain import added_and_removed, what_changed
 from perfsuite.gate.verdicts import accept, bound_verdict, no_baseline, not_measured, tolerated, verdict
-from perfsuite.metric import DISPATCH, Counted, Direction
+from perfsuite.metric import DISPATCH, GRAPH, Counted, Direction
 from perfsuite.spec import Context, Evidence, Limit, Metric, Status, Verdict
 from perfsuite.units import format_change, format_difference, format_value
 
@@ -25,7 +25,7 @@ def judge(limit: Limit, evidence: Evidence, baseline: Baseline) -> Verdict:
     then = expected(evidence, baseline)
     if metric.stored_name not in then.facts.exact:
         return no_baseline(limit, evidence, baseline, measured=measured)
-    if metric.probe.needs >= DISPATCH and then.context is not None and then.context != evidence.context:
+    if metric.probe.needs & (DISPATCH | GRAPH) and then.context is not None and then.context != evidence.context:
         return _incomparable(limit, evidence, baseline, then.context, measured)
     return _against(limit, evidence, baseline, then, measured)
 

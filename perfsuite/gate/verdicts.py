@@ -6,9 +6,11 @@ from typing import Any
 
 from perfsuite.baseline.identity import CALL
 from perfsuite.baseline.schema import Entry
+from perfsuite.case import Case
+from perfsuite.errors import UnavailableError
 from perfsuite.gate.baseline import Baseline
-from perfsuite.metric import DISPATCH
-from perfsuite.spec import Evidence, Limit, LimitKind, Status, Verdict
+from perfsuite.metric import DISPATCH, GRAPH
+from perfsuite.spec import Context, Evidence, Limit, LimitKind, Status, Verdict
 from perfsuite.units import format_value
 
 
@@ -33,12 +35,18 @@ def not_measured(limit: Limit, evidence: Evidence) -> Verdict:
     if why := evidence.candidate.missing.get(name):
         sentence = f"{name} was not measured: {why}"
         remedy = "limit what can be measured, such as latency or accuracy"
-    if evidence.candidate.varies and limit.metric.probe.needs >= DISPATCH:
+    if evidence.candidate.varies and limit.metric.probe.needs & (DISPATCH | GRAPH):
         sentence = f"{name} has no exact value, since {evidence.candidate.varies}"
         remedy = (
             "make the callable deterministic, such as by seeding in it what it draws; times are judged all the same"
         )
     return verdict(limit, evidence, Status.NOT_MEASURED, sentence, remedy=remedy)
+
+
+def not_available(limit: Limit, case: Case, error: UnavailableError) -> Verdict:
+    """Nothing was measured, since what runs the case is not there."""
+    nothing = Evidence(case, Context("", ""))
+    return verdict(limit, nothing, Status.NOT_MEASURED, error.what, remedy=error.remedy)
 
 
 def another_case(limit: Limit, evidence: Evidence, baseline: Baseline) -> Verdict:

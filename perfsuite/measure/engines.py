@@ -6,6 +6,7 @@ its file would be counted as none, and pass every limit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 
 from perfsuite._compat.torch import StorageWeakRef, is_compiled
 from perfsuite.measure.trace import Trace
+from perfsuite.techniques.common import is_linear, linear_weights
+from perfsuite.techniques.quantization.layers import Int8Linear
+from perfsuite.techniques.quantization.packing import PackedLinear
 from perfsuite.units import Unit, format_value
 
 EAGER = "torch"
@@ -71,6 +75,17 @@ def why_not_stored(model: nn.Module, trace: Trace, not_seen: str) -> str:
     if extra > sum(held.values()):
         return f"it computes with {format_value(extra, Unit.BYTES)} that are not in its state dict"
     return ""
+
+
+def layers_of(model: nn.Module) -> dict[str, int]:
+    """Linear layers by the precision that they compute in: int8, or that of what they hold or unpack."""
+    kinds = [
+        "int8" if isinstance(layer, Int8Linear) else str(linear_weights(layer).weight.dtype).removeprefix("torch.")
+        for layer in model.modules()
+        if isinstance(layer, Int8Linear) or is_linear(layer)
+    ]
+    kinds += [f"float on {layer.bits} bits" for layer in model.modules() if isinstance(layer, PackedLinear)]
+    return dict(Counter(kinds))
 
 
 def _why_partly(first: Trace, last: Trace, given: Sequence[Tensor]) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from perfsuite.metric import DISPATCH, Counted, Exact, Metric, PerExample, Relation, Scores
+from perfsuite.metric import DISPATCH, GRAPH, Counted, Exact, Metric, PerExample, Relation, Scores
 from perfsuite.spec import Facts
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def facts_of(subject: Subject, metrics: Iterable[Metric]) -> Facts:
         {metric.stored_name: number for metric, number in numbers.items() if metric.name not in missing},
         counts,
         {name: found for name, found in scores.items() if name not in missing},
-        subject.varies if any(metric.probe.needs >= DISPATCH for metric in mine) else "",
+        subject.varies if any(metric.probe.needs & (DISPATCH | GRAPH) for metric in mine) else "",
         missing,
     )
 

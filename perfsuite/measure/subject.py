@@ -18,8 +18,8 @@ from perfsuite.case import EAGER
 from perfsuite.errors import UsageError
 from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, of_device, started, used_by, wait_for
 from perfsuite.measure.repeatable import NOTHING_BEHIND, RESET, Repeatable
-from perfsuite.metric import DISPATCH, FILES, TASK, WEIGHTS
-from perfsuite.protocols import Inputs, ModelSpec, Prepared, Program, Runtime, Task, Workload
+from perfsuite.metric import DISPATCH, FILES, GRAPH, LAYERS, TASK, WEIGHTS
+from perfsuite.protocols import Inputs, ModelSpec, Operators, Prepared, Program, Runtime, Task, Workload
 from perfsuite.spec import Context
 from perfsuite.temporary import new_folder
 
@@ -194,6 +194,31 @@ class Subject:
         return self._traces[0]
 
     @property
+    def operators(self) -> Mapping[str, int]:
+        """How often each is called: as torch dispatches them, or in the graph that another runtime has optimized."""
+        return self.trace.operators if self._optimized is None else self._optimized.calls
+
+    @cached_property
+    def layers(self) -> Mapping[str, int]:
+        """Products with weights, by the precision that they are computed in."""
+        from perfsuite.measure.engines import layers_of
+
+        if self._optimized is not None:
+            return self._optimized.layers
+        return layers_of(self.model) if self.model is not None else {}
+
+    @property
+    def why_no_layers(self) -> str:
+        """Why nothing is known of the products with weights, if so."""
+        if self.program is not None and self._optimized is None and not self.program.observable >= DISPATCH:
+            return f"the runtime {self.runtime!r} does not show in which precision it computes"
+        return "" if self.layers else "it has no product with weights"
+
+    @cached_property
+    def _optimized(self) -> Operators | None:
+        return self.program.operators() if self.program is not None and self.program.operators is not None else None
+
+    @property
     def was_traced(self) -> bool:
         return "_traces" in self.__dict__
 
@@ -249,15 +274,19 @@ class Subject:
 
     def may_have(self, needs: frozenset[str]) -> bool:
         """Whether it is of the kind that these can be observed of: a plain callable has no weights and no task."""
-        return self.program is not None or not needs & (WEIGHTS | FILES | TASK)
+        return self.program is not None or not needs & (WEIGHTS | FILES | TASK | LAYERS)
 
     def why_missing(self, needs: frozenset[str]) -> str:
         """Why not all of these can be observed (perfsuite.metric.OBSERVABLE); empty if they can."""
-        if needs >= DISPATCH and (why := self.why_not_seen or self.varies):
+        shows_graph = self.program is not None and self.program.operators is not None
+        is_traced = needs >= DISPATCH or (needs >= GRAPH and not shows_graph)
+        if is_traced and (why := self.why_not_seen or self.varies):
             return why
         is_deployed = self.program is not None and bool(self.program.files)
         if (needs >= WEIGHTS or (needs >= FILES and not is_deployed)) and self.why_not_stored:
             return self.why_not_stored
+        if needs >= LAYERS and self.why_no_layers:
+            return self.why_no_layers
         return "the model has no task" if needs >= TASK and self.make_task is None else ""
 
     def fidelity_to(self, original: Subject) -> dict[str, float]:

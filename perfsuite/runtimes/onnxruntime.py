@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from perfsuite.export.signature import Signature
 
 NAME = "onnxruntime"
+PACKAGES = (NAME, "onnx", "onnxscript")
 _INTEGER = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat")
 _FLOAT = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
 _QUIET = 3  # errors alone
@@ -30,11 +31,15 @@ class OnnxRuntime:
 
     name: str = NAME
 
+    def check(self) -> None:
+        for package in PACKAGES:
+            optional(package, f"the runtime {NAME!r}", extra=NAME)
+
     def load(self, module: nn.Module, inputs: Inputs, folder: Path) -> Program:
         from perfsuite.export.lowering import Dialect
         from perfsuite.export.onnx import write_onnx
 
-        optional(NAME, f"the runtime {NAME!r}", extra=NAME)
+        self.check()
         return self.open(folder, write_onnx(module, inputs, Dialect(NAME), folder))
 
     def open(self, folder: Path, signature: Signature) -> Program:

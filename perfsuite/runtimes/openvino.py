@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from perfsuite.export.signature import Signature
 
 NAME = "openvino"
+PACKAGES = (NAME, "onnx", "onnxscript")
 FILE = "model.xml"
 _SAME = ("Input", "Output", "Const")  # how a graph begins and ends is no work
 _INTEGER = ("u8", "i8")
@@ -33,13 +34,19 @@ class OpenVino:
 
     name: str = NAME
 
+    def check(self) -> None:
+        for package in PACKAGES:
+            optional(package, f"the runtime {NAME!r}", extra=NAME)
+
     def load(self, module: nn.Module, inputs: Inputs, folder: Path) -> Program:
         from perfsuite.export.lowering import Dialect
         from perfsuite.export.onnx import FILE as ONNX_FILE
         from perfsuite.export.onnx import write_onnx
         from perfsuite.temporary import temporary_folder
 
-        openvino = optional(NAME, f"the runtime {NAME!r}", extra=NAME)
+        self.check()
+        import openvino
+
         with temporary_folder("onnx") as work:
             signature = write_onnx(module, inputs, Dialect(NAME, dynamic=False), work)
             openvino.save_model(openvino.convert_model(work / ONNX_FILE), folder / FILE, compress_to_fp16=False)

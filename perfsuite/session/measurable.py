@@ -41,6 +41,9 @@ class Measurable(Protocol):
 
     def subject(self, arm: str) -> Subject: ...
 
+    def check_runtime(self) -> None:
+        """Raises UnavailableError, before anything is built, where what runs it is not installed."""
+
     def check(self) -> None:
         """Raises NonFiniteError if the candidate's output, where it has one that can be compared, has NaN in it."""
 
@@ -167,6 +170,11 @@ class ModelCase:
             module, runtime, self.workload, self.spec, self.inputs, label=label, device=self.device,
         )  # fmt: skip
 
+    def check_runtime(self) -> None:
+        check_runtime: Callable[[], None] | None = getattr(self.runtime, "check", None)
+        if check_runtime is not None:
+            check_runtime()
+
     def check(self) -> None:
         with suppress(OutputError):
             self._candidate.outputs  # noqa: B018  # which are computed and checked when they are first read
@@ -224,6 +232,9 @@ class CallableCase:
 
     def subject(self, arm: str) -> Subject:
         return self._subject
+
+    def check_runtime(self) -> None:
+        """It needs none."""
 
     def check(self) -> None:
         """A callable's results are its own."""

@@ -14,7 +14,7 @@ from perfsuite.baseline.identity import differing
 from perfsuite.baseline.machine import Machine, this_machine
 from perfsuite.baseline.schema import Entry
 from perfsuite.baseline.store import Store
-from perfsuite.errors import EngineError, UsageError
+from perfsuite.errors import EngineError, UnavailableError, UsageError
 from perfsuite.executors.collecting import collected
 from perfsuite.executors.jobs import Executor, Job, Measured
 from perfsuite.executors.server import WorkerServer
@@ -24,6 +24,7 @@ from perfsuite.gate.expected import expected
 from perfsuite.gate.judge import judge, judge_all
 from perfsuite.gate.limits import parse_limits
 from perfsuite.gate.sampled import can_be_judged, was_counted
+from perfsuite.gate.verdicts import not_available
 from perfsuite.measure.counters import counters_of
 from perfsuite.metric import Against, PerExample
 from perfsuite.registry import Registries
@@ -83,6 +84,10 @@ class Session:
             )
         if self._server is not None:
             return self._serve(self._server, subject, parsed)
+        try:
+            subject.check_runtime()
+        except UnavailableError as error:
+            return Judged(tuple(not_available(limit, subject.case, error) for limit in parsed))
         baseline, base = self._baseline(subject, parsed, rerun)
         budget = self._budget(parsed)
         evidence = Evidence(subject.case, _NOT_LOOKED_AT)

@@ -1,0 +1,191 @@
+"""Programs in folders: exported once, and run by fresh processes, with perfsuite or without.
+
+A folder holds the files that a runtime deploys, and ``program.json``: how the program is called, what was done to the
+model and with which data, the versions that built it, and a digest of every file. Nothing of it is executed before the
+digests agree; a runtime whose files hold machine code is opened on the caller's word alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from perfsuite.errors import StorageError, UsageError
+from perfsuite.export.files import MANIFEST, deployed
+from perfsuite.export.proof import prove
+from perfsuite.export.signature import Signature
+from perfsuite.files import read_regular
+from perfsuite.protocols import Inputs, Program, Runtime
+from perfsuite.registry import RUNTIMES
+from perfsuite.storage import steps_of, swap
+from perfsuite.techniques.recorded import Step
+
+VERSION = 1
+_LARGEST = 2**24  # bytes of program.json
+_CHUNK = 2**20
+
+
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    size_bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``versions``: of the runtime and what its files depend on; ``steps``: what was done to the model, in order."""
+
+    version: int
+    runtime: str
+    model: str
+    torch: str
+    versions: dict[str, str]
+    signature: Signature
+    steps: tuple[Step, ...]
+    files: dict[str, File]
+
+
+class _Versioned(msgspec.Struct):
+    version: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+
+
+def export_model(
+    model: nn.Module,
+    inputs: Inputs | Tensor | tuple[Any, ...] | Mapping[str, Any],
+    runtime: str | Runtime,
+    folder: str | os.PathLike[str],
+) -> Path:
+    """Write what a runtime deploys of a model, and how it is called; the folder is replaced whole, or left as it was.
+
+    ``inputs``: one example of a call; batch and sequence may differ later, within the ranges that ``program.json``
+    says. Before anything is written there, the program's answers are compared with the model's over other shapes.
+
+    Raises UnavailableError without the runtime, TechniqueError for a model that it cannot take or answers otherwise,
+    NonFiniteError where its answer is NaN, StorageError if the folder cannot be written or holds something else.
+    """
+    chosen = RUNTIMES.get(runtime) if isinstance(runtime, str) else runtime
+    example, target = Inputs.of(inputs), Path(folder)
+    _check_target(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    except OSError as error:
+        raise StorageError(f"cannot write to {target}: {error}", "check the path and the free space") from error
+    try:
+        work.chmod(0o755)  # mkdtemp's own mode is for one user only
+        program = chosen.load(model, example, work)
+        signature = _signature(program, chosen)
+        prove(model, program, signature, example)
+        (work / MANIFEST).write_bytes(_encoded(_manifest(model, chosen, program, signature, work)))
+        del program  # which may hold its files open
+        swap(work, target)
+    except OSError as error:
+        raise StorageError(f"cannot write to {target}: {error}", "check the path and the free space") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def load_program(folder: str | os.PathLike[str], *, trusted: bool = False) -> Program:
+    """The program of a folder that ``export_model`` wrote: ``program.call(*args, **kwargs)`` as the model was called.
+
+    ``trusted``: whether machine code in it may be run, which some runtimes deploy: it can do whatever you can.
+
+    Raises StorageError for a missing, broken, foreign or future folder, or one that another version or machine built;
+    UnavailableError without its runtime; UsageError for machine code that is not trusted.
+    """
+    source = Path(folder)
+    manifest = read_manifest(source)
+    runtime: Any = RUNTIMES.get(manifest.runtime)
+    if not hasattr(runtime, "open"):
+        raise StorageError(f"the runtime {manifest.runtime!r} opens no folders", "export the model for another runtime")
+    if getattr(runtime, "runs_machine_code", False) and not trusted:
+        raise UsageError(
+            f"{source} holds machine code, which can do whatever you can",
+            "if you trust where it comes from, say so: load_program(folder, trusted=True)",
+        )
+    _check_files(source, manifest)
+    try:
+        program: Program = runtime.open(source, manifest.signature)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StorageError(
+            f"{manifest.runtime} cannot open {source}: {error}", "export the model again, with the versions of here"
+        ) from error
+    return program
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What ``program.json`` says. Raises StorageError."""
+    path = folder / MANIFEST
+    try:
+        data = read_regular(path, _LARGEST)
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version != VERSION:
+            remedy = "upgrade perfsuite" if version > VERSION else "export the model again"
+            raise StorageError(f"{path} has version {version}, this perfsuite reads {VERSION}", remedy)
+        return msgspec.json.decode(data, type=Manifest)
+    except FileNotFoundError as error:
+        raise StorageError(f"{path} does not exist", "give the folder that a model was exported to") from error
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
+        raise StorageError(f"{path} is not of an exported program: {error}", "export the model again") from error
+
+
+def _check_target(target: Path) -> None:
+    if not target.exists() or (target / MANIFEST).is_file():
+        return
+    if not target.is_dir() or any(target.iterdir()):
+        raise StorageError(f"{target} is not an empty folder and holds no exported program", "choose another folder")
+
+
+def _signature(program: Program, runtime: Runtime) -> Signature:
+    signature = getattr(program.call, "signature", None)
+    if not isinstance(signature, Signature) or not program.files:
+        raise UsageError(
+            f"the runtime {runtime.name!r} writes no files that could be deployed", "choose one such as 'onnxruntime'"
+        )
+    return signature
+
+
+def _manifest(model: nn.Module, runtime: Runtime, program: Program, signature: Signature, folder: Path) -> Manifest:
+    files = {path.relative_to(folder).as_posix(): _file(path) for path in deployed(folder)}
+    return Manifest(
+        VERSION, runtime.name, type(model).__name__, str(torch.__version__), dict(program.versions), signature,
+        steps_of(model), files,
+    )  # fmt: skip
+
+
+def _encoded(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def _file(path: Path) -> File:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return File(path.stat().st_size, digest.hexdigest())
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    """Raises StorageError unless all files are there as they were written, within the folder."""
+    for name, wanted in manifest.files.items():
+        place = PurePosixPath(name)
+        path = folder / place
+        if place.is_absolute() or ".." in place.parts or path.is_symlink():
+            raise StorageError(f"{folder / MANIFEST} names {name!r}, which is not in the folder", "do not use it")
+        if not path.is_file():
+            raise StorageError(f"{path} is missing, which belongs to the program", "copy the folder whole")
+        found = path.stat().st_size
+        if found != wanted.size_bytes:
+            raise StorageError(
+                f"{path} has {found} bytes, and {wanted.size_bytes} were written", "copy the folder again, or export"
+            )
+        if _file(path).sha256 != wanted.sha256:
+            raise StorageError(f"{path} is another file than was written", "copy the folder again, or export")
