@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.errors import TechniqueError
+from perfsuite.export.quiet import quiet
 from perfsuite.export.signature import Argument, Constant, Range, Signature, dtype_name
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import main_output
@@ -43,7 +44,7 @@ def exported(module: nn.Module, inputs: Inputs) -> Graph:
     example = _with_room(tuple(bound.tensors.values()))
     dynamic = tuple(dict.fromkeys(range(tensor.dim()), torch.export.Dim.AUTO) for tensor in example)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet():
             program = torch.export.export(flat, example, dynamic_shapes=(dynamic,), strict=False)
     except Exception as error:
         raise TechniqueError(

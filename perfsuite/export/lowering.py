@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from enum import Enum
 from functools import singledispatch
 
 import torch
@@ -19,17 +20,26 @@ from perfsuite.errors import TechniqueError
 from perfsuite.techniques.common import replace_modules
 from perfsuite.techniques.quantization.grid import SHIFT
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, StaticInt8Linear
+from perfsuite.techniques.quantization.packing import PackedLinear, pack, unpack
 
 OPSET = 21
 _MOST = 255  # of an unsigned integer of 8 bits
+_SMALLEST_BLOCK = 16  # of MatMulNBits
+
+
+class OnTheFly(Enum):
+    """Where a runtime quantizes what is multiplied with int8 weights."""
+
+    GRAPH = "graph"  # by operators of the graph, as ours say
+    KERNEL = "kernel"  # in the product itself, one scale for each group of a token's values
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a runtime's optimizer turns into fast kernels. ``dynamic``: products of integers quantized on the fly."""
+    """What a runtime's optimizer turns into fast kernels."""
 
     runtime: str
-    dynamic: bool = True
+    on_the_fly: OnTheFly = OnTheFly.GRAPH
 
 
 def lowered(module: nn.Module, dialect: Dialect) -> nn.Module:
@@ -49,17 +59,30 @@ def lower(layer: nn.Module, dialect: Dialect) -> nn.Module:
 
 @lower.register
 def _(layer: Int8Linear, dialect: Dialect) -> nn.Module:
-    if not dialect.dynamic:
+    if dialect.on_the_fly is OnTheFly.GRAPH:
+        return DynamicProduct(layer)
+    if not layer.per_token:
         raise TechniqueError(
-            f"{dialect.runtime} has no product of int8 with activations that are quantized on the fly",
-            "choose 'int8-static', whose grids are fixed",
+            f"{dialect.runtime} has no product of int8 with one scale for all activations of a call",
+            "choose 'int8-dynamic', or 'int8-static', whose grids are fixed",
         )
-    return DynamicProduct(layer)
+    return CompressedProduct(layer)
 
 
 @lower.register
 def _(layer: StaticInt8Linear, dialect: Dialect) -> nn.Module:
     return StaticProduct(layer)
+
+
+@lower.register
+def _(layer: PackedLinear, dialect: Dialect) -> nn.Module:
+    size = layer.group_size
+    if size < _SMALLEST_BLOCK or size & (size - 1):
+        raise TechniqueError(
+            f"{dialect.runtime} has no product with weights in groups of {size}",
+            f"choose a power of two from {_SMALLEST_BLOCK}, such as 'weight-only-{layer.bits}-g64'",
+        )
+    return BlockProduct(layer)
 
 
 @lower.register
@@ -94,11 +117,7 @@ class StaticProduct(nn.Module):
         grid = (self.input_scale, self.input_zero)
         q = symbolic("QuantizeLinear", (x, *grid), dtype=torch.uint8, shape=x.shape, version=OPSET)
         x = symbolic("DequantizeLinear", (q, *grid), dtype=torch.float32, shape=x.shape, version=OPSET)
-        weight = symbolic(
-            "DequantizeLinear", (self.weight, self.scale, self.no_zero), {"axis": 1},
-            dtype=torch.float32, shape=self.weight.shape, version=OPSET,
-        )  # fmt: skip
-        return _biased(_product(x, weight), self.bias).to(input.dtype)
+        return _biased(_product(x, _dequantized(self)), self.bias).to(input.dtype)
 
 
 class DynamicProduct(nn.Module):
@@ -147,6 +166,57 @@ class DynamicProduct(nn.Module):
         )
 
 
+class CompressedProduct(nn.Module):
+    """A product with dequantized weights: the form in which a runtime quantizes inside its kernel."""
+
+    weight: Tensor
+    scale: Tensor
+    no_zero: Tensor
+
+    def __init__(self, layer: Int8Linear) -> None:
+        super().__init__()
+        self.register_buffer("weight", layer.weight.t().contiguous())
+        self.register_buffer("scale", layer.scale.float())
+        self.register_buffer("no_zero", torch.zeros_like(layer.scale, dtype=torch.int8))
+        self.bias = layer.bias
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., I) to (..., O)."""
+        return _biased(_product(input.float(), _dequantized(self)), self.bias).to(input.dtype)
+
+
+class BlockProduct(nn.Module):
+    """A product with weights of 4 or 8 bits and a scale for each block of inputs: the operator MatMulNBits.
+
+    It has no 2, 3, 5, 6 or 7 bits: such codes are stored in the next larger ones, and stand for the same weights.
+    """
+
+    codes: Tensor
+    scales: Tensor
+
+    def __init__(self, layer: PackedLinear) -> None:
+        super().__init__()
+        self.bits = 4 if layer.bits <= 4 else 8
+        self.block, self.features = layer.group_size, (layer.in_features, layer.out_features)
+        blocks = layer.scales.shape[1]
+        q = unpack(layer.codes, layer.bits, layer.in_features).to(torch.int64) - 2 ** (layer.bits - 1)
+        padded = nn.functional.pad(q, (0, blocks * self.block - layer.in_features)) + 2 ** (self.bits - 1)
+        codes = pack(padded, self.bits)  # the lowest bits first, as in MatMulNBits
+        self.register_buffer("codes", codes.unflatten(1, (blocks, -1)).contiguous())
+        self.register_buffer("scales", layer.scales.float().contiguous())
+        self.bias = layer.bias
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., I) to (..., O)."""
+        (k, n), x = self.features, input.float()
+        y = symbolic(
+            "com.microsoft::MatMulNBits", (x, self.codes, self.scales),
+            {"K": k, "N": n, "bits": self.bits, "block_size": self.block},
+            dtype=torch.float32, shape=(*x.shape[:-1], n), version=1,
+        )  # fmt: skip
+        return _biased(y, self.bias).to(input.dtype)
+
+
 class Rows(nn.Module):
     """An embedding of int8 rows: a gather of each, and of their scales."""
 
@@ -165,6 +235,13 @@ class Rows(nn.Module):
             "Gather", (self.weight, input), dtype=torch.int8, shape=(*input.shape, self.weight.shape[1]), version=OPSET
         )
         return (rows.float() * nn.functional.embedding(input, self.scale)).to(self.dtype)
+
+
+def _dequantized(layer: StaticProduct | CompressedProduct) -> Tensor:
+    return symbolic(
+        "DequantizeLinear", (layer.weight, layer.scale, layer.no_zero), {"axis": 1},
+        dtype=torch.float32, shape=layer.weight.shape, version=OPSET,
+    )  # fmt: skip
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:

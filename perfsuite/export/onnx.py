@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ from torch import nn
 from perfsuite.errors import TechniqueError
 from perfsuite.export.graph import exported
 from perfsuite.export.lowering import OPSET, Dialect, lowered
+from perfsuite.export.quiet import quiet
 from perfsuite.export.signature import Signature
 from perfsuite.protocols import Inputs
 
@@ -31,7 +28,7 @@ def write_onnx(module: nn.Module, inputs: Inputs, dialect: Dialect, folder: Path
     names = [argument.name for argument in graph.signature.inputs]
     outputs = _distinct(graph.signature.outputs, names)
     try:
-        with _quiet():
+        with quiet():
             made = torch.onnx.export(
                 graph.program, dynamo=True, verbose=False, opset_version=OPSET,
                 input_names=names, output_names=outputs,
@@ -64,20 +61,6 @@ def _distinct(outputs: tuple[str, ...], inputs: list[str]) -> list[str]:
 def _bytes_of(program: torch.export.ExportedProgram) -> int:
     tensors = [*program.state_dict.values(), *program.constants.values()]
     return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of packages that it does not need."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfsuite.errors import TechniqueError
 from perfsuite.optional import optional
 from perfsuite.protocols import Inputs, Operators, Program
 from perfsuite.temporary import temporary_folder
@@ -49,7 +50,14 @@ class OnnxRuntime:
         from perfsuite.runtimes.exported import ExportedCall
 
         runtime = optional(NAME, f"the runtime {NAME!r}", extra=NAME)
-        session = runtime.InferenceSession(folder / FILE, _options(), providers=["CPUExecutionProvider"])
+        try:
+            session = runtime.InferenceSession(folder / FILE, _options(), providers=["CPUExecutionProvider"])
+        except Exception as error:  # of its own classes, which have no other base
+            if "NOT_IMPLEMENTED" not in str(error):
+                raise
+            raise TechniqueError(
+                f"{NAME} has no kernel on this CPU for the model: {error}", "choose 'fp16', or a technique on int8"
+            ) from error
         names = [argument.name for argument in signature.inputs]
         return Program(
             ExportedCall(signature, partial(_run, session, names)),
