@@ -23,6 +23,7 @@ NAME = "onnxruntime"
 PACKAGES = (NAME, "onnx", "onnxscript")
 _INTEGER = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat")
 _FLOAT = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
+_LEADS_ON = ("DequantizeLinear", "Transpose", "Cast")  # from weights to a product that was not fused with them
 _QUIET = 3  # errors alone
 
 
@@ -94,11 +95,13 @@ def _operators(file: Path) -> Operators:
         options.optimized_model_filepath = str(folder / "optimized.onnx")
         onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         graph = onnx.load(folder / "optimized.onnx", load_external_data=False).graph
-    dtypes = {tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type).lower() for tensor in graph.initializer}
+    weights = {tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type).lower() for tensor in graph.initializer}
     layers: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     for node in graph.node:
-        weight = next((dtypes[name] for name in node.input[1:] if name in dtypes), "")
+        if node.op_type in _LEADS_ON and node.input[0] in weights:
+            weights[node.output[0]] = "float"
+        weight = next((weights[name] for name in node.input[1:] if name in weights), "")
         precision = _precision(node, weight)
         calls[f"{node.op_type} {precision}" if precision else node.op_type] += 1
         layers.update([precision] if precision else [])
