@@ -35,7 +35,7 @@ from perfsuite.techniques.pruning.groups import Rows as Rows
 from perfsuite.techniques.pruning.magnitude import Magnitude as Magnitude
 from perfsuite.techniques.pruning.masks import keep_zeros as keep_zeros
 from perfsuite.techniques.pruning.pattern import Pattern as Pattern
-from perfsuite.techniques.pruning.structured_pruning import Structured as Structured
+from perfsuite.techniques.pruning.structured import Structured as Structured
 from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic as Int8Dynamic
 from perfsuite.techniques.quantization.int8_static import Int8Static as Int8Static
 from perfsuite.techniques.quantization.weight_only import WeightOnly as WeightOnly

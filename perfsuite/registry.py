@@ -203,7 +203,7 @@ TECHNIQUES: Registry[TechniqueFactory] = Registry(
         "fp32": "perfsuite.techniques.values:Original.from_argument",
         "magnitude": "perfsuite.techniques.pruning.magnitude:Magnitude.from_argument",
         "pattern": "perfsuite.techniques.pruning.pattern:Pattern.from_argument",
-        "structured": "perfsuite.techniques.pruning.structured_pruning:Structured.from_argument",
+        "structured": "perfsuite.techniques.pruning.structured:Structured.from_argument",
         "int8-dynamic": "perfsuite.techniques.quantization.int8_dynamic:Int8Dynamic.from_argument",
         "int8-static": "perfsuite.techniques.quantization.int8_static:Int8Static.from_argument",
         "weight-only": "perfsuite.techniques.quantization.weight_only:WeightOnly.from_argument",

@@ -17,7 +17,7 @@ from perfsuite.techniques.claims import claims_of
 from perfsuite.techniques.pruning.magnitude import Magnitude, check_sparsity
 from perfsuite.techniques.pruning.pattern import Pattern
 from perfsuite.techniques.pruning.schedule import Iterated, Round, prune_iteratively
-from perfsuite.techniques.pruning.structured_pruning import Structured
+from perfsuite.techniques.pruning.structured import Structured
 from perfsuite.techniques.selection import names
 
 DEFAULT_SPARSITY = 0.5

@@ -16,7 +16,7 @@ from perfsuite.protocols import Architecture, Inputs, ModelSpec, Technique
 from perfsuite.registry import Registries
 from perfsuite.techniques.attention import split_attention
 from perfsuite.techniques.pruning.groups import Group, find_groups
-from perfsuite.techniques.pruning.structured_pruning import Structured
+from perfsuite.techniques.pruning.structured import Structured
 from perfsuite.testing.contract import Law, drawn, each, round_trips_through_files
 from perfsuite.testing.pruning import drops_what_the_units_owned, equals_the_masked_model, ignores_the_order_of_units
 from perfsuite.testing.strategies import Sample

@@ -163,24 +163,34 @@ class TechniqueContract(Contract):
         self.check(law)
 
     def test_reloads_in_a_fresh_process(self, tmp_path: Path) -> None:
-        with seeded(0):
-            model = TransformerEncoder(50, 16, 4, 2, 32, max_seq_length=16)
-            tokens = torch.randint(0, 50, (2, 8))
-        result = self.technique.apply(model, data=[Inputs((tokens,))]).eval()
-        folder = save(result, tmp_path / "model", self.technique)
-        torch.save({"tokens": tokens}, tmp_path / "inputs.pt")
-        subprocess.run([sys.executable, "-c", _RELOAD, str(folder), str(tmp_path)], check=True)
-        again = load_file(tmp_path / "output.safetensors")["output"]
-        assert torch.equal(again, run(result, Inputs((tokens,))))
+        expected = save_with_inputs(self.technique, tmp_path)
+        subprocess.run([sys.executable, "-c", RELOAD, str(tmp_path)], check=True)
+        assert torch.equal(reloaded_output(tmp_path), expected)
 
 
-_RELOAD = """
+def save_with_inputs(technique: Technique, folder: Path) -> Tensor:
+    """Save a small model, made by the technique, and inputs for it; returns the model's output."""
+    with seeded(0):
+        model = TransformerEncoder(50, 16, 4, 2, 32, max_seq_length=16)
+        tokens = torch.randint(0, 50, (2, 8))
+    result = technique.apply(model, data=[Inputs((tokens,))]).eval()
+    save(result, folder / "model", technique)
+    torch.save({"tokens": tokens}, folder / "inputs.pt")
+    return run(result, Inputs((tokens,)))
+
+
+def reloaded_output(folder: Path) -> Tensor:
+    """What a process has written that has run RELOAD on that folder."""
+    return load_file(folder / "output.safetensors")["output"]
+
+
+RELOAD = """
 import sys, torch, perfsuite
 from safetensors.torch import save_file
-model = perfsuite.load_model(sys.argv[1])
-tokens = torch.load(sys.argv[2] + "/inputs.pt", weights_only=True)["tokens"]
+model = perfsuite.load_model(sys.argv[1] + "/model")
+tokens = torch.load(sys.argv[1] + "/inputs.pt", weights_only=True)["tokens"]
 with torch.no_grad():
-    save_file({"output": model(tokens).contiguous()}, sys.argv[2] + "/output.safetensors")
+    save_file({"output": model(tokens).contiguous()}, sys.argv[1] + "/output.safetensors")
 """
 
 

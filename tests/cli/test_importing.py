@@ -4,8 +4,10 @@ import json
 import math
 
 import pytest
+import scipy.special  # noqa: F401  # pytester forgets modules that a run imports, and this cannot load twice
 from typer.testing import CliRunner
 
+import perfsuite.session.session  # noqa: F401
 from perfsuite.baseline.machine import this_machine, usable_cores
 from perfsuite.baseline.store import Store
 from perfsuite.cli.app import app
@@ -41,7 +43,7 @@ def test_a_saved_folder_becomes_a_baseline_that_judges(project):
     """Two saved runs; then the same tests, with the marker, pass; slower by far, they fail."""
     project.makepyfile(test_b=BENCHMARKED.format(count=2000))
     for _ in range(2):
-        assert project.runpytest_subprocess("--benchmark-autosave", *QUICK).ret == 0
+        assert project.runpytest_inprocess("--benchmark-autosave", *QUICK).ret == 0
     done = invoke(".benchmarks")
     assert done.exit_code == 0, done.output
     assert "test_b.py::test_work:" in done.output
@@ -52,28 +54,28 @@ def test_a_saved_folder_becomes_a_baseline_that_judges(project):
     assert (time.yardstick, len(time.log_ratios)) == (SECOND, 2)
 
     project.makepyfile(test_b=GATED.format(count=2000))
-    result = project.runpytest_subprocess(*QUICK)
+    result = project.runpytest_inprocess(*QUICK)
     result.assert_outcomes(passed=1)
     project.makepyfile(test_b=GATED.format(count=200_000))
-    result = project.runpytest_subprocess(*QUICK)
+    result = project.runpytest_subprocess(*QUICK)  # fresh processes have what this one has, such as torch
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*REGRESSED test_b.py::test_work: latency", "*in raw time over * fresh block(s)*"])
 
 
 def test_the_fixture_perf_is_judged_by_an_imported_time_as_well(project):
     project.makepyfile(test_b=BENCHMARKED.format(count=2000))
-    assert project.runpytest_subprocess("--benchmark-json=run.json", *QUICK).ret == 0
+    assert project.runpytest_inprocess("--benchmark-json=run.json", *QUICK).ret == 0
     assert invoke("run.json").exit_code == 0
     project.makepyfile(
         test_b="def test_work(perf):\n    perf(lambda: sum(i * i for i in range(2000)), latency='400%')\n"
     )
-    result = project.runpytest_subprocess()
+    result = project.runpytest_inprocess()
     result.assert_outcomes(passed=1)
 
 
 def test_what_is_stored_is_kept_unless_it_is_to_be_replaced(project):
     project.makepyfile(test_b=BENCHMARKED.format(count=2000))
-    assert project.runpytest_subprocess("--benchmark-json=run.json", *QUICK).ret == 0
+    assert project.runpytest_inprocess("--benchmark-json=run.json", *QUICK).ret == 0
     assert invoke("run.json").exit_code == 0
     again = invoke("run.json")
     assert isinstance(again.exception, UsageError)
@@ -88,7 +90,7 @@ def test_what_is_stored_is_kept_unless_it_is_to_be_replaced(project):
 
 def test_a_new_case_is_imported_beside_one_that_is_kept(project):
     project.makepyfile(test_b=BENCHMARKED.format(count=2000))
-    assert project.runpytest_subprocess("--benchmark-json=run.json", *QUICK).ret == 0
+    assert project.runpytest_inprocess("--benchmark-json=run.json", *QUICK).ret == 0
     assert invoke("run.json").exit_code == 0
     run = json.loads((project.path / "run.json").read_text())
     run["benchmarks"].append({**run["benchmarks"][0], "fullname": "test_c.py::test_new"})
@@ -102,7 +104,7 @@ def test_a_new_case_is_imported_beside_one_that_is_kept(project):
 def test_our_own_export_for_pytest_benchmark_comes_back(project):
     """What --perf-report=x.pytest-benchmark.json wrote names its machine as we do."""
     project.makepyfile(test_b="def test_work(perf):\n    perf(lambda: sum(range(2000)), latency='<=1 s')\n")
-    assert project.runpytest_subprocess("--perf-report=run.pytest-benchmark.json").ret == 0
+    assert project.runpytest_inprocess("--perf-report=run.pytest-benchmark.json").ret == 0
     done = invoke("run.pytest-benchmark.json")
     assert done.exit_code == 0, (done.output, done.exception)
     assert "test_b.py::test_work" in done.output
@@ -111,7 +113,7 @@ def test_our_own_export_for_pytest_benchmark_comes_back(project):
 def test_what_is_left_out_is_said_and_ends_with_4(project):
     """Two runs of one commit that differ fourfold, one of an older commit, and one that is truncated."""
     project.makepyfile(test_b=BENCHMARKED.format(count=2000))
-    assert project.runpytest_subprocess("--benchmark-json=run.json", *QUICK).ret == 0
+    assert project.runpytest_inprocess("--benchmark-json=run.json", *QUICK).ret == 0
     run = json.loads((project.path / "run.json").read_text())
     folder = project.mkdir("saved")
     for name, commit, day, median in (("1", "a", 1, 1.0), ("2", "b", 2, 0.1), ("3", "b", 3, 0.4)):

@@ -8,6 +8,7 @@ import torch._dynamo  # noqa: F401
 
 import perfsuite.session.session
 import perfsuite.techniques.quantization.layers  # noqa: F401
+from perfsuite.testing import Simulated
 
 MODEL = """
 import torch
@@ -84,6 +85,28 @@ def project(plain):
     plain.makepyfile(net=MODEL)
     plain.makeconftest(CONFTEST)
     return plain
+
+
+class Simulation:
+    """A plugin of runs in this process: what they would measure in fresh ones is simulated, and nothing starts.
+
+    ``planted``: how many times ``ms`` an arm takes there, by its name (perfsuite.testing.Simulated).
+    """
+
+    def __init__(self, run):
+        self._run = run
+        self.planted, self.ms = {}, 10.0
+
+    def pytest_perfsuite_register(self, registries):
+        registries.executors.register("simulated", lambda launch: Simulated(self.planted, self.ms))
+
+    def run(self, *options):
+        return self._run("--perf-executor=simulated", *options, plugins=[self])
+
+
+@pytest.fixture
+def simulation(plain):
+    return Simulation(plain.runpytest_inprocess)
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ import pytest
 from tests.plugin.bases import Repository
 from tests.plugin.conftest import CONFTEST, MODEL
 
+pytestmark = pytest.mark.slow
+
 TEST = """
 import pytest
 import torch

@@ -149,6 +149,7 @@ def not_in_one_process(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_where_one_process_is_not_sound_two_tell_the_difference(not_in_one_process):
     run = not_in_one_process.run("-p", "no:randomly")
     assert (run.of("test_once"), run.of("test_replaces")) == ("PASS", "REGRESSED")
@@ -163,6 +164,7 @@ def test_where_one_process_is_not_sound_two_tell_the_difference(not_in_one_proce
     ]
 
 
+@pytest.mark.slow
 def test_an_accepted_base_catches_drift_and_says_what_it_cannot_compare_with(tmp_path):
     work = "def work(n={n}):\n    return sum(i * i for i in range(n))\n"
     tests = {"tests/test_a.py": item(MEASURE), "tests/test_b.py": item(MEASURE), "tests/test_c.py": item(MEASURE)}

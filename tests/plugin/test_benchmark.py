@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from perfsuite.baseline.machine import this_machine
+from perfsuite.baseline.schema import Entry, StoredTime
+from perfsuite.baseline.store import Store
 from tests.plugin.bases import INI, Repository
 
 pytest.importorskip("pytest_benchmark")
@@ -27,7 +30,8 @@ QUICK = ("--benchmark-max-time=0.05", "--benchmark-min-rounds=5", "--benchmark-d
 
 @pytest.fixture
 def project(plain):
-    """What pytest-benchmark times here needs no torch, and its processes start in half the time."""
+    """What pytest-benchmark times here needs no torch: fresh processes start in half the time, where a process starts
+    them that has none itself."""
     return plain
 
 
@@ -42,7 +46,7 @@ def write(project):
 def test_recorded_judged_and_caught(project, write):
     """The fresh processes that convict save nothing of their own: they measure nothing with pytest-benchmark."""
     write()
-    result = project.runpytest_subprocess(*QUICK)
+    result = project.runpytest_inprocess(*QUICK)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*NO_BASELINE test_w.py::test_work: latency"])
     project.runpytest_subprocess("--perf-update", *QUICK).assert_outcomes(passed=1)
@@ -50,7 +54,7 @@ def test_recorded_judged_and_caught(project, write):
         "test_w.py::test_work"
     ]["time"].values()  # fmt: skip
     assert len(time["log_ratios"]) == 2  # fresh processes: perf_blocks
-    project.runpytest_subprocess(*QUICK).assert_outcomes(passed=1)
+    project.runpytest_inprocess(*QUICK).assert_outcomes(passed=1)
     write(factor=100)
     result = project.runpytest_subprocess(*QUICK, "--benchmark-json=run.json", "--benchmark-autosave")
     result.assert_outcomes(failed=1)
@@ -63,7 +67,7 @@ def test_the_first_look_is_at_the_rounds_that_pytest_benchmark_made(project, wri
     """A bound is met by them alone, and the samples in the report are they."""
     write(limit="<=1 s")
     files = ("--perf-report=ours.json", "--benchmark-json=theirs.json")
-    result = project.runpytest_subprocess(*QUICK, *files)
+    result = project.runpytest_inprocess(*QUICK, *files)
     result.assert_outcomes(passed=1)
     ours = json.loads((project.path / "ours.json").read_text())["samples"]["test_w.py::test_work"]
     theirs = json.loads((project.path / "theirs.json").read_text())["benchmarks"][0]["stats"]["data"]
@@ -79,8 +83,10 @@ def test_what_pytest_benchmark_reports_and_saves_is_as_ever(project, write):
 
 def test_a_disabled_benchmark_is_left_alone_and_its_baseline_not_called_unused(project, write):
     write(WORK + "\n\ndef test_other(perf):\n    perf(work, 10, latency='<=1 s')\n", limit="400%")
-    project.runpytest_subprocess("--perf-update", *QUICK).assert_outcomes(passed=2)
-    result = project.runpytest_subprocess("--benchmark-disable")
+    here = this_machine(1)
+    entry = Entry(time={here.id: StoredTime("abc", "interpreter-1", (0.0, 0.0), 1.0)})
+    Store(project.path / "baselines").accept("test_w", "test_w.py::test_work", entry, here)
+    result = project.runpytest_inprocess("--benchmark-disable")
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(
         ["perfsuite left test_w.py::test_work alone: benchmarks are disabled (--benchmark-disable)"]
@@ -90,21 +96,21 @@ def test_a_disabled_benchmark_is_left_alone_and_its_baseline_not_called_unused(p
 
 def test_pedantic_is_gated_and_its_result_returned(project, write):
     write(WORK.replace("benchmark(work, size)", "benchmark.pedantic(work, args=(size,), rounds=6)"), limit="<=1 s")
-    result = project.runpytest_subprocess(*QUICK)
+    result = project.runpytest_inprocess(*QUICK)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["PASS*"])
 
 
 def test_an_error_of_the_callable_is_its_own(project, write):
     write(WORK.replace("benchmark(work, size)", "benchmark(lambda: 1 / 0)"), limit="<=1 s")
-    result = project.runpytest_subprocess(*QUICK)
+    result = project.runpytest_inprocess(*QUICK)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
 
 
 def test_a_test_without_the_marker_is_left_alone(project, write):
     write(WORK.replace('@pytest.mark.perf(latency="{limit}")\n', ""))
-    result = project.runpytest_subprocess(*QUICK)
+    result = project.runpytest_inprocess(*QUICK)
     result.assert_outcomes(passed=1)
     result.stdout.no_fnmatch_line("*PASS*")
 
@@ -118,7 +124,7 @@ def test_a_test_without_the_marker_is_left_alone(project, write):
 )
 def test_a_mistake_in_the_marker_is_found_while_collecting(project, write, marker, says):
     write(WORK.replace('perf(latency="{limit}")', marker), limit="fast")
-    result = project.runpytest_subprocess("--collect-only")
+    result = project.runpytest_inprocess("--collect-only")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([says])
 
@@ -144,14 +150,14 @@ def test_a_fixture_of_that_name_from_elsewhere_is_left_alone(project, write, wit
         """
     )
     write(limit="<=1 s")
-    result = project.runpytest_subprocess(*without)
+    result = project.runpytest_inprocess(*without)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["perfsuite left test_w.py::test_work alone: its fixture benchmark is not pytest-*"])
 
 
 def test_several_tests_share_the_session_with_perf(project, write):
     write(WORK + "\n\ndef test_other(perf):\n    perf(work, 10, latency='<=1 s')\n", limit="<=1 s")
-    result = project.runpytest_subprocess(*QUICK)
+    result = project.runpytest_inprocess(*QUICK)
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["*2 PASS*"])
 

@@ -8,8 +8,10 @@ import pytest
 ALL_EXACT = "size='0%', nonzeros='0%', flops='0%', operators='0%', peak_memory='0%'"
 
 
-def recorded(gate, limits, marker="models=['net']"):
+def recorded(gate, limits, marker="models=['net']", simulation=None):
+    """A function that runs the test, which has a baseline; its times are of fresh processes, or are simulated."""
     run = gate(limits, marker)
+    run = simulation.run if simulation else run
     result = run("--perf-update")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*RECORDED*net/*"])
@@ -160,8 +162,8 @@ def foreign(project):
     path.write_text(json.dumps(content))
 
 
-def test_a_foreign_machine_is_incomparable_in_time_and_judged_in_the_rest(gate, project):
-    run = recorded(gate, "latency='200%', size='0%'")
+def test_a_foreign_machine_is_incomparable_in_time_and_judged_in_the_rest(gate, project, simulation):
+    run = recorded(gate, "latency='200%', size='0%'", simulation=simulation)
     foreign(project)
     result = run()
     assert result.ret == 0
@@ -177,11 +179,11 @@ def test_a_foreign_machine_is_incomparable_in_time_and_judged_in_the_rest(gate, 
     result.stdout.fnmatch_lines(["*REGRESSED net/fp32/cpu/b1: size"])
 
 
-def test_recording_a_second_machine_class_keeps_the_first(gate, project):
-    run = gate("latency='200%'")
-    run("--perf-update").assert_outcomes(passed=1)
+def test_recording_a_second_machine_class_keeps_the_first(gate, project, simulation):
+    gate("latency='200%'")
+    simulation.run("--perf-update").assert_outcomes(passed=1)
     foreign(project)
-    run("--perf-update").assert_outcomes(passed=1)
+    simulation.run("--perf-update").assert_outcomes(passed=1)
     content = json.loads((project.path / "baselines" / "net.json").read_text())
     assert len(content["machines"]) == 2
     assert len(content["cases"]["net/fp32/cpu/b1"]["time"]) == 2
@@ -216,18 +218,18 @@ def test_nan_names_the_parameter_or_the_case(gate, project):
     result.stdout.fnmatch_lines(["*the output of net/fp32/cpu/b1 has NaN or infinite values"])
 
 
-def test_a_worker_that_dies_fails_its_item_with_its_own_words_and_nothing_else(gate, project):
-    run = recorded(gate, "latency='200%'")
+def test_a_worker_that_dies_fails_its_item_with_its_own_words_and_nothing_else(gate, project, simulation):
+    run = gate("latency='200%'")
+    simulation.ms, simulation.planted["candidate"] = (
+        1e7,
+        1e-6,
+    )  # beside that a first look at the real model is never enough
+    simulation.run("--perf-update").assert_outcomes(passed=1)
     edit(
         project,
         "class Net",
         "import os, sys\nif '_perfsuite_server' in sys.modules:\n    os.write(2, b'the worker ran out of luck')\n"
         "    os._exit(3)\nclass Net",
-    )
-    edit(
-        project,
-        "return self.head(self.layers(x))",
-        "for _ in range(30):\n            y = self.head(self.layers(x))\n        return y",
     )
     project.makepyfile(test_other="def test_other(): pass")
     result = run()

@@ -159,7 +159,7 @@ def test_a_typo_beside_our_fixture_is_an_error(plain, marker, call, says):
     result.stdout.fnmatch_lines([says, "*did you mean 'latency'*"])
 
 
-def test_in_a_test_case_the_message_says_what_works_there_and_it_does(project):
+def test_in_a_test_case_the_message_says_what_works_there_and_it_does(project, simulation):
     project.makepyfile(
         test_t="""
         import unittest
@@ -195,7 +195,7 @@ def test_in_a_test_case_the_message_says_what_works_there_and_it_does(project):
                 assert self.perf(sum, [1, 2], latency="400%") == 3
         """
     )
-    result = project.runpytest_inprocess("--perf-update")
+    result = simulation.run("--perf-update")
     result.assert_outcomes(passed=2, errors=3)
     result.stdout.fnmatch_lines(
         ["*TestModels::test_models: a unittest.TestCase is not run once for each model*", "  remedy: *",

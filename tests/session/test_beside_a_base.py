@@ -5,14 +5,21 @@ from contextlib import ExitStack
 
 import pytest
 
+from perfsuite.baseline.machine import this_machine
+from perfsuite.baseline.schema import Entry, StoredExact, StoredTime
+from perfsuite.baseline.store import Store
 from perfsuite.case import Case
 from perfsuite.errors import EngineError
 from perfsuite.executors.failures import RevisionFailedError, UnusedBaseError, WorkerGoneError
+from perfsuite.executors.jobs import Measured
+from perfsuite.metric import Direction, Exact, Metric, PerExample, Scores
+from perfsuite.registry import Registries
 from perfsuite.session.measurable import CallableCase
 from perfsuite.session.session import Session
-from perfsuite.session.settings import Rerun, Settings
-from perfsuite.spec import BASE, CANDIDATE, Status
+from perfsuite.session.settings import ACCEPTED, Rerun, Settings
+from perfsuite.spec import BASE, CANDIDATE, Context, Facts, Status
 from perfsuite.testing import Simulated
+from perfsuite.units import Unit
 from tests.revisions.repositories import Repo
 
 TEST = "test_it.py::test_it"
@@ -31,10 +38,10 @@ def beside(repository):
     """Judges a test beside the commit, with an executor that is handed in."""
     with ExitStack() as stack:
 
-        def make(executor, **settings):
+        def make(executor, registries=None, **settings):
             folder = repository.folder
             given = {"root": folder, "storage": folder / "none", "threads": 2, "base": "main", "max_blocks": 6}
-            session = Session(Settings(**given | settings), executor=lambda: executor)
+            session = Session(Settings(**given | settings), registries, executor=lambda: executor)
             stack.callback(session.close)
             return session
 
@@ -147,3 +154,73 @@ def test_what_hangs_is_not_tried_again(beside):
 def test_answers_that_cannot_be_trusted_are_errors(beside, faults):
     with pytest.raises(EngineError, match=r"never mixed|twice|nobody asked for"):
         judge(beside(slower(1.2, **faults)))
+
+
+def measured(width, error):
+    """What a fresh process of a revision finds."""
+    scores = Scores("task", "examples", (error,) * 9 + (0.0,))
+    return Measured(Facts({"width": width}, per_example={"error": scores}), CONTEXT)
+
+
+CONTEXT = Context("2.13.0", "torch's own")
+
+
+@pytest.fixture
+def registries():
+    """Metrics that find nothing but zeros in this process."""
+    made = Registries()
+    zeros = Scores("task", "examples", (0.0,) * 10)
+    for metric in (
+        Metric("width", Unit.NUMBER, Direction.LOWER, Exact(lambda subject: 0)),
+        Metric("error", Unit.NUMBER, Direction.LOWER, PerExample(lambda subject: zeros)),
+    ):
+        made.metrics.register(metric.name, metric)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("here", "base", "status"),
+    [((3, 1.0), (3, 1.0), Status.PASS), ((3, 1.0), (5, 2.0), Status.IMPROVED), ((5, 2.0), (3, 1.0), Status.REGRESSED)],
+)
+def test_what_has_no_noise_is_that_of_fresh_processes_judged_against_the_base(
+    beside, registries, tmp_path, here, base, status
+):
+    """Not what this process finds, where earlier tests may have changed it, nor what is stored: a width of 100."""
+    case = Case.of_callable(TEST)
+    exact = StoredExact.of("abc", CONTEXT.torch, CONTEXT.kernels, {"width": 100}, {})
+    Store(tmp_path).accept(case.group, case.key, Entry(exact))
+    executor = Simulated(measured={CANDIDATE: measured(*here), BASE: measured(*base)})
+    session = beside(executor, registries, storage=tmp_path)
+    subject = CallableCase(case, lambda: None)
+    verdicts = session.gate(subject, {"width": "0%", "error": "5%"}, Rerun("pytest", TEST)).verdicts
+    assert [verdict.status for verdict in verdicts] == [status] * 2
+    assert (verdicts[0].measured, verdicts[0].expected) == (here[0], base[0])
+    assert [(job.want, set(job.revisions)) for job in executor.asked] == [({"facts", "scores"}, {CANDIDATE, BASE})]
+
+
+def test_a_bound_is_judged_by_itself_beside_a_tolerance(beside, registries):
+    executor = Simulated(measured={CANDIDATE: measured(3, 1.0), BASE: measured(3, 1.0)})
+    subject = CallableCase(Case.of_callable(TEST), lambda: None)
+    limits = {"error": "5%", "width": "<=2"}
+    error, width = beside(executor, registries).gate(subject, limits, Rerun("pytest", TEST)).verdicts
+    assert (error.status, width.status) == (Status.PASS, Status.REGRESSED)
+    assert "main (" not in width.sentence
+
+
+def test_an_accepted_base_is_the_commit_of_the_baseline_of_each_test(beside, tmp_path):
+    """Which catches what has drifted since in small steps; where there is no such commit it says why."""
+    repo, store = Repo.new(tmp_path / "project"), Store(tmp_path / "baselines")
+    accepted = repo.commit("accepted", test_it_py="def test_it(perf): ...")
+    repo.commit("a small step")
+    for name, commit in (("test_it.py::test_it", accepted[:12]), ("test_it.py::test_dirty", "abc+changes")):
+        time = StoredTime(commit, "interpreter-1", (0.0, 0.0), 1.0)
+        store.accept("test_it", name, Entry(time={this_machine(2).id: time}), this_machine(2))
+    executor = slower(1.6)
+    session = beside(executor, root=repo.folder, storage=store.folder, base=ACCEPTED)
+    verdict = judge(session)
+    assert (verdict.status, accepted[:12] in verdict.sentence) == (Status.REGRESSED, True)
+    bases = {job.revisions[BASE] for job in executor.done}
+    assert [Repo(folder).git("rev-parse", "HEAD") for folder in bases] == [accepted]
+    for name, why in (("test_dirty", "with uncommitted changes"), ("test_new", "no baseline is stored for it")):
+        verdict = judge(session, f"test_it.py::{name}")
+        assert (verdict.status, why in verdict.sentence) == (Status.NOT_MEASURED, True)

@@ -1,171 +1,68 @@
-"""Structured pruning: heads, units and channels removed, so that the tensors really get smaller.
-
-Michel et al. 2019 (heads), Molchanov et al. 2019 (Taylor importance), Li et al. 2017 (filters).
-"""
+"""Structured pruning as a frozen value. Importing this imports no torch."""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-import torch
-from torch import Tensor, nn
-
-from perfsuite.errors import StorageError, TechniqueError
-from perfsuite.registry import architectures
-from perfsuite.techniques.attention import split_attention
-from perfsuite.techniques.pruning.groups import Group, check_divisible, find_groups
-from perfsuite.techniques.pruning.importance import importance_of
-from perfsuite.techniques.recorded import Digested, provenance
-from perfsuite.techniques.selection import selected
+from perfsuite.errors import UsageError
+from perfsuite.techniques.claims import Claims
+from perfsuite.techniques.naming import Grammar, Named, Percent, Words
+from perfsuite.techniques.pruning.magnitude import check_sparsity
+from perfsuite.techniques.recorded import Digested, Recorded
 
 if TYPE_CHECKING:
-    from perfsuite.techniques.pruning.structured_pruning import Structured
+    from torch import nn
 
 
-def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
-    """Remove the least important units, in place, and say how many each group kept, of how many at first.
+@dataclass(frozen=True)
+class Structured(Named, Recorded):
+    """``structured-S``: S percent of the attention heads and feed-forward units (or channels) are removed.
 
-    Fractions are of the *original* counts: where an earlier step removed some already, less goes.
-    Raises TechniqueError if the model has nothing that can be removed.
+    Physically: the tensors get smaller, and the result equals the model with those parts masked.
+
+    ``heads`` and ``units`` are the fractions that go; at least one of each stays. ``importance``:
+    "magnitude" of the weights, or "taylor" (``structured-S-taylor``), the first-order effect on the
+    loss over calibration data (Molchanov et al. 2019, Michel et al. 2019). ``scope`` "global" ranks
+    all layers together, so that counts differ per layer. ``round_to``: kept units are a multiple.
     """
-    model = split_attention(model)
-    found = find_groups(model)
-    groups = _selected(found, model, technique)
-    if not groups:
-        raise TechniqueError(
-            f"structured pruning found no heads, units or channels in the {type(model).__name__}",
-            f"it knows the architectures {', '.join(architectures())}, and plain chains of linear and convolution "
-            "layers; another is added as docs/extending.md shows",
-        )
-    for group in groups:
-        check_divisible(group)
-    originals = _original_counts(model, groups)
-    importance = importance_of(model, groups, technique.importance, data)
-    for kind in ("heads", "units"):
-        mine = [group for group in groups if group.kind == kind]
-        counts = _counts_to_keep(mine, importance, originals, technique)
-        for group in mine:
-            group.keep(_largest(importance[group.name, kind], counts[group.name]))
-    _sync_configs(model, found)
-    kept: dict[str, dict[str, int]] = defaultdict(dict)
-    of: dict[str, dict[str, int]] = defaultdict(dict)
-    for group in groups:
-        kept[group.kind][group.name] = group.count
-        of[group.kind][group.name] = originals[group.name, group.kind]
-    return model, {"kept": dict(kept), "of": dict(of)}
 
+    heads: float
+    units: float
+    importance: Literal["magnitude", "taylor"] = "magnitude"
+    scope: Literal["local", "global"] = "local"
+    round_to: int = 1
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
-def shrink(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
-    """Give a fresh model the shape that was recorded, in place.
+    grammar = Grammar(
+        "structured",
+        Percent("heads", "units"),
+        Words("importance", {"taylor": "taylor"}),
+        Words("scope", {"global": "global"}),
+    )
 
-    Raises StorageError for no such record, and for one of groups that are not found in the model.
-    """
-    try:
-        kept = msgspec.convert(structure.get("kept", {}), type=dict[str, dict[str, Annotated[int, msgspec.Meta(ge=1)]]])
-    except msgspec.ValidationError as error:
-        raise StorageError(f"the record of what was kept is broken: {error}", "save the model again") from error
-    model = split_attention(model)
-    groups = find_groups(model)
-    unknown = {(kind, name) for kind, counts in kept.items() for name in counts} - {(g.kind, g.name) for g in groups}
-    if unknown:
-        kind, name = min(unknown)
-        raise StorageError(
-            f"some {kind} of {name!r} were removed, and none are found in this {type(model).__name__}",
-            "register the architecture that it was pruned by (docs/extending.md)",
-        )
-    for group in groups:
-        count = kept.get(group.kind, {}).get(group.name)
-        if count is not None and count < group.count:
-            group.keep(torch.arange(count))
-    _sync_configs(model, groups)
-    return model
+    def __post_init__(self) -> None:
+        check_sparsity(self.heads)
+        check_sparsity(self.units)
+        if self.importance not in ("magnitude", "taylor"):
+            raise UsageError(f"unknown importance {self.importance!r}", "use 'magnitude' or 'taylor'")
+        if self.scope not in ("local", "global"):
+            raise UsageError(f"unknown scope {self.scope!r}", "use 'local' or 'global'")
+        if self.round_to < 1:
+            raise UsageError(f"round_to is {self.round_to}", "use 1, or what the hardware likes, such as 16")
 
+    @property
+    def claims(self) -> Claims:
+        return Claims(heads=self.heads, units=self.units, series=self.grammar.series(self))
 
-def _selected(groups: list[Group], model: nn.Module, technique: Structured) -> list[Group]:
-    """Groups of which some layer is included, and none excluded: all of them are cut."""
-    included = selected(model, technique.include, ())
-    allowed = selected(model, (), technique.exclude)
-    names = {module: name for name, module in model.named_modules()}
-    layers = [{names[layer] for layer in group.layers} for group in groups]
-    return [group for group, mine in zip(groups, layers, strict=True) if mine <= allowed and mine & included]
+    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
+        from perfsuite.techniques.pruning.removal import remove
 
+        return remove(model, self, data)
 
-def _sync_configs(model: nn.Module, groups: list[Group]) -> None:
-    """Make configs agree with the shapes: where a module has a ``sync_config``, and of a Hugging Face model."""
-    for module in model.modules():
-        sync: Any = getattr(module, "sync_config", None)
-        if sync is not None:
-            sync()
-    config: Any = getattr(model, "config", None)
-    if hasattr(config, "to_dict"):
-        numbers: dict[str, set[int]] = defaultdict(set)
-        for group in sorted(groups, key=lambda group: group.kind):
-            for field, per_unit in group.config.items():
-                numbers[field].add(group.count * per_unit)
-        for field, found in numbers.items():
-            if len(found) == 1 and hasattr(config, field):  # of several, the provenance record tells
-                _set(config, field, *found)
+    def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
+        from perfsuite.techniques.pruning.removal import shrink
 
-
-def _set(config: Any, field: str, number: int) -> None:
-    """Set a number. What the model was built with is kept: loading builds it again."""
-    now, built = getattr(config, field), getattr(config, "perfsuite_built", {})
-    if number != now:
-        config.perfsuite_built = built | {field: built.get(field, now)}
-        setattr(config, field, number)
-
-
-def _original_counts(model: nn.Module, groups: list[Group]) -> dict[tuple[str, str], int]:
-    found: dict[tuple[str, str], int] = {(group.name, group.kind): group.count for group in groups}
-    for step in reversed(provenance(model)):
-        for kind, counts in step.structure.get("of", {}).items():
-            found.update({(name, kind): count for name, count in counts.items() if (name, kind) in found})
-    return found
-
-
-def _counts_to_keep(
-    groups: list[Group],
-    importance: Mapping[tuple[str, str], Tensor],
-    originals: Mapping[tuple[str, str], int],
-    technique: Structured,
-) -> dict[str, int]:
-    """How many units each of the groups, all of one kind, keeps: at least one, and a multiple of ``round_to``."""
-    if not groups:
-        return {}
-    kind = groups[0].kind
-    fraction = technique.heads if kind == "heads" else technique.units
-    wanted = {
-        group.name: originals[group.name, kind] - round(fraction * originals[group.name, kind]) for group in groups
-    }
-    if technique.scope == "global":
-        wanted = _ranked_together(groups, importance, sum(wanted.values()), technique)
-    multiple = technique.round_to if kind == "units" else 1
-    return {
-        group.name: min(group.count, math.ceil(max(1, wanted[group.name]) / multiple) * multiple) for group in groups
-    }
-
-
-def _ranked_together(
-    groups: list[Group], importance: Mapping[tuple[str, str], Tensor], total: int, technique: Structured
-) -> dict[str, int]:
-    """Each group keeps its best unit; the others compete for what is left of ``total``."""
-    candidates: list[tuple[float, str]] = []
-    for group in groups:
-        values = importance[group.name, group.kind]
-        if technique.importance == "magnitude":  # layers have scales of their own; Taylor is in units of the loss
-            values = values / values.mean().clamp(min=torch.finfo(values.dtype).tiny)
-        candidates += [(value, group.name) for value in values.sort(descending=True).values[1:].tolist()]
-    kept = {group.name: 1 for group in groups}
-    for _, name in sorted(candidates, key=lambda entry: -entry[0])[: max(0, total - len(groups))]:
-        kept[name] += 1
-    return kept
-
-
-def _largest(importance: Tensor, count: int) -> Tensor:
-    """Indices of the ``count`` most important units, in ascending order; among equals the later ones go first."""
-    order = importance.argsort(descending=True, stable=True)
-    return order[:count].sort().values
+        return shrink(model, structure)
