@@ -3,26 +3,37 @@
 `docstrings` with minilm (real weights): find a function's description by its summary, recall@1. `digits`
 with the encoder trained here; structured pruning with our iterative loop and fine-tuning between.
 
-    .venv/bin/python benchmarks/accuracy.py          # about 6 minutes
+    .venv/bin/pip install --constraint constraints.txt --editable '.[runtimes]'  # else the runtimes are left out
+    .venv/bin/python benchmarks/accuracy.py          # about 10 minutes
 """
 
 import sys
+import tempfile
 import warnings
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from perfsuite.measure.engines import as_module
 from perfsuite.models import digits
 from perfsuite.models.digits import Digits, trained_encoder
 from perfsuite.models.docstrings import Docstrings
 from perfsuite.models.huggingface import minilm
 from perfsuite.optimize.pruner import ModelPruner, PruningConfig
 from perfsuite.progress import watched
+from perfsuite.registry import RUNTIMES
 from perfsuite.techniques.values import parse_technique
 
 TARGETS = {  # task and technique: gate, aim
     ("docstrings", "int8-dynamic"): (0.99, 0.995),
+    ("docstrings", "int8-dynamic@onnxruntime"): (0.99, 0.995),
+    ("docstrings", "int8-dynamic-tensor@onnxruntime"): (0.99, 0.995),
+    ("docstrings", "int8-static@onnxruntime"): (0.99, 0.995),
+    ("docstrings", "int8-dynamic@openvino"): (0.99, 0.995),
+    ("docstrings", "int8-static@openvino"): (0.99, 0.995),
     ("digits", "int8-dynamic"): (0.99, 0.995),
     ("digits", "structured half, fine-tuned"): (0.99, 0.995),
 }
@@ -47,6 +58,24 @@ def tune(model):
 
 def ours(name):
     return lambda model, task: parse_technique(name).apply(model, data=task.calibration())
+
+
+ON_RUNTIMES = (
+    "fp32@onnxruntime", "int8-dynamic@onnxruntime", "int8-dynamic-tensor@onnxruntime", "int8-static@onnxruntime",
+    "fp32@openvino", "int8-dynamic@openvino", "int8-static@openvino",
+)  # fmt: skip
+
+
+def deployed(form):
+    """A technique on another runtime, in the shape of a module."""
+    technique, _, runtime = form.partition("@")
+
+    def make(model, task):
+        made = ours(technique)(model, task).eval()
+        program = RUNTIMES.get(runtime).load(made, task.calibration()[0], Path(tempfile.mkdtemp()))
+        return as_module(program.call)
+
+    return make
 
 
 def rows(task, model, makers):
@@ -82,7 +111,8 @@ def main():
     }
     with watched(lambda what, done, total: print(f"\r{what} {done}/{total}    ", end="", file=sys.stderr)):
         show(Digits(), trained_encoder(), int8 | peer | half)
-        show(Docstrings(), minilm().module, int8 | peer)
+        here = {form: deployed(form) for form in ON_RUNTIMES if find_spec(form.partition("@")[2])}
+        show(Docstrings(), minilm().module, int8 | peer | here)
 
 
 if __name__ == "__main__":

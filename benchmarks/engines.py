@@ -22,6 +22,9 @@ TOKENS = (8, 16, 32, 64, 128, 256, 512)
 OURS = (
     "int8-dynamic", "int8-dynamic-tensor", "int8-static", "structured-50", "structured-50+int8-dynamic",
     "weight-only-4", "magnitude-50", "bf16", "fp16",
+    "fp32@onnxruntime", "int8-dynamic@onnxruntime", "int8-dynamic-tensor@onnxruntime", "int8-static@onnxruntime",
+    "fp32@openvino", "int8-dynamic@openvino", "int8-static@openvino",
+    "structured-50@openvino", "structured-50+int8-static@openvino", "structured-50+int8-static@onnxruntime",
 )  # fmt: skip
 CALIBRATION_BATCHES = 8
 
@@ -100,7 +103,7 @@ def onnxruntime_int8(model, args, folder):
     quantize_dynamic(folder / "plain.onnx", folder / "int8.onnx", per_channel=True, weight_type=QuantType.QInt8)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would steal the next arm's cores
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # it would steal the next arm's cores
     session = onnxruntime.InferenceSession(folder / "int8.onnx", options, providers=["CPUExecutionProvider"])
     names = [node.name for node in session.get_inputs()]
 
@@ -120,7 +123,7 @@ def openvino_int8(model, args, folder):
     data = nncf.Dataset([tuple(x.numpy() for x in others(args, seed)) for seed in range(CALIBRATION_BATCHES)])
     quantized = nncf.quantize(converted, data, model_type=nncf.ModelType.TRANSFORMER)
     openvino.save_model(quantized, folder / "int8.xml", compress_to_fp16=False)
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS}
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS, "INFERENCE_PRECISION_HINT": "f32"}
     request = openvino.compile_model(quantized, "CPU", settings).create_infer_request()
 
     def call(*args):
@@ -170,4 +173,7 @@ for peer in PEERS.values():
 
 
 def installed(name):
-    return name not in PEERS or importlib.util.find_spec(PEERS[name].requires) is not None
+    if name in PEERS:
+        return importlib.util.find_spec(PEERS[name].requires) is not None
+    runtime = name.partition("@")[2]
+    return not runtime or importlib.util.find_spec(runtime) is not None

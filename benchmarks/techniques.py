@@ -41,7 +41,18 @@ LATENCY_TARGETS = (  # engine, shape, gate, aim
     ("structured-50", "distilbert:1x128", 1.7, 1.9),
     ("structured-50+int8-dynamic", "distilbert:1x128", 4.0, 6.0),
 )
+RUNTIME_TARGETS = (  # engine, shape, gate, aim
+    ("structured-50+int8-static@openvino", "distilbert:1x16", 9.0, 13.0),
+    ("structured-50+int8-static@openvino", "distilbert:1x128", 7.5, 10.0),
+    ("int8-dynamic", "distilbert:1x16", 4.0, 5.0),
+)
+BESIDE_TARGETS = (  # engine, peer on the same runtime, how much of its speed, over all shapes
+    ("int8-static@openvino", "openvino int8", 0.97),
+    ("int8-dynamic@onnxruntime", "onnxruntime int8", 0.97),
+    ("int8-dynamic-tensor@onnxruntime", "onnxruntime int8", 0.97),
+)
 SIZE_TARGETS = (
+    ("structured-50+int8-static@openvino", 5.8, 7.0),
     ("int8-dynamic", 3.9, 3.97),
     ("structured-50+int8-dynamic", 5.5, 5.8),
     ("weight-only-4", 5.3, 5.5),
@@ -111,7 +122,7 @@ def show(shape, found):
 
 def verdicts(results):
     """The targets that this run can speak of."""
-    for engine, shape, gate, aim in LATENCY_TARGETS:
+    for engine, shape, gate, aim in LATENCY_TARGETS + RUNTIME_TARGETS:
         if engine in results.get(shape, {}):
             ratio, low, _ = interval(results[shape][engine]["logs"])
             yield engine, f"speedup {shape}", gate, aim, ratio, low >= gate
@@ -119,11 +130,22 @@ def verdicts(results):
             if engine == "int8-dynamic" and peers:
                 best = max(peers, key=peers.get)
                 yield engine, f"not slower than {best} {shape}", peers[best], None, ratio, ratio >= peers[best]
+    for shape, found in results.items():
+        yield from beside_peers(shape, found)
     for engine, gate, aim in SIZE_TARGETS:
         found = results.get("distilbert:1x128", {})
         if engine in found:
             ratio = found["fp32"]["size"] / found[engine]["size"]
             yield engine, "file size", gate, aim, ratio, ratio >= gate
+
+
+def beside_peers(shape, found):
+    """How fast ours is beside the runtime's own quantizer, round by round."""
+    for engine, peer, gate in BESIDE_TARGETS:
+        if engine in found and peer in found:
+            logs = [a - b for a, b in zip(found[engine]["logs"], found[peer]["logs"], strict=True)]
+            ratio, low, _ = interval(logs)
+            yield engine, f"beside {peer} {shape}", gate, 1.0, ratio, low >= gate
 
 
 def targets(results):

@@ -75,7 +75,13 @@ def embed(model: nn.Module, texts: tuple[str, ...]) -> Tensor:
 
 
 def _tokens(texts: tuple[str, ...]) -> dict[str, Tensor]:
-    return dict(_tokenizer()(list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"))
+    """Without the type of each token, which is 0 in one text and 0 by default: programs are exported without, too."""
+    return dict(
+        _tokenizer()(
+            list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt",
+            return_token_type_ids=False,
+        )
+    )  # fmt: skip
 
 
 @cache
