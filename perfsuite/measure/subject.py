@@ -210,8 +210,8 @@ class Subject:
     @property
     def why_no_layers(self) -> str:
         """Why nothing is known of the products with weights, if so."""
-        if self.program is not None and self._optimized is None and not self.program.observable >= DISPATCH:
-            return f"the runtime {self.runtime!r} does not show in which precision it computes"
+        if self._optimized is None and self.why_not_seen:
+            return self.why_not_seen
         return "" if self.layers else "it has no product with weights"
 
     @cached_property

@@ -13,10 +13,11 @@ BOUNDS = {  # each is just met by the evidence below
     "latency": "<=1.5 ms", "throughput": ">=2700", "speedup": ">=1.8", "accuracy": ">=75%", "accuracy_kept": ">=90%",
     "size": "<=1000 B", "parameters": "<=1001", "nonzeros": "<=1002", "sparsity": ">=50%", "flops": "<=1003",
     "operators": "<=1004", "peak_memory": "<=1005 B", "compression": ">=4", "sqnr": ">=20 dB", "agreement": ">=99%",
+    "int8_share": ">=90%",
 }  # fmt: skip
 EXACT = {
     "size_bytes": 1000, "parameters": 1001, "nonzeros": 1002, "sparsity": 0.5, "flops": 1003, "operators": 1004,
-    "peak_memory_bytes": 1005,
+    "peak_memory_bytes": 1005, "int8_share": 1.0,
 }  # fmt: skip
 
 

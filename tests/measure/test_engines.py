@@ -16,7 +16,7 @@ from perfsuite.registry import METRICS
 from perfsuite.techniques.values import parse_technique
 
 EXACT = [METRICS.get(name) for name in METRICS.names() if METRICS.get(name).shape is Kind.EXACT]
-OF_A_CALL = {"operators", "flops", "peak_memory"}
+OF_A_CALL = {"operators", "flops", "peak_memory", "int8_share"}
 OF_A_FILE = {"size", "parameters", "nonzeros", "sparsity"}
 X = torch.ones(4, 32)
 
@@ -114,7 +114,7 @@ class Closure(nn.Module):
 )
 def test_what_is_not_in_the_file_is_not_counted_in_it(own, why):
     facts = of_model(Closure(own))
-    assert facts.missing == dict.fromkeys(OF_A_FILE, why)
+    assert facts.missing == {**dict.fromkeys(OF_A_FILE, why), "int8_share": "it has no product with weights"}
     assert facts.counts["operators"]["aten::mm"] == 1
 
 
@@ -126,7 +126,7 @@ def test_a_model_on_meta_asks_for_nothing():
 
 def test_a_callable_without_an_operator_of_torch_has_none_to_count():
     facts = facts_of(Subject.of_callable(lambda: np.ones(3) + 1), EXACT)
-    assert facts.missing == dict.fromkeys(OF_A_CALL, "no operator of torch was seen in a call")
+    assert facts.missing == dict.fromkeys(OF_A_CALL - {"int8_share"}, "no operator of torch was seen in a call")
     assert not facts.exact
 
 

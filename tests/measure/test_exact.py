@@ -141,7 +141,7 @@ def test_facts_have_every_exact_metric_of_a_model_and_what_a_callable_can_have()
     metrics = [METRICS.get(name) for name in METRICS.names()]
     model = Subject.of_model(nn.Linear(2, 2), Inputs((torch.ones(1, 2),)))
     assert set(facts_of(model, metrics).exact) == {
-        "size_bytes", "parameters", "nonzeros", "sparsity", "flops", "operators", "peak_memory_bytes",
+        "size_bytes", "parameters", "nonzeros", "sparsity", "flops", "operators", "peak_memory_bytes", "int8_share",
     }  # fmt: skip
     plain = Subject.of_callable(lambda: torch.ones(2), "f")
     assert set(facts_of(plain, metrics).exact) == {"flops", "operators", "peak_memory_bytes"}
