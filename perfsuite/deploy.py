@@ -112,6 +112,7 @@ def load_program(folder: str | os.PathLike[str], *, trusted: bool = False) -> Pr
             "if you trust where it comes from, say so: load_program(folder, trusted=True)",
         )
     _check_files(source, manifest)
+    _check_machine(source, manifest, runtime)
     try:
         program: Program = runtime.open(source, manifest.signature)
     except (OSError, RuntimeError, ValueError) as error:
@@ -171,6 +172,17 @@ def _file(path: Path) -> File:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return File(path.stat().st_size, digest.hexdigest())
+
+
+def _check_machine(folder: Path, manifest: Manifest, runtime: Any) -> None:
+    """Raises StorageError for files that hold for another version or machine, where a runtime's files do so at all."""
+    here: Mapping[str, str] = runtime.built_for() if hasattr(runtime, "built_for") else {}
+    for name, now in here.items():
+        then = manifest.versions.get(name, "unknown")
+        if then != now:
+            raise StorageError(
+                f"{folder} was built for {name} {then}, and here is {now}", "export the model again, here"
+            )
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

@@ -218,6 +218,7 @@ RUNTIMES: Registry[Runtime] = Registry(
         "eager": "perfsuite.runtimes.eager:RUNTIME",
         "onnxruntime": "perfsuite.runtimes.onnxruntime:RUNTIME",
         "openvino": "perfsuite.runtimes.openvino:RUNTIME",
+        "tensorrt": "perfsuite.runtimes.tensorrt:RUNTIME",
     },
     _must_have("load"),
     named=True,

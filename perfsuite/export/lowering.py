@@ -18,7 +18,7 @@ from torch.onnx.ops import symbolic, symbolic_multi_out
 
 from perfsuite.errors import TechniqueError
 from perfsuite.techniques.common import replace_modules
-from perfsuite.techniques.quantization.grid import SHIFT
+from perfsuite.techniques.quantization.grid import LARGEST, LOWEST, SHIFT, STEPS
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, StaticInt8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear, pack, unpack
 
@@ -32,6 +32,7 @@ class OnTheFly(Enum):
 
     GRAPH = "graph"  # by operators of the graph, as ours say
     KERNEL = "kernel"  # in the product itself, one scale for each group of a token's values
+    NOWHERE = "nowhere"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Dialect:
 
     runtime: str
     on_the_fly: OnTheFly = OnTheFly.GRAPH
+    symmetric: bool = False  # whether its grids have 0 in the middle: ours are made so, as wide as they have to be
 
 
 def lowered(module: nn.Module, dialect: Dialect) -> nn.Module:
@@ -61,6 +63,11 @@ def lower(layer: nn.Module, dialect: Dialect) -> nn.Module:
 def _(layer: Int8Linear, dialect: Dialect) -> nn.Module:
     if dialect.on_the_fly is OnTheFly.GRAPH:
         return DynamicProduct(layer)
+    if dialect.on_the_fly is OnTheFly.NOWHERE:
+        raise TechniqueError(
+            f"{dialect.runtime} has no product of int8 with activations that are quantized on the fly",
+            "choose 'int8-static', whose grids are fixed",
+        )
     if not layer.per_token:
         raise TechniqueError(
             f"{dialect.runtime} has no product of int8 with one scale for all activations of a call",
@@ -71,7 +78,7 @@ def _(layer: Int8Linear, dialect: Dialect) -> nn.Module:
 
 @lower.register
 def _(layer: StaticInt8Linear, dialect: Dialect) -> nn.Module:
-    return StaticProduct(layer)
+    return StaticProduct(layer, symmetric=dialect.symmetric)
 
 
 @lower.register
@@ -94,6 +101,7 @@ class StaticProduct(nn.Module):
     """QuantizeLinear and DequantizeLinear around the input, DequantizeLinear behind the weights, and a product.
 
     In this form every optimizer finds the product of integers. The grid is ours, 128 further up: unsigned.
+    ``symmetric``: signed, with 0 in the middle, and as wide as the end that is further away from it.
     """
 
     weight: Tensor
@@ -102,20 +110,21 @@ class StaticProduct(nn.Module):
     input_scale: Tensor
     input_zero: Tensor
 
-    def __init__(self, layer: StaticInt8Linear) -> None:
+    def __init__(self, layer: StaticInt8Linear, *, symmetric: bool = False) -> None:
         super().__init__()
         self.register_buffer("weight", layer.weight.t().contiguous())
         self.register_buffer("scale", layer.scale.float())
         self.register_buffer("no_zero", torch.zeros_like(layer.scale, dtype=torch.int8))
-        self.register_buffer("input_scale", layer.input_scale.float())
-        self.register_buffer("input_zero", (layer.input_zero + SHIFT).to(torch.uint8))
+        scale, zero = _symmetric(layer) if symmetric else _unsigned(layer)
+        self.register_buffer("input_scale", scale)
+        self.register_buffer("input_zero", zero)
         self.bias = layer.bias
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
         x = input.float()
         grid = (self.input_scale, self.input_zero)
-        q = symbolic("QuantizeLinear", (x, *grid), dtype=torch.uint8, shape=x.shape, version=OPSET)
+        q = symbolic("QuantizeLinear", (x, *grid), dtype=self.input_zero.dtype, shape=x.shape, version=OPSET)
         x = symbolic("DequantizeLinear", (q, *grid), dtype=torch.float32, shape=x.shape, version=OPSET)
         return _biased(_product(x, _dequantized(self)), self.bias).to(input.dtype)
 
@@ -235,6 +244,16 @@ class Rows(nn.Module):
             "Gather", (self.weight, input), dtype=torch.int8, shape=(*input.shape, self.weight.shape[1]), version=OPSET
         )
         return (rows.float() * nn.functional.embedding(input, self.scale)).to(self.dtype)
+
+
+def _unsigned(layer: StaticInt8Linear) -> tuple[Tensor, Tensor]:
+    return layer.input_scale.float(), (layer.input_zero + SHIFT).to(torch.uint8)
+
+
+def _symmetric(layer: StaticInt8Linear) -> tuple[Tensor, Tensor]:
+    """The grid's ends are LOWEST and LOWEST + STEPS, less its zero; the further one becomes LARGEST."""
+    reach = torch.maximum(layer.input_zero - LOWEST, LOWEST + STEPS - layer.input_zero).float()
+    return layer.input_scale.float() * reach / LARGEST, torch.zeros((), dtype=torch.int8)
 
 
 def _dequantized(layer: StaticProduct | CompressedProduct) -> Tensor:

@@ -20,13 +20,17 @@ class ExportedCall:
 
     signature: Signature
     run: Callable[[Sequence[Tensor]], Sequence[Any]]
+    device: str = "cpu"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raises UsageError for inputs that the program was not exported for: they are never answered."""
         tensors = self.signature.bind(args, kwargs)
-        elsewhere = next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), None)
+        elsewhere = next((tensor.device for tensor in tensors if tensor.device.type != self.device), None)
         if elsewhere is not None:
-            raise UsageError(f"the program runs on the CPU, and its input is on {elsewhere}", "choose the device 'cpu'")
+            raise UsageError(
+                f"the program runs on {self.device!r}, and its input is on {elsewhere}",
+                f"choose the device {self.device!r}",
+            )
         return self.signature.output(tuple(map(_tensor, self.run(tensors))))
 
 
