@@ -184,6 +184,22 @@ def test_machine_code_is_run_on_the_callers_word_alone(folder, monkeypatch):
     assert torch.allclose(load_program(folder, trusted=True).call(X), MODEL(X))
 
 
+class Bound(Tables):
+    """Its files hold for one version alone."""
+
+    def built_for(self):
+        return {"tables": "2"}
+
+
+def test_files_of_another_version_or_machine_are_refused_before_they_are_opened(folder, monkeypatch):
+    registry = RUNTIMES.copy()
+    registry.register("tables", Bound())
+    monkeypatch.setattr(deploy, "RUNTIMES", registry)
+    with pytest.raises(StorageError, match="was built for tables 1, and here is 2") as caught:
+        load_program(folder)
+    assert caught.value.remedy == "export the model again, here"
+
+
 def test_a_runtime_that_deploys_nothing_is_refused(tmp_path):
     with pytest.raises(UsageError, match="'eager' writes no files"):
         export_model(MODEL, X, "eager", tmp_path / "program")

@@ -47,5 +47,5 @@ def test_what_is_quantized_on_the_fly_is_refused_with_the_remedy(tmp_path):
 
 
 def test_without_the_package_or_a_gpu_it_says_which():
-    with pytest.raises(UnavailableError, match="needs (tensorrt|an NVIDIA GPU)"):
+    with pytest.raises(UnavailableError, match=r"needs (tensorrt|an NVIDIA GPU)"):
         RUNTIME.check()
