@@ -267,7 +267,7 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
     """(..., I) times (I, O). Of matrices it is made one of batches: ONNX Runtime would make a Gemm of product and bias
     first, and then not find the integers.
     """
-    return (x[None] @ weight)[0] if x.dim() == 2 else x @ weight
+    return (x.unsqueeze(0) @ weight).squeeze(0) if x.dim() == 2 else x @ weight
 
 
 def _biased(y: Tensor, bias: Tensor | None) -> Tensor:

@@ -12,6 +12,8 @@ from tests.revisions.repositories import Repo
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 
+WALKED = ("tutorial.md", "runtimes.md")  # test_tutorial.py, and tests/runtimes/test_page.py
+
 INI = "[pytest]\naddopts = --strict-markers -p no:randomly\nperf_blocks = 1\nperf_block_time = 0.5\nperf_budget = 5\n"
 
 
@@ -20,11 +22,11 @@ def blocks(page, language):
 
 
 def python_blocks():
-    """But for files of one project: the tutorial's (test_tutorial.py) and the README's first (below)."""
+    """But for files of one project: those of pages that are walked through, and the README's first (below)."""
     return [
         pytest.param(page, i, id=f"{page.name}-{i}")
         for page in PAGES
-        if page.name != "tutorial.md"
+        if page.name not in WALKED
         for i, block in enumerate(blocks(page, "python"))
         if not block.startswith("# test_")
     ]

@@ -36,10 +36,10 @@ def reader(tmp_path):
     return SimpleNamespace(folder=folder, run=run)
 
 
-def walk(reader):
-    """The whole tutorial, in its order. What a text block shows, the command before it has printed."""
+def walk(reader, page="tutorial.md"):
+    """The whole page, in its order. What a text block shows, the command before it has printed."""
     output = ""
-    for language, content in BLOCK.findall((DOCS / "tutorial.md").read_text()):
+    for language, content in BLOCK.findall((DOCS / page).read_text()):
         if language in ("python", "toml"):
             path = reader.folder / re.match(r"# (\S+)\n", content)[1]
             path.parent.mkdir(parents=True, exist_ok=True)
