@@ -140,8 +140,8 @@ def _dimensions(shape: Any, owner: str, names: dict[str, str]) -> list[int | str
     """Numbers, and names: the first two axes that change are the batch and the sequence of all inputs."""
     found: list[int | str] = []
     for axis, size in enumerate(shape):
-        if isinstance(size, int):
-            found.append(size)
+        if isinstance(size, int) or size.node.expr.is_number:  # torch leaves some that it has found out as symbols
+            found.append(int(size))
             continue
         symbol = str(size.node.expr)
         usual = _AXES[axis] if axis < len(_AXES) else ""
