@@ -216,6 +216,8 @@ RUNTIMES: Registry[Runtime] = Registry(
     "runtime",
     {
         "eager": "perfsuite.runtimes.eager:RUNTIME",
+        "compile": "perfsuite.runtimes.compile:RUNTIME",
+        "aot": "perfsuite.runtimes.aot:RUNTIME",
         "onnxruntime": "perfsuite.runtimes.onnxruntime:RUNTIME",
         "openvino": "perfsuite.runtimes.openvino:RUNTIME",
     },

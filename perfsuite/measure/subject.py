@@ -200,10 +200,15 @@ class Subject:
     @cached_property
     def why_not_seen(self) -> str:
         """Why what torch dispatches is not what a call does, if it is not."""
-        from perfsuite.measure.engines import why_not_seen
-
         if self.program is not None and not self.program.observable >= DISPATCH:
             return f"the runtime {self.runtime!r} does not show its operators"
+        return self._why_not_traced
+
+    @cached_property
+    def _why_not_traced(self) -> str:
+        """The same of the traced call, which is eager: a compiled program hides its operators, not its weights."""
+        from perfsuite.measure.engines import why_not_seen
+
         return why_not_seen(self._traces, self.model, self._given)
 
     @cached_property
@@ -215,7 +220,7 @@ class Subject:
             return ""
         if not self.program.observable >= WEIGHTS:
             return f"the runtime {self.runtime!r} does not show its weights"
-        return why_not_stored(self.model, self.trace, self.why_not_seen)
+        return why_not_stored(self.model, self.trace, self._why_not_traced)
 
     @property
     def varies(self) -> str:
