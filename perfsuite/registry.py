@@ -225,7 +225,14 @@ RUNTIMES: Registry[Runtime] = Registry(
     named=True,
 )
 WORKLOADS: Registry[Workload] = Registry(
-    "workload", {"forward": "perfsuite.workloads.forward:WORKLOAD"}, _must_have("prepare"), named=True
+    "workload",
+    {
+        "forward": "perfsuite.workloads.forward:WORKLOAD",
+        "build": "perfsuite.workloads.build:WORKLOAD",
+        "first-call": "perfsuite.workloads.first_call:WORKLOAD",
+    },
+    _must_have("prepare"),
+    named=True,
 )
 METRICS: Registry[Metric] = Registry(
     "metric",
