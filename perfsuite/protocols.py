@@ -146,7 +146,8 @@ class Program:
     ``files`` are those that would be deployed; the size is counted there, or where there are none, in the file that
     the state dict is saved to. ``versions``: what its numbers depend on beside torch. ``observable`` says what can
     be seen in it (DISPATCH and WEIGHTS of perfsuite.metric, AUTOGRAD): the rest is not measured, never counted as none.
-    ``operators`` shows the optimized graph, of a runtime that has one.
+    ``operators`` shows the optimized graph, of a runtime that has one. ``rebuild`` makes the program once more, in a
+    new folder that is removed with what it gives; no runtime sets it, who measures does.
     """
 
     call: Callable[..., Any]
@@ -154,6 +155,7 @@ class Program:
     versions: Mapping[str, str] = field(default_factory=dict)
     observable: frozenset[str] = frozenset()
     operators: Callable[[], Operators] | None = None
+    rebuild: Callable[[], Program] | None = None
 
 
 class Runtime(Protocol):

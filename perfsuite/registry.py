@@ -216,6 +216,8 @@ RUNTIMES: Registry[Runtime] = Registry(
     "runtime",
     {
         "eager": "perfsuite.runtimes.eager:RUNTIME",
+        "compile": "perfsuite.runtimes.compile:RUNTIME",
+        "aot": "perfsuite.runtimes.aot:RUNTIME",
         "onnxruntime": "perfsuite.runtimes.onnxruntime:RUNTIME",
         "openvino": "perfsuite.runtimes.openvino:RUNTIME",
         "tensorrt": "perfsuite.runtimes.tensorrt:RUNTIME",
@@ -224,7 +226,14 @@ RUNTIMES: Registry[Runtime] = Registry(
     named=True,
 )
 WORKLOADS: Registry[Workload] = Registry(
-    "workload", {"forward": "perfsuite.workloads.forward:WORKLOAD"}, _must_have("prepare"), named=True
+    "workload",
+    {
+        "forward": "perfsuite.workloads.forward:WORKLOAD",
+        "build": "perfsuite.workloads.build:WORKLOAD",
+        "first-call": "perfsuite.workloads.first_call:WORKLOAD",
+    },
+    _must_have("prepare"),
+    named=True,
 )
 METRICS: Registry[Metric] = Registry(
     "metric",

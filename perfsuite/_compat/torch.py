@@ -7,9 +7,11 @@ so that its loss breaks what needs it and nothing else. tests/compat/test_torch.
 from __future__ import annotations
 
 import ctypes
+import inspect
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -42,6 +44,54 @@ def compiler_is_loaded() -> bool:
 def is_compiled(model: nn.Module) -> bool:
     """``_orig_mod`` is what ``torch.compile(model)`` wraps, ``_compiled_call_impl`` what ``Module.compile()`` sets."""
     return hasattr(model, "_orig_mod") or any(module._compiled_call_impl for module in model.modules())
+
+
+def compile_alone(module: nn.Module, **options: Any) -> Any:
+    """``torch.compile``, independent of what else the process has compiled, copies of the module above all.
+
+    They share their code, and the compiler keeps graphs at the code: it would take those of another copy, and compile
+    no more than eight. ``isolate_recompiles`` is for that, where torch has it. ``_dynamo.pgo`` remembers for the whole
+    process which shapes have been seen: the next batch size would be compiled for all sizes.
+    """
+    from torch._dynamo.pgo import reset_code_state
+
+    reset_code_state()
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
+        options["isolate_recompiles"] = True
+    return torch.compile(module, **options)
+
+
+def fresh_compiler_caches(folder: Path) -> AbstractContextManager[None]:
+    """``_inductor.utils.fresh_inductor_cache``: inside, nothing is found of what was compiled before.
+
+    Neither on disk nor in memory. What is compiled goes into a new folder in ``folder``, and stays there.
+    """
+    from torch._inductor.utils import fresh_inductor_cache
+
+    caches: AbstractContextManager[None] = fresh_inductor_cache(dir=str(folder), delete=False)
+    return caches
+
+
+def cpp_compiler() -> str:
+    """The command of the C++ compiler that ``_inductor`` calls; empty where there is none that runs."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        return get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return ""
+
+
+def load_package(file: Path) -> Callable[[list[Tensor]], list[Tensor]]:
+    """``_C._aoti.AOTIModelPackageLoader``: native code of a file, from tensors to tensors. Raises RuntimeError.
+
+    ``torch._inductor.aoti_load_package`` does the same, and loads the whole compiler for it, which takes seconds.
+    """
+    import torch._C._aoti as aoti
+
+    loader: Any = aoti.AOTIModelPackageLoader(str(file), "model", False, 1, -1)
+    return lambda tensors: loader.run(tensors)
 
 
 def default_device() -> torch.device | None:

@@ -6,22 +6,22 @@ does not either.
 
 from __future__ import annotations
 
-import shutil
 import sys
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfsuite.case import EAGER
 from perfsuite.errors import UsageError
 from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, of_device, started, used_by, wait_for
+from perfsuite.measure.programs import loaded, rebuilt
 from perfsuite.measure.repeatable import NOTHING_BEHIND, RESET, Repeatable
 from perfsuite.metric import DISPATCH, FILES, GRAPH, LAYERS, TASK, WEIGHTS
 from perfsuite.protocols import Inputs, ModelSpec, Operators, Prepared, Program, Runtime, Task, Workload
 from perfsuite.spec import Context
-from perfsuite.temporary import new_folder
+from perfsuite.temporary import delete
 
 if TYPE_CHECKING:
     import torch
@@ -83,8 +83,8 @@ class Subject:
         label: str, device: torch.device,
     ) -> Subject:  # fmt: skip
         """A workload of a module, on a runtime, whose files are removed with the subject."""
-        folder = new_folder("program") if runtime.name != EAGER else None
-        program = runtime.load(module, inputs, folder or Path())
+        program, folder = loaded(runtime, module, inputs)
+        program = replace(program, rebuild=partial(rebuilt, runtime, module, inputs))
         if hidden := sorted(workload.needs - program.observable):
             raise UsageError(
                 f"the workload {workload.name!r} needs {', '.join(hidden)}, which the runtime {runtime.name!r} "
@@ -96,7 +96,7 @@ class Subject:
             prepared, program, label=label, inputs=inputs, runtime=runtime.name, device=device, make_task=spec.task
         )
         if folder:
-            weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
+            weakref.finalize(made, delete, folder)
         return made
 
     @cached_property
@@ -225,10 +225,15 @@ class Subject:
     @cached_property
     def why_not_seen(self) -> str:
         """Why what torch dispatches is not what a call does, if it is not."""
-        from perfsuite.measure.engines import why_not_seen
-
         if self.program is not None and not self.program.observable >= DISPATCH:
             return f"the runtime {self.runtime!r} does not show its operators"
+        return self._why_not_traced
+
+    @cached_property
+    def _why_not_traced(self) -> str:
+        """The same of the traced call, which is eager: a compiled program hides its operators, not its weights."""
+        from perfsuite.measure.engines import why_not_seen
+
         return why_not_seen(self._traces, self.model, self._given)
 
     @cached_property
@@ -240,7 +245,7 @@ class Subject:
             return ""
         if not self.program.observable >= WEIGHTS:
             return f"the runtime {self.runtime!r} does not show its weights"
-        return why_not_stored(self.model, self.trace, self.why_not_seen)
+        return why_not_stored(self.model, self.trace, self._why_not_traced)
 
     @property
     def varies(self) -> str:

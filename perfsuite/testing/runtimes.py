@@ -23,6 +23,7 @@ from perfsuite.testing.strategies import Sample, models
 from perfsuite.workloads.forward import forward_pass
 
 RuntimeLaw = Callable[[Runtime, Sample], None]
+EXAMPLES = 10
 TOLERANCE = 1e-4  # relative to the largest output: fp32 with its sums in another order
 
 
@@ -84,18 +85,22 @@ RUNTIME_LAWS: tuple[RuntimeLaw, ...] = (
 
 
 class RuntimeContract:
-    """The laws of every runtime. Subclass it and set ``runtime``; ``samples`` draws models that it can take."""
+    """The laws of every runtime. Subclass it and set ``runtime``; ``samples`` draws models that it can take.
+
+    Set ``examples``, how many models each law is tried on, lower where a model takes seconds to load.
+    """
 
     runtime: ClassVar[Runtime]
     samples: ClassVar[SearchStrategy[Sample]] = models().filter(lambda sample: not sample.model.training)
+    examples: ClassVar[int] = EXAMPLES
 
     @each(RUNTIME_LAWS)
     def test_law(self, law: RuntimeLaw) -> None:
-        check(law, self.runtime, self.samples)
+        check(law, self.runtime, self.samples, self.examples)
 
 
-def check(law: RuntimeLaw, runtime: Runtime, samples: SearchStrategy[Sample]) -> None:
-    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+def check(law: RuntimeLaw, runtime: Runtime, samples: SearchStrategy[Sample], examples: int = EXAMPLES) -> None:
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(samples)
     def holds(sample: Sample) -> None:
         law(runtime, sample)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -87,7 +89,8 @@ def check(law: WorkloadLaw, workload: Workload, samples: SearchStrategy[Sample])
 
 def _prepared(workload: Workload, sample: Sample) -> Prepared:
     spec = ModelSpec("sample", lambda seed: Built(sample.model, "drawn"), lambda module, size, seed: sample.inputs)
-    return workload.prepare(program(sample.model), spec, sample.inputs)
+    made = replace(program(sample.model), rebuild=partial(program, sample.model))
+    return workload.prepare(made, spec, sample.inputs)
 
 
 def _reset(prepared: Prepared) -> None:

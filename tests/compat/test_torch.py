@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,65 @@ torch.compile(torch.relu, backend="eager")
 assert compiler_is_loaded(), "torch.compile works without torch._dynamo"
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+class Backend:
+    """Compiles to what it is given, and notes for what."""
+
+    def __init__(self):
+        self.given = []
+
+    def __call__(self, graph, inputs):
+        self.given.append([value for value in inputs if not isinstance(value, torch.Tensor)])
+        return graph.forward
+
+
+def test_what_is_compiled_alone_shares_no_graph_and_knows_no_shapes():
+    torch.compiler.reset()
+    backend = Backend()
+    with torch.no_grad():
+        for _ in range(10):
+            compat.compile_alone(nn.Sequential(nn.Linear(2, 2)), backend=backend)(torch.zeros(3, 2))
+        assert len(backend.given) == 10, "isolate_recompiles no longer keeps copies of one module apart"
+        compat.compile_alone(nn.Sequential(nn.Linear(2, 2)), backend=backend)(torch.zeros(4, 2))
+    assert backend.given[-1] == [], "reset_code_state() no longer forgets which sizes have been seen"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_caches_of_the_compiler_can_be_fresh(tmp_path):
+    from torch._inductor import codecache
+
+    def f(x):
+        return (x + 1).relu() * 3
+
+    def libraries(folder):
+        return list(folder.rglob("*.so"))
+
+    for number in (1, 2):
+        torch.compiler.reset()
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with compat.fresh_compiler_caches(folder):
+            torch.compile(f)(torch.zeros(8))
+            assert Path(codecache.cache_dir()).parent == folder, "fresh_inductor_cache(dir=) makes no folder in it"
+        assert libraries(folder), "what was compiled before is found with fresh_inductor_cache"
+
+
+def test_the_compiler_is_found():
+    command = compat.cpp_compiler()
+    assert command, "get_cpp_compiler() finds none, where tests are run with one"
+    assert subprocess.run([command, "--version"], capture_output=True, check=False).returncode == 0
+
+
+def test_a_package_of_native_code_is_loaded(tmp_path):
+    program = torch.export.export(nn.Linear(2, 2), (torch.ones(1, 2),))
+    torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "x.pt2"))
+    run = compat.load_package(tmp_path / "x.pt2")
+    x = torch.full((1, 2), 3.0)
+    torch.testing.assert_close(run([x]), [program.module()(x)], msg="AOTIModelPackageLoader computes something else")
+    (tmp_path / "y.pt2").write_bytes(b"")
+    with pytest.raises(RuntimeError):
+        compat.load_package(tmp_path / "y.pt2")
 
 
 def test_a_default_device_is_told_from_none():

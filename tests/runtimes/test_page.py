@@ -1,6 +1,6 @@
 """docs/runtimes.md as a reader walks through it, from "Served" on: every file and every command."""
 
-from tests.docs.test_tutorial import reader as reader  # noqa: PLC0414  # a fixture
+from tests.docs.test_tutorial import reader as reader  # a fixture
 from tests.docs.test_tutorial import walk
 
 

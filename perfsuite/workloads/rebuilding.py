@@ -1,0 +1,55 @@
+"""Making a program anew, as if nothing of it had been made before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from perfsuite.errors import UsageError
+from perfsuite.protocols import Program
+
+
+class Rebuilding:
+    """Keeps what it has made last: it is removed, outside of the time, before the next one is made."""
+
+    def __init__(self, program: Program, workload: str) -> None:
+        """Raises UsageError for a program that cannot be made again."""
+        if program.rebuild is None:
+            raise UsageError(
+                f"the workload {workload!r} makes the program anew, and nothing says how",
+                "measure it with Subject.on_runtime, or give the program a rebuild",
+            )
+        self._rebuild: Callable[[], Program] = program.rebuild
+        self._made: Program | None = None
+
+    @contextmanager
+    def anew(self) -> Iterator[Program]:
+        """A new program, with empty caches of torch's compiler for as long as the body.
+
+        What it has compiled before, in this process or another, would be found: the second repetition would compile
+        nothing. The headers that it precompiles once for a machine are kept. Other compiled modules of the process
+        are compiled again at their next call.
+        """
+        with _nothing_compiled():
+            self._made = self._rebuild()
+            yield self._made
+
+    def clear(self) -> None:
+        self._made = None
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    from perfsuite._compat.torch import compiler_is_loaded
+
+    if not compiler_is_loaded():
+        yield
+        return
+    import torch
+
+    from perfsuite._compat.torch import fresh_compiler_caches
+    from perfsuite.temporary import temporary_folder
+
+    torch.compiler.reset()
+    with temporary_folder("compiler") as folder, fresh_compiler_caches(folder):
+        yield
