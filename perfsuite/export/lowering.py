@@ -26,10 +26,15 @@ _MOST = 255  # of an unsigned integer of 8 bits
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a runtime's optimizer turns into fast kernels. ``dynamic``: products of integers quantized on the fly."""
+    """What a runtime's optimizer turns into fast kernels.
+
+    ``dynamic``: products of integers quantized on the fly. ``floats``: those that it computes in; others it would take
+    for something else, or compute in less.
+    """
 
     runtime: str
     dynamic: bool = True
+    floats: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.float16)
 
 
 def lowered(module: nn.Module, dialect: Dialect) -> nn.Module:

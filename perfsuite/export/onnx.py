@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,8 @@ from torch import nn
 from perfsuite.errors import TechniqueError
 from perfsuite.export.graph import exported
 from perfsuite.export.lowering import OPSET, Dialect, lowered
-from perfsuite.export.signature import Signature
+from perfsuite.export.quiet import quiet
+from perfsuite.export.signature import Signature, dtype_name
 from perfsuite.optional import optional
 from perfsuite.protocols import Inputs
 
@@ -31,10 +28,11 @@ def write_onnx(module: nn.Module, inputs: Inputs, dialect: Dialect, folder: Path
     for package in ("onnx", "onnxscript"):
         optional(package, f"an export to {dialect.runtime}", extra=dialect.runtime)
     graph = exported(lowered(module, dialect), inputs)
+    _check_floats(graph.program, dialect)
     names = [argument.name for argument in graph.signature.inputs]
     outputs = _distinct(graph.signature.outputs, names)
     try:
-        with _quiet():
+        with quiet():
             made = torch.onnx.export(
                 graph.program, dynamo=True, verbose=False, opset_version=OPSET,
                 input_names=names, output_names=outputs,
@@ -48,6 +46,19 @@ def write_onnx(module: nn.Module, inputs: Inputs, dialect: Dialect, folder: Path
     _name_dimensions(made.model, graph.signature)
     made.save(folder / FILE, external_data=_bytes_of(graph.program) > _LARGEST)
     return graph.signature
+
+
+def _check_floats(program: torch.export.ExportedProgram, dialect: Dialect) -> None:
+    """Of weights, inputs and outputs. Raises TechniqueError for one that the runtime does not compute in."""
+    ends = [node for node in program.graph.nodes if node.op == "placeholder"]
+    outputs = next(node for node in program.graph.nodes if node.op == "output").all_input_nodes
+    for node in (*ends, *outputs):
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype not in dialect.floats:
+            raise TechniqueError(
+                f"{dialect.runtime} does not compute in {dtype_name(value.dtype)}",
+                "gate the model in float32 there (model.float()), or in eager torch",
+            )
 
 
 def _name_dimensions(model: Any, signature: Signature) -> None:
@@ -67,20 +78,6 @@ def _distinct(outputs: tuple[str, ...], inputs: list[str]) -> list[str]:
 def _bytes_of(program: torch.export.ExportedProgram) -> int:
     tensors = [*program.state_dict.values(), *program.constants.values()]
     return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of packages that it does not need."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
 
 
 def _reason(error: Exception) -> str:

@@ -34,6 +34,8 @@ class OpenVino:
     name: str = NAME
 
     def load(self, module: nn.Module, inputs: Inputs, folder: Path) -> Program:
+        import torch
+
         from perfsuite.export.lowering import Dialect
         from perfsuite.export.onnx import FILE as ONNX_FILE
         from perfsuite.export.onnx import write_onnx
@@ -41,8 +43,10 @@ class OpenVino:
 
         openvino = optional(NAME, f"the runtime {NAME!r}", extra=NAME)
         with temporary_folder("onnx") as work:
-            signature = write_onnx(module, inputs, Dialect(NAME, dynamic=False), work)
-            openvino.save_model(openvino.convert_model(work / ONNX_FILE), folder / FILE, compress_to_fp16=False)
+            dialect = Dialect(NAME, dynamic=False, floats=(torch.float32, torch.float16))
+            signature = write_onnx(module, inputs, dialect, work)
+            model = _numbered(openvino.convert_model(work / ONNX_FILE))
+            openvino.save_model(model, folder / FILE, compress_to_fp16=False)
         return self.open(folder, signature)
 
     def open(self, folder: Path, signature: Signature) -> Program:
@@ -65,6 +69,13 @@ class OpenVino:
             {NAME: openvino.__version__.partition("-")[0]},
             operators=partial(_operators, compiled),
         )
+
+
+def _numbered(model: Any) -> Any:
+    """With names that count from the first operator of the model, not of the process: its file is always the same."""
+    for number, operator in enumerate(model.get_ordered_ops()):
+        operator.set_friendly_name(f"{operator.get_type_name()}_{number}")
+    return model
 
 
 def _run(request: Any, tensors: Sequence[Tensor]) -> list[Any]:
