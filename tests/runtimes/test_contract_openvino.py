@@ -10,5 +10,5 @@ from perfsuite.testing.strategies import RUNTIME_KINDS
 class TestOpenVino(ExportedContract):
     runtime = RUNTIME
     samples = models(RUNTIME_KINDS, dtypes=[torch.float32], training=False)
-    max_examples = 3
+    max_examples = 2
     refuses = frozenset({"int8-dynamic"})
