@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 from collections.abc import Mapping
@@ -11,14 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from perfsuite.errors import TechniqueError
+from perfsuite.errors import TechniqueError, UsageError
 from perfsuite.export.quiet import quiet
-from perfsuite.export.signature import Argument, Constant, Range, Signature, dtype_name
+from perfsuite.export.signature import Argument, Constant, Signature, dtype_name
+from perfsuite.export.sizes import Axes, Sizes, dynamic_shapes, examples
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import main_output
-
-_SMALLEST_SYMBOLIC = 2  # torch.export never lets a symbol be 0 or 1; what it makes of the module is right for 1, too
-_AXES = ("batch", "sequence")
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,37 @@ class Bound:
 
 
 def exported(module: nn.Module, inputs: Inputs) -> Graph:
-    """The graph of a module, made on a copy. Raises TechniqueError for one that torch.export cannot follow."""
+    """The graph of a module in evaluation, made on a copy, for as many sizes as it is right for.
+
+    Raises TechniqueError for a module that torch.export cannot follow.
+    """
     bound = bind(module, inputs)
+    given = tuple(bound.tensors.values())
     flat = Flat(copy.deepcopy(module).eval(), bound)
-    example = _with_room(tuple(bound.tensors.values()))
-    dynamic = tuple(dict.fromkeys(range(tensor.dim()), torch.export.Dim.AUTO) for tensor in example)
+    *others, plain = examples(given)
+    for example in others:
+        with contextlib.suppress(TechniqueError, UsageError):
+            graph = _graph(flat, example)
+            graph.signature.check(given)
+            return graph
+    return _graph(flat, plain)
+
+
+def _graph(flat: Flat, example: tuple[Tensor, ...], fixed: Axes = frozenset()) -> Graph:
+    """With the axes that are fixed as in the example, and those that turn out to be bound to them."""
     try:
         with torch.no_grad(), quiet():
-            program = torch.export.export(flat, example, dynamic_shapes=(dynamic,), strict=False)
+            shapes = dynamic_shapes(example, fixed)
+            program = torch.export.export(flat, example, dynamic_shapes=(shapes,), strict=False)
     except Exception as error:
         raise TechniqueError(
             f"the model does not export: {_first_line(error)}",
             "rewrite what the message names without Python that depends on values, or gate it in eager torch",
         ) from error
-    return Graph(program, _signature(program, bound, flat))
+    sizes = Sizes(program)
+    if more := sizes.bound() - fixed:
+        return _graph(flat, example, fixed | more)
+    return Graph(program, _signature(sizes, flat.bound, flat.seen))
 
 
 def bind(module: nn.Module, inputs: Inputs) -> Bound:
@@ -113,54 +129,12 @@ def named_outputs(output: Any) -> dict[str, Tensor]:
     return tensors or {"output": main_output(output)}
 
 
-def _with_room(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Twice the same example where there is one: a size of 1 would be taken for a constant."""
-    if not all(tensor.dim() and tensor.shape[0] == 1 for tensor in tensors):
-        return tensors
-    return tuple(torch.cat([tensor, tensor]) for tensor in tensors)
-
-
-def _signature(program: torch.export.ExportedProgram, bound: Bound, flat: Flat) -> Signature:
-    placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-    nodes = [placeholders[name] for name in program.graph_signature.user_inputs if isinstance(name, str)]
-    names: dict[str, str] = {}
+def _signature(sizes: Sizes, bound: Bound, seen: Seen) -> Signature:
     inputs = tuple(
-        Argument(name, dtype_name(tensor.dtype), tuple(_dimensions(node.meta["val"].shape, name, names)))
-        for (name, tensor), node in zip(bound.tensors.items(), nodes, strict=True)
+        Argument(name, dtype_name(tensor.dtype), sizes.dimensions(number, name))
+        for number, (name, tensor) in enumerate(bound.tensors.items())
     )
-    bounds = {str(symbol): limits for symbol, limits in program.range_constraints.items()}
-    ranges: dict[str, Range] = {}
-    for symbol, name in names.items():
-        here = _range(bounds.get(symbol))
-        ranges[name] = _both(ranges[name], here) if name in ranges else here
-    seen = flat.seen
-    return Signature(inputs, seen.names, ranges, bound.parameters, dict(bound.constants), seen.returns)
-
-
-def _dimensions(shape: Any, owner: str, names: dict[str, str]) -> list[int | str]:
-    """Numbers, and names: the first two axes that change are the batch and the sequence of all inputs."""
-    found: list[int | str] = []
-    for axis, size in enumerate(shape):
-        if isinstance(size, int) or size.node.expr.is_number:  # a symbol that the graph has bound to a number
-            found.append(int(size))
-            continue
-        symbol = str(size.node.expr)
-        usual = _AXES[axis] if axis < len(_AXES) else ""
-        is_free = usual == "batch" or (usual and usual not in names.values())
-        found.append(names.setdefault(symbol, usual if is_free else f"{owner}_{axis}"))
-    return found
-
-
-def _range(limits: Any) -> Range:
-    if limits is None:
-        return Range()
-    low, high = int(limits.lower), limits.upper
-    return Range(1 if low <= _SMALLEST_SYMBOLIC else low, int(high) if high.is_Integer and high < 2**31 else None)
-
-
-def _both(a: Range, b: Range) -> Range:
-    highs = [high for high in (a.high, b.high) if high is not None]
-    return Range(max(a.low, b.low), min(highs) if highs else None)
+    return Signature(inputs, seen.names, sizes.ranges(), bound.parameters, dict(bound.constants), seen.returns)
 
 
 def _first_line(error: Exception) -> str:

@@ -37,11 +37,16 @@ class OnTheFly(Enum):
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a runtime's optimizer turns into fast kernels."""
+    """What a runtime's optimizer turns into fast kernels.
+
+    ``floats``: those that it computes in; others it would take for something else, or compute in less. ``symmetric``:
+    whether its grids have 0 in the middle; ours are made so, as wide as they have to be.
+    """
 
     runtime: str
     on_the_fly: OnTheFly = OnTheFly.GRAPH
-    symmetric: bool = False  # whether its grids have 0 in the middle: ours are made so, as wide as they have to be
+    floats: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.float16)
+    symmetric: bool = False
 
 
 def lowered(module: nn.Module, dialect: Dialect) -> nn.Module:

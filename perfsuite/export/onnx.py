@@ -12,7 +12,7 @@ from perfsuite.errors import TechniqueError
 from perfsuite.export.graph import exported
 from perfsuite.export.lowering import OPSET, Dialect, lowered
 from perfsuite.export.quiet import quiet
-from perfsuite.export.signature import Signature
+from perfsuite.export.signature import Signature, dtype_name
 from perfsuite.protocols import Inputs
 
 FILE = "model.onnx"
@@ -25,6 +25,7 @@ def write_onnx(module: nn.Module, inputs: Inputs, dialect: Dialect, folder: Path
     It needs onnx and onnxscript. Raises TechniqueError for a module that cannot be exported.
     """
     graph = exported(lowered(module, dialect), inputs)
+    _check_floats(graph.program, dialect)
     names = [argument.name for argument in graph.signature.inputs]
     outputs = _distinct(graph.signature.outputs, names)
     try:
@@ -42,6 +43,26 @@ def write_onnx(module: nn.Module, inputs: Inputs, dialect: Dialect, folder: Path
     _name_dimensions(made.model, graph.signature)
     made.save(folder / FILE, external_data=_bytes_of(graph.program) > _LARGEST)
     return graph.signature
+
+
+def _check_floats(program: torch.export.ExportedProgram, dialect: Dialect) -> None:
+    """Of weights, inputs and outputs. Raises TechniqueError for one that the runtime does not compute in.
+
+    Inputs and outputs are NumPy's arrays on the way, which know no bfloat16: weights may have it all the same.
+    """
+    given = [node for node in program.graph.nodes if node.op == "placeholder"]
+    outputs = next(node for node in program.graph.nodes if node.op == "output").all_input_nodes
+    inputs = {name for name in program.graph_signature.user_inputs if isinstance(name, str)}
+    for node in (*given, *outputs):
+        value = node.meta.get("val")
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            continue
+        is_array = node in outputs or node.name in inputs
+        if value.dtype not in dialect.floats or (is_array and value.dtype == torch.bfloat16):
+            raise TechniqueError(
+                f"{dialect.runtime} does not {'take or give' if is_array else 'compute in'} {dtype_name(value.dtype)}",
+                "gate the model in float32 there (model.float()), or in eager torch",
+            )
 
 
 def _name_dimensions(model: Any, signature: Signature) -> None:

@@ -15,16 +15,18 @@ Constant = bool | int | float | str | None
 
 
 class Range(msgspec.Struct, frozen=True):
-    """From ``low`` to ``high``, both included; None is no upper bound."""
+    """From ``low`` to ``high``, both included; None is no upper bound. ``without``: sizes in between that are not."""
 
     low: int = 1
     high: int | None = None
+    without: tuple[int, ...] = ()
 
     def __contains__(self, size: int) -> bool:
-        return self.low <= size and (self.high is None or size <= self.high)
+        return self.low <= size and (self.high is None or size <= self.high) and size not in self.without
 
     def __str__(self) -> str:
-        return f"at least {self.low}" if self.high is None else f"{self.low} to {self.high}"
+        but = f" without {', '.join(map(str, self.without))}" if self.without else ""
+        return (f"at least {self.low}" if self.high is None else f"{self.low} to {self.high}") + but
 
 
 class Argument(msgspec.Struct, frozen=True):

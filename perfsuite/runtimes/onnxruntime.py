@@ -45,20 +45,16 @@ class OnnxRuntime:
         return self.open(folder, write_onnx(module, inputs, Dialect(NAME), folder))
 
     def open(self, folder: Path, signature: Signature) -> Program:
-        """A program of the file in the folder. Raises UnavailableError without onnxruntime."""
+        """A program of the file in the folder.
+
+        Raises UnavailableError without onnxruntime, TechniqueError for an operator that it has not for some dtype.
+        """
         from perfsuite.export.files import deployed
         from perfsuite.export.onnx import FILE
         from perfsuite.runtimes.exported import ExportedCall
 
         runtime = optional(NAME, f"the runtime {NAME!r}", extra=NAME)
-        try:
-            session = runtime.InferenceSession(folder / FILE, _options(), providers=["CPUExecutionProvider"])
-        except Exception as error:  # of its own classes, which have no other base
-            if "NOT_IMPLEMENTED" not in str(error):
-                raise
-            raise TechniqueError(
-                f"{NAME} has no kernel on this CPU for the model: {error}", "choose 'fp16', or a technique on int8"
-            ) from error
+        session = _session(runtime, folder / FILE)
         names = [argument.name for argument in signature.inputs]
         return Program(
             ExportedCall(signature, partial(_run, session, names)),
@@ -66,6 +62,16 @@ class OnnxRuntime:
             {NAME: runtime.__version__},
             operators=partial(_operators, folder / FILE),
         )
+
+
+def _session(runtime: Any, file: Path) -> Any:
+    try:
+        return runtime.InferenceSession(file, _options(), providers=["CPUExecutionProvider"])
+    except runtime.capi.onnxruntime_pybind11_state.NotImplemented as error:
+        raise TechniqueError(
+            f"{NAME} cannot compute the model: {str(error).rpartition(' : ')[2]}",
+            "gate the model in float32 (model.float()), for which it has the most operators, or on another runtime",
+        ) from error
 
 
 def _run(session: Any, names: Sequence[str], tensors: Sequence[Tensor]) -> list[Any]:

@@ -42,6 +42,8 @@ class OpenVino:
             optional(package, f"the runtime {NAME!r}", extra=NAME)
 
     def load(self, module: nn.Module, inputs: Inputs, folder: Path) -> Program:
+        import torch
+
         from perfsuite.export.lowering import Dialect, OnTheFly
         from perfsuite.export.onnx import FILE as ONNX_FILE
         from perfsuite.export.onnx import write_onnx
@@ -51,8 +53,9 @@ class OpenVino:
         import openvino
 
         with temporary_folder("onnx") as work:
-            signature = write_onnx(module, inputs, Dialect(NAME, OnTheFly.KERNEL), work)
-            model = openvino.convert_model(work / ONNX_FILE)
+            dialect = Dialect(NAME, OnTheFly.KERNEL, (torch.float32, torch.float16, torch.bfloat16))
+            signature = write_onnx(module, inputs, dialect, work)
+            model = _numbered(openvino.convert_model(work / ONNX_FILE))
             model.set_rt_info(str(GROUP if _is_dynamic(module) else 0), ["runtime_options", _GROUP_SIZE])
             openvino.save_model(model, folder / FILE, compress_to_fp16=False)
         return self.open(folder, signature)
@@ -82,6 +85,13 @@ def _is_dynamic(module: nn.Module) -> bool:
     from perfsuite.techniques.quantization.layers import Int8Linear
 
     return any(type(layer) is Int8Linear for layer in module.modules())
+
+
+def _numbered(model: Any) -> Any:
+    """With names that count from the first operator of the model, not of the process: its file is always the same."""
+    for number, operator in enumerate(model.get_ordered_ops()):
+        operator.set_friendly_name(f"{operator.get_type_name()}_{number}")
+    return model
 
 
 def _run(request: Any, tensors: Sequence[Tensor]) -> list[Any]:

@@ -4,51 +4,58 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from perfsuite.measure.subject import Subject
 from perfsuite.metric import DISPATCH, WEIGHTS
-from perfsuite.protocols import AUTOGRAD, Program, Runtime
+from perfsuite.protocols import AUTOGRAD, Program, Runtime, Technique
 from perfsuite.techniques.common import main_output
-from perfsuite.testing.contract import each, run, state_bytes
+from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic
+from perfsuite.techniques.quantization.int8_static import Int8Static
+from perfsuite.testing.contract import drawn, each, state_bytes
+from perfsuite.testing.integers import (
+    INTEGER_LAWS,
+    IntegerLaw,
+    has_an_integer_product_for_each_layer,
+    refuses_the_technique,
+)
+from perfsuite.testing.probes import PROBE_LAWS, ProbeLaw
+from perfsuite.testing.programs import answer, check_answer, loaded
+from perfsuite.testing.shapes import SHAPE_LAWS, ShapeLaw
 from perfsuite.testing.strategies import Sample, models
 from perfsuite.workloads.forward import forward_pass
 
 RuntimeLaw = Callable[[Runtime, Sample], None]
-EXAMPLES = 10
-TOLERANCE = 1e-4  # relative to the largest output: fp32 with its sums in another order
+_INTEGER_TECHNIQUES = (Int8Dynamic(), Int8Static())
+_FEW = 2  # encoders, which take the longest
 
 
 def leaves_the_module_untouched(runtime: Runtime, sample: Sample) -> None:
     """Bytes, structure and mode of the given module are the same afterwards."""
     before, structure = state_bytes(sample.model), str(sample.model)
-    with _loaded(runtime, sample) as program:
+    with loaded(runtime, sample) as program:
         _output(program, sample)
         assert state_bytes(sample.model) == before, "the module that was given has other bytes now"
     assert str(sample.model) == structure, "the module that was given has another structure now"
 
 
 def computes_what_the_module_does(runtime: Runtime, sample: Sample) -> None:
-    expected = run(sample.model, sample.inputs)
-    with _loaded(runtime, sample) as program:
-        found = _output(program, sample)
-    assert found.shape == expected.shape, "the output has another shape than the module's"
-    error = (found.double() - expected.double()).abs().max()
-    assert error <= TOLERANCE * expected.double().abs().max(), f"the output is {error:.2g} away from the module's"
+    with loaded(runtime, sample) as program:
+        check_answer(answer(program, sample.inputs), sample.model, sample.inputs)
 
 
 def loads_the_same_twice(runtime: Runtime, sample: Sample) -> None:
     found = []
     for _ in range(2):
-        with _loaded(runtime, sample) as program:
+        with loaded(runtime, sample) as program:
             found.append(_output(program, sample))
     assert torch.equal(*found), "two loads of one module give different outputs"
 
@@ -65,7 +72,7 @@ def writes_into_its_folder_only(runtime: Runtime, sample: Sample) -> None:
 
 def shows_what_it_says(runtime: Runtime, sample: Sample) -> None:
     """What the program calls observable is: nothing is counted where something else computes."""
-    with _loaded(runtime, sample) as program:
+    with loaded(runtime, sample) as program:
         subject = Subject(forward_pass(program, sample.inputs), program, inputs=sample.inputs)
         if program.observable >= DISPATCH:
             assert not subject.why_not_seen, f"it says that torch dispatches it, but {subject.why_not_seen}"
@@ -87,20 +94,63 @@ RUNTIME_LAWS: tuple[RuntimeLaw, ...] = (
 class RuntimeContract:
     """The laws of every runtime. Subclass it and set ``runtime``; ``samples`` draws models that it can take.
 
-    Set ``examples``, how many models each law is tried on, lower where a model takes seconds to load.
+    ``without``: laws that do not apply to it, by name, each with the reason; they are skipped, and say so.
     """
 
     runtime: ClassVar[Runtime]
-    samples: ClassVar[SearchStrategy[Sample]] = models().filter(lambda sample: not sample.model.training)
-    examples: ClassVar[int] = EXAMPLES
+    samples: ClassVar[SearchStrategy[Sample]] = models(training=False)
+    max_examples: ClassVar[int] = 10  # of drawn models, for each law
+    without: ClassVar[Mapping[str, str]] = {}
 
     @each(RUNTIME_LAWS)
     def test_law(self, law: RuntimeLaw) -> None:
-        check(law, self.runtime, self.samples, self.examples)
+        self.check(law)
+
+    @each(PROBE_LAWS)
+    def test_probe(self, law: ProbeLaw) -> None:
+        self.skip_if_without(law)
+        law(self.runtime)
+
+    def test_laws_that_it_is_without_exist(self) -> None:
+        known = {law.__name__ for law in (*RUNTIME_LAWS, *PROBE_LAWS, *SHAPE_LAWS, *INTEGER_LAWS)}
+        assert self.without.keys() <= known, f"no laws: {', '.join(sorted(self.without.keys() - known))}"
+
+    def check(self, law: RuntimeLaw) -> None:
+        self.skip_if_without(law)
+        check(law, self.runtime, self.samples, self.max_examples)
+
+    def skip_if_without(self, law: Callable[..., None]) -> None:
+        if law.__name__ in self.without:
+            pytest.skip(self.without[law.__name__])
 
 
-def check(law: RuntimeLaw, runtime: Runtime, samples: SearchStrategy[Sample], examples: int = EXAMPLES) -> None:
-    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+class ExportedContract(RuntimeContract):
+    """And the laws of a runtime for deployment: one program for all sizes, and products of our integers.
+
+    Its programs say what they take (``call.signature``), and show their ``operators``. ``refuses``: techniques with
+    int8 products that it has no operators for, by name: it raises TechniqueError for their models.
+    """
+
+    refuses: ClassVar[frozenset[str]] = frozenset()
+
+    @each(SHAPE_LAWS)
+    def test_shape_law(self, law: ShapeLaw) -> None:
+        self.check(law)
+
+    @pytest.mark.parametrize("technique", _INTEGER_TECHNIQUES, ids=lambda technique: technique.name)
+    @each(INTEGER_LAWS)
+    def test_integer_law(self, law: IntegerLaw, technique: Technique) -> None:
+        self.skip_if_without(law)
+        encoders = models(kinds=["encoder"], dtypes=[torch.float32], training=False)
+        checked = refuses_the_technique if technique.name in self.refuses else law
+        examples = min(self.max_examples, _FEW) if law is has_an_integer_product_for_each_layer else 1
+        check(lambda runtime, sample: checked(runtime, technique, sample), self.runtime, encoders, examples)
+
+
+def check(law: RuntimeLaw, runtime: Runtime, samples: SearchStrategy[Sample], examples: int = 10) -> None:
+    """An example that fails is reported as it was drawn: to look for a smaller one would take a load for each."""
+
+    @settings(drawn(examples), phases=[Phase.explicit, Phase.generate])
     @given(samples)
     def holds(sample: Sample) -> None:
         law(runtime, sample)
@@ -108,15 +158,8 @@ def check(law: RuntimeLaw, runtime: Runtime, samples: SearchStrategy[Sample], ex
     holds()
 
 
-@contextmanager
-def _loaded(runtime: Runtime, sample: Sample) -> Iterator[Program]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield runtime.load(sample.model, sample.inputs, Path(folder))
-
-
 def _output(program: Program, sample: Sample) -> Tensor:
-    with torch.no_grad():
-        return main_output(program.call(*sample.inputs.args, **sample.inputs.kwargs))
+    return main_output(answer(program, sample.inputs))
 
 
 def _check_gradients(program: Program, sample: Sample) -> None:

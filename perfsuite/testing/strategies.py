@@ -33,6 +33,20 @@ class Sample:
         return self.description
 
 
+class MaskedEncoder(nn.Module):
+    """(B, T, C), what is added to attention (T, T), and which tokens are padding (B, T)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+    def forward(self, x: Tensor, mask: Tensor, padding: Tensor) -> Tensor:
+        hidden = torch.zeros_like(padding, dtype=x.dtype).masked_fill(padding, float("-inf"))
+        found: Tensor = self.encoder(x, mask, hidden, is_causal=False)  # None would have it look at the mask's values
+        return found
+
+
 class TiedClassifier(nn.Module):
     """Token ids (B, T) to logits (B, T, V); the output layer's weight is the embedding's."""
 
@@ -75,18 +89,22 @@ def float_tensors(draw: st.DrawFn, max_rows: int = 6, max_columns: int = 40) -> 
     return torch.from_numpy(values.astype(np.float32))
 
 
-Kind = Literal["encoder", "torch encoder", "MLP", "convolution", "tied"]
+Kind = Literal["encoder", "torch encoder", "MLP", "convolution", "tied", "masked encoder", "batch norm"]
 KINDS: tuple[Kind, ...] = ("encoder", "torch encoder", "MLP", "convolution", "tied")
+RUNTIME_KINDS: tuple[Kind, ...] = (*KINDS, "masked encoder", "batch norm")  # and what only a runtime finds hard
+_DTYPES = (torch.float32, torch.float32, torch.float64)
 
 
 @st.composite
-def models(draw: st.DrawFn, kinds: Sequence[Kind] = KINDS) -> Sample:
-    """Small models of the kinds that techniques meet, in either mode, in float32 or float64."""
+def models(
+    draw: st.DrawFn, kinds: Sequence[Kind] = KINDS, dtypes: Sequence[torch.dtype] = _DTYPES, *, training: bool = True
+) -> Sample:
+    """Small models of the kinds that techniques meet, in either mode (or in eval alone), in float32 or float64."""
     seed = draw(st.integers(0, 2**16))
     with seeded(seed):
         model, inputs, description = _MAKERS[draw(st.sampled_from(kinds))](draw)
-    model.train(draw(st.booleans()))
-    dtype = draw(st.sampled_from([torch.float32, torch.float32, torch.float64]))
+    model.train(training and draw(st.booleans()))
+    dtype = draw(st.sampled_from(dtypes))
     args = tuple(arg.to(dtype) if arg.is_floating_point() else arg for arg in inputs.args)
     described = f"{description} seed={seed} training={model.training} {dtype}"
     return Sample(model.to(dtype), Inputs(args), described)
@@ -131,7 +149,26 @@ def _tied(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
     return TiedClassifier(30, width), Inputs((torch.randint(0, 30, (2, 5)),)), f"tied classifier width={width}"
 
 
+def _masked_encoder(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
+    heads, batch, length = draw(st.sampled_from([1, 2])), draw(st.integers(1, 3)), draw(st.integers(1, 5))
+    mask = torch.full((length, length), float("-inf")).triu(1)
+    padding = torch.arange(length) >= torch.randint(1, length + 1, (batch, 1))
+    inputs = Inputs((torch.randn(batch, length, 4 * heads), mask, padding))
+    return MaskedEncoder(4 * heads, heads), inputs, f"masked encoder heads={heads} {batch=} {length=}"
+
+
+def _batch_norm(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
+    """With statistics that are not those of a fresh layer."""
+    channels, batch = draw(st.integers(1, 4)), draw(st.integers(1, 2))
+    layers = [nn.Conv2d(3, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels, 4))
+    model(torch.randn(4, 3, 5, 5))
+    return model, Inputs((torch.randn(batch, 3, 5, 5),)), f"batch norm channels={channels} {batch=}"
+
+
 _MAKERS = {
+    "masked encoder": _masked_encoder,
+    "batch norm": _batch_norm,
     "encoder": _encoder,
     "torch encoder": _torch_encoder,
     "MLP": _mlp,

@@ -10,10 +10,10 @@ from perfsuite.testing.strategies import models
 class TestAot(RuntimeContract):
     runtime = RUNTIME
     samples = models(kinds=("MLP",)).filter(lambda sample: not sample.model.training)
-    examples = 1
+    max_examples = 1
 
 
 @pytest.mark.slow
 class TestAotOnAllKinds(RuntimeContract):
     runtime = RUNTIME
-    examples = 5
+    max_examples = 5

@@ -21,7 +21,7 @@ from tests.torch_runtimes.small import SPEC, X, inputs, network, rows_of
 class TestCompile(RuntimeContract):
     runtime = RUNTIME
     samples = models(kinds=("MLP",)).filter(lambda sample: not sample.model.training)
-    examples = 2
+    max_examples = 2
 
 
 @pytest.mark.slow

@@ -14,7 +14,10 @@ class TorchScript:
     def load(self, module, inputs, folder):
         """Trace the module on the inputs, write the file that would be deployed, and run what is in it."""
         with torch.no_grad():
-            traced = torch.jit.trace(module, inputs.args, example_kwarg_inputs=dict(inputs.kwargs) or None)
+            # Not strict: a dict is a form of output that it takes, too.
+            traced = torch.jit.trace(
+                module, inputs.args, example_kwarg_inputs=dict(inputs.kwargs) or None, strict=False
+            )
             torch.jit.save(torch.jit.freeze(traced), folder / "model.pt")
         return Program(
             call=torch.jit.load(folder / "model.pt"),

@@ -1,0 +1,13 @@
+"""OpenVINO keeps the laws of every runtime, and those of runtimes that models are exported to."""
+
+import torch
+
+from perfsuite.runtimes.openvino import RUNTIME
+from perfsuite.testing import ExportedContract, models
+from perfsuite.testing.strategies import RUNTIME_KINDS
+
+
+class TestOpenVino(ExportedContract):
+    runtime = RUNTIME
+    samples = models(RUNTIME_KINDS, dtypes=[torch.float32], training=False)
+    max_examples = 2
