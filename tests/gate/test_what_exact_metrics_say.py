@@ -4,8 +4,10 @@ import msgspec
 import pytest
 
 from perfsuite.baseline.schema import Entry, StoredExact
+from perfsuite.errors import UnavailableError
 from perfsuite.gate.baseline import Baseline
 from perfsuite.gate.judge import judge
+from perfsuite.gate.verdicts import not_available
 from perfsuite.spec import CANDIDATE, Facts, Status
 from tests.gate.evidence import CASE, EXACT, HERE, OPERATORS, evidence, limit, stored
 
@@ -124,6 +126,14 @@ def test_what_was_not_measured_says_so():
     assert found.status is Status.NOT_MEASURED
     assert found.sentence == "parameters was not measured for this case"
     assert found.remedy == "gate a model that has it"
+
+
+def test_where_a_case_cannot_run_the_verdict_is_its_error():
+    found = not_available(limit("size", "1%"), CASE, UnavailableError("there is no runtime", "install one"))
+    assert (found.status, found.sentence, found.remedy) == (
+        Status.NOT_MEASURED, "there is no runtime", "install one",
+    )  # fmt: skip
+    assert (found.case, found.metric, found.limit) == (CASE.key, "size", "1%")
 
 
 def test_what_differs_from_call_to_call_has_no_exact_value():
