@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from perfsuite.spec import Limit, LimitKind
+from perfsuite.spec import Direction, Limit, LimitKind
 from perfsuite.stats.decision import POWER, Spread, student_t_quantile
 from perfsuite.stats.sequential import Errors
 from perfsuite.stats.spending import evenly, level
@@ -23,7 +23,7 @@ def resolved(limit: Limit, spread: Spread, errors: Errors, stored_blocks: float 
         return limit
     change = tolerance(spread, errors, stored_blocks)
     # A throughput falls by 1 - 1/(1+x) where a latency grows by x.
-    value = change if limit.metric.better.sign > 0 else change / (1 + change)
+    value = change if limit.metric.better is Direction.LOWER else change / (1 + change)
     return replace(limit, kind=LimitKind.RELATIVE, value=value, text=f"auto ({format_change(1 + value)[1:]})")
 
 

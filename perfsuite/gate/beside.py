@@ -82,9 +82,9 @@ def beside_base(limit: Limit, evidence: Evidence, revision: BaseRevision, budget
 def judge(limit: Limit, evidence: Evidence, baseline: Baseline, budget: Budget, beside: Beside) -> Verdict:
     """A regression must also stand out of what the base shows beside itself, where that was measured."""
     found = effects(limit, beside.blocks, beside.arm)
-    known = [spread_of(beside.stored)] if beside.stored else []
-    spread, errors = shrunk_spread(beside.prior, found, *known), budget.errors_over(beside.blocks)
-    limit = resolved(limit, pool(beside.prior, *known), errors, len(beside.stored) or math.inf)
+    known = spread_of(beside.stored)  # on no degrees of freedom where nothing is stored
+    spread, errors = shrunk_spread(beside.prior, found, known), budget.errors_over(beside.blocks)
+    limit = resolved(limit, pool(beside.prior, known), errors, len(beside.stored) or math.inf)
     sign = orientation(limit)
     then = estimate([sign * ratio for ratio in beside.stored], spread) if beside.stored else KNOWN
     tolerance = _log_tolerance(limit, probe_of(limit).value(beside.amount, evidence.case.batch_size))

@@ -77,7 +77,7 @@ def _what(metric: Metric, measured: float, before: float, baseline: Baseline) ->
         return f"{metric.name} is {now}, as {baseline.then}"
     if now == then:
         now, then = f"{measured:,.10g}", f"{before:,.10g}"
-    change = format_change(measured / before) if before else format_difference(measured - before, metric.unit)
+    change = format_change(measured / before) if before else format_difference(measured, metric.unit)
     return f"{metric.name} is {now}, {baseline.then} was {then} ({change})"
 
 

@@ -11,7 +11,7 @@ from perfsuite.gate.baseline import Baseline
 from perfsuite.gate.expected import expected
 from perfsuite.gate.verdicts import accept, bound_verdict, no_baseline, not_measured, tolerated, verdict
 from perfsuite.metric import TASK, Against
-from perfsuite.spec import Evidence, Limit, Scores, Status, Verdict
+from perfsuite.spec import Direction, Evidence, Limit, Scores, Status, Verdict
 from perfsuite.stats.paired import ALPHA, Differences, Flips, differences, flips, losses_needed
 from perfsuite.units import format_difference
 
@@ -79,10 +79,9 @@ def _against(limit: Limit, evidence: Evidence, baseline: Baseline, scores: Score
 
 
 def _paired(limit: Limit, before: Scores, after: Scores) -> Flips | Differences:
-    sign = limit.metric.better.sign
     if not (before.are_flags and after.are_flags):
-        return differences(before.values, after.values, sign)
-    is_better = sign < 0  # which of both values
+        return differences(before.values, after.values, limit.metric.better.sign)
+    is_better = limit.metric.better is Direction.HIGHER  # which of both values
     return flips(*([value is is_better for value in scores.values] for scores in (before, after)))
 
 

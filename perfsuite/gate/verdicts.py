@@ -70,7 +70,7 @@ def accept(baseline: Baseline) -> str:
     return f"if this is intended, accept it: {baseline.update}"
 
 
-def bound_verdict(limit: Limit, evidence: Evidence, measured: float, note: str = "", **numbers: Any) -> Verdict:
+def bound_verdict(limit: Limit, evidence: Evidence, measured: float, note: str = "") -> Verdict:
     """An exact value against ">=" or "<="."""
     holds = measured >= limit.value if limit.kind is LimitKind.AT_LEAST else measured <= limit.value
     unit = limit.metric.unit
@@ -79,7 +79,7 @@ def bound_verdict(limit: Limit, evidence: Evidence, measured: float, note: str =
     sentence = f"{limit.metric.name} is {format_value(measured, unit)}, which {word} {bound}"
     return verdict(
         limit, evidence, Status.PASS if holds else Status.REGRESSED, sentence + note,
-        measured=measured, expected=limit.value, **numbers,
+        measured=measured, expected=limit.value,
     )  # fmt: skip
 
 

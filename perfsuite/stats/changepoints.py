@@ -128,8 +128,9 @@ def _clipped(part: Floats) -> Floats:
 
     deviations = part - np.median(part)
     scale = _MAD_TO_SD * np.median(np.abs(deviations)) or np.abs(deviations).mean()
-    clipped: Floats = np.clip(deviations, -_CLIP * scale, _CLIP * scale)
-    return clipped - clipped.mean() if np.ptp(clipped) else np.zeros_like(clipped)
+    clipped = np.clip(deviations, -_CLIP * scale, _CLIP * scale)
+    centred: Floats = clipped - clipped.mean()
+    return centred
 
 
 def _seeded_intervals(length: int) -> Iterator[tuple[int, int]]:

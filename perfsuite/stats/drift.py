@@ -57,8 +57,7 @@ def drift(blocks: Sequence[Block], arm: str, beside: str = "") -> float | None:
     ``beside``: an arm that was sampled alternately and leaves nothing behind, so that the machine's drift cancels.
     """
     least = GROWTH_BESIDE if beside else GROWTH_ALONE
-    alone = _trends(blocks, arm)
-    relative = _trends(blocks, arm, beside) if beside else alone
+    alone, relative = _trends(blocks, arm), _trends(blocks, arm, beside)
     if not relative:
         return None
     growth = min(statistics.median(trend.growth for trend in trends) for trends in (alone, relative))

@@ -78,9 +78,7 @@ class Differences:
 
 def flips(before: Sequence[bool], after: Sequence[bool]) -> Flips:
     """Raises ValueError unless both have the same, non-zero length."""
-    if len(before) != len(after) or not before:
-        raise ValueError(f"{len(before)} and {len(after)} examples cannot be paired")
-    pairs = list(enumerate(zip(before, after, strict=True)))
+    pairs = list(enumerate(_pairs(before, after)))
     return Flips(
         lost=tuple(i for i, (old, new) in pairs if old and not new),
         won=tuple(i for i, (old, new) in pairs if new and not old),
@@ -90,9 +88,13 @@ def flips(before: Sequence[bool], after: Sequence[bool]) -> Flips:
 
 def differences(before: Sequence[float], after: Sequence[float], sign: int) -> Differences:
     """``sign``: 1 where lower is better, else -1. Raises ValueError unless both have the same, non-zero length."""
+    return Differences(tuple(sign * (new - old) for old, new in _pairs(before, after)))
+
+
+def _pairs(before: Sequence[float], after: Sequence[float]) -> list[tuple[float, float]]:
     if len(before) != len(after) or not before:
         raise ValueError(f"{len(before)} and {len(after)} examples cannot be paired")
-    return Differences(tuple(sign * (new - old) for old, new in zip(before, after, strict=True)))
+    return list(zip(before, after, strict=True))
 
 
 def p_mean_above_0(values: Sequence[float]) -> float:
@@ -124,7 +126,7 @@ def p_more_won(found: Flips) -> float:
 
 def losses_needed(won: int) -> int:
     """The fewest losses that, against so many wins, are more than chance explains."""
-    lost = won + 1
+    lost = won  # as many are never enough
     while _binomial_tail(lost, lost + won) >= ALPHA:
         lost += 1
     return lost

@@ -7,6 +7,7 @@ import random
 
 from perfsuite.baseline.schema import Entry
 from perfsuite.gate.baseline import Baseline, BaseRevision
+from perfsuite.gate.limits import parse_limit
 from perfsuite.metric import (
     Against,
     Counted,
@@ -18,8 +19,21 @@ from perfsuite.metric import (
     Sampled,
     Scores,
 )
+from perfsuite.registry import METRICS
 from perfsuite.session.record import entry_of
-from perfsuite.spec import BASE, CANDIDATE, ORIGINAL, YARDSTICK, BesideBase, Block, Chunk, Evidence, Facts
+from perfsuite.spec import (
+    BASE,
+    CANDIDATE,
+    ORIGINAL,
+    YARDSTICK,
+    BesideBase,
+    Block,
+    Chunk,
+    Evidence,
+    Facts,
+    Limit,
+    LimitKind,
+)
 from perfsuite.units import Unit
 from tests.gate.evidence import CASE, CONTEXT, HERE
 
@@ -41,6 +55,19 @@ OWN = (  # int stands for a function: what it would measure is simulated
     Metric("biases", Unit.COUNT, LOWER, Exact(int)),
     Metric("width", Unit.RATIO, LOWER, Relation(int)),
 )
+
+
+ALL = {metric.name: metric for metric in (*map(METRICS.get, METRICS.names()), *OWN)}
+
+
+def limit(name, text=None):
+    metric = ALL[name]
+    return parse_limit(metric, text or ("1pp" if metric.unit is Unit.FRACTION else "20%"))
+
+
+def bound(metric, value):
+    kind = LimitKind.AT_LEAST if metric.better is HIGHER else LimitKind.AT_MOST
+    return Limit(metric, kind, value, f"{kind.value}{value:g}")
 
 
 def value(metric, factor):

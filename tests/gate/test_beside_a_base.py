@@ -14,7 +14,7 @@ from perfsuite.spec import BASE, CANDIDATE, BesideBase, Facts, Status
 from perfsuite.stats.decision import Spread
 from perfsuite.stats.sequential import Errors
 from tests.gate.evidence import CONTEXT, EXACT, OPERATORS, evidence, limit, stored
-from tests.gate.steady import beside
+from tests.gate.steady import beside, block
 
 MAIN = BaseRevision("main (abc123)")
 PLENTY = Budget()
@@ -204,6 +204,25 @@ def test_exact_metrics_name_the_base_that_they_were_measured_of():
     assert verdict(name="size", text="0%", found=evidence()).sentence == (
         "size is 1 kB, as main (abc123): within the tolerance"
     )
+
+
+def test_calls_added_and_gone_are_of_those_in_the_base():
+    found = verdict(name="operators", text="0%", found=evidence(None, {**OPERATORS, "aten::mm": 1}))
+    assert found.sentence == (
+        "operators has 1 calls added and 0 gone, of 14 in main (abc123): worse by more than the tolerated 0"
+    )
+
+
+def test_a_bound_is_judged_by_itself_whatever_the_base_took():
+    found = verdict(text="<=2 ms", found=evidence(blocks=(block(candidate=1.0),) * 3, beside_base=beside(9.0, 9.0)))
+    assert found.status is Status.PASS
+    assert found.sentence.endswith(" in raw time on this machine, which meets <= 2 ms")
+
+
+def test_all_limits_of_a_gate_are_judged_by_what_the_suite_has_shown():
+    slower = evidence(beside_base=beside(1.1, 1.1))
+    for known, status in ((PLENTY, Status.REGRESSED), (spread(0.2, 8), Status.INCONCLUSIVE)):
+        assert [one.status for one in judge_all([limit("latency", "5%")], slower, on(MAIN), known)] == [status]
 
 
 def test_all_limits_of_a_gate_are_judged_in_their_order():

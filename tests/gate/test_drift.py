@@ -45,6 +45,7 @@ def test_a_regression_stays_one():
     verdict = judged("latency", "5%", (block(candidate=times(5, GROWING), yardstick=STEADY),) * 4)
     assert verdict.status is Status.REGRESSED
     assert DRIFTS in verdict.details
+    assert verdict.remedy == "if this is intended, accept it: pytest --perf-update x"
 
 
 def test_what_is_open_stays_so_since_the_change_may_have_brought_the_drift():

@@ -7,30 +7,16 @@ import pytest
 
 from perfsuite.gate.baseline import Baseline, Budget
 from perfsuite.gate.judge import judge
-from perfsuite.gate.limits import parse_limit
-from perfsuite.gate.sampled import can_be_judged, precision_needed
+from perfsuite.gate.sampled import can_be_judged, precision_needed, was_counted
 from perfsuite.metric import ELAPSED, Against, Counted, Exact, Sampled, Scores
-from perfsuite.registry import METRICS
-from perfsuite.spec import BASE, CANDIDATE, YARDSTICK, Limit, LimitKind, Status
+from perfsuite.spec import BASE, CANDIDATE, YARDSTICK, Status
 from perfsuite.stats.decision import Spread
-from perfsuite.units import Unit
 from tests.gate import shapes
 from tests.gate.evidence import ELSEWHERE, HERE
-from tests.gate.shapes import HIGHER, OWN, beside_main, evidence, recorded
+from tests.gate.shapes import ALL, OWN, beside_main, bound, evidence, limit, recorded
 
-ALL = {metric.name: metric for metric in (*map(METRICS.get, METRICS.names()), *OWN)}
 TOLERATED = {name: metric for name, metric in ALL.items() if metric.against is Against.BASELINE}
 EXPECTED = {"stored": recorded, "beside a base": lambda metric: beside_main()}
-
-
-def limit(name, text=None):
-    metric = ALL[name]
-    return parse_limit(metric, text or ("1pp" if metric.unit is Unit.FRACTION else "20%"))
-
-
-def bound(metric, value):
-    kind = LimitKind.AT_LEAST if metric.better is HIGHER else LimitKind.AT_MOST
-    return Limit(metric, kind, value, f"{kind.value}{value:g}")
 
 
 @pytest.mark.parametrize("expected", EXPECTED.values(), ids=EXPECTED)
@@ -74,7 +60,7 @@ def test_what_is_said_of_energy():
     assert said.endswith(" relative to the yardstick over 4 fresh block(s): worse than the tolerated 20%")
     said = judge(bound(metric, 3.0), evidence(metric), Baseline(None, HERE)).sentence
     assert said.startswith("energy is 2 J (")
-    assert said.endswith(" on this machine, which meets <= 3 J")
+    assert said.endswith(" J) on this machine, which meets <= 3 J")  # not: in raw time
 
 
 def test_a_rate_is_of_the_examples_of_a_call():
@@ -90,6 +76,12 @@ def test_a_tolerance_as_an_amount_is_of_what_was_expected():
         assert judge(limit("energy", text), evidence(ALL["energy"], 1.15), recorded(ALL["energy"])).status is status
     for text, status in (("1", Status.PASS), ("2", Status.PASS), ("0.1", Status.REGRESSED)):
         assert judge(limit("hits", text), evidence(ALL["hits"], 1.25), recorded(ALL["hits"])).status is status
+
+
+def test_an_amount_of_all_that_was_expected_tolerates_that_hardly_anything_is_left():
+    left = counting(evidence(ALL["hits"]), "hits", {CANDIDATE: 0.001, BASE: 2.0})
+    for text, status in (("1.9", Status.REGRESSED), ("2", Status.PASS)):
+        assert judge(limit("hits", text), left, beside_main()).status is status
 
 
 def test_an_automatic_tolerance_is_for_whatever_is_sampled():
@@ -156,15 +148,36 @@ def test_a_counter_that_stands_still_or_falls_measures_nothing(change, why):
     assert judge(limit("latency"), still, beside_main()).status is Status.PASS
 
 
-def test_an_arm_that_is_not_asked_about_may_stand_still():
-    found = evidence(ALL["energy"])
-    idle = tuple(
+def counting(found, quantity, amounts):
+    """The evidence with these amounts of a quantity in every chunk of these arms."""
+    blocks = tuple(
         replace(block, chunks=tuple(
-            replace(chunk, counted={"energy": 0.0}) if chunk.arm == YARDSTICK else chunk for chunk in block.chunks
+            replace(chunk, counted={quantity: amounts[chunk.arm]}) if chunk.arm in amounts else chunk
+            for chunk in block.chunks
         ))
         for block in found.blocks
     )  # fmt: skip
-    found = replace(found, blocks=idle, beside_base=idle)
+    return replace(found, blocks=blocks, beside_base=blocks)
+
+
+def test_all_arms_whose_counters_stand_still_are_named():
+    still = counting(evidence(ALL["energy"]), "energy", {CANDIDATE: 0.0, BASE: 0.0})
+    assert judge(limit("energy"), still, beside_main()).sentence == (
+        "energy was not measured: its counter did not grow in 64 of 64 chunks of calls (base, candidate)"
+    )
+
+
+def test_a_limit_was_counted_where_every_arm_that_it_needs_was():
+    """A tolerance of what is stored needs the yardstick; a bound does not."""
+    found = evidence(ALL["energy"])
+    idle = counting(found, "energy", {YARDSTICK: 0.0})
+    assert was_counted(limit("energy"), found.blocks)
+    assert not was_counted(limit("energy"), idle.blocks)
+    assert was_counted(bound(ALL["energy"], 3.0), idle.blocks)
+
+
+def test_an_arm_that_is_not_asked_about_may_stand_still():
+    found = counting(evidence(ALL["energy"]), "energy", {YARDSTICK: 0.0})
     assert judge(limit("energy"), found, beside_main()).status is Status.PASS
     assert judge(bound(ALL["energy"], 3.0), found, Baseline(None, HERE)).status is Status.PASS
     assert judge(limit("energy"), found, recorded(ALL["energy"])).status is Status.NOT_MEASURED
@@ -226,6 +239,8 @@ def of_base(found, name, *values):
             "can be chance (p = 0.06)"),
         ("error", (1.0,) * 5, (0.5,) * 5, Status.IMPROVED,
             "error changed by -0.5: 0 examples worse and 5 better of 5, better than main"),
+        ("error", (True,) * 5, (1.5,) * 5, Status.REGRESSED,  # flags that became numbers count as 0 and 1
+            "error changed by +0.5: 5 examples worse and 0 better of 5, beyond the tolerated 20%"),
         ("overlap", (1.0,) * 5, (0.5,) * 5, Status.REGRESSED,
             "overlap changed by -0.5x: 5 examples worse and 0 better of 5, beyond the tolerated 20%"),
         ("overlap", (1.0,) * 5, (0.85,) * 5, Status.PASS,

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from perfsuite.gate.baseline import Baseline
 from perfsuite.gate.judge import judge
-from perfsuite.spec import Facts, Status
+from perfsuite.spec import CANDIDATE, Facts, Status
 from perfsuite.stats.paired import losses_needed
+from tests.gate import shapes
 from tests.gate.evidence import HERE, evidence, limit, original, scores, stored
 
 ACCEPT = "if this is intended, accept it: pytest --perf-update x"
@@ -99,6 +102,20 @@ def test_a_model_without_a_task_says_so():
     assert found.status is Status.NOT_MEASURED
     assert found.sentence == "accuracy was not measured: the model has no task"
     assert found.remedy == "give the model's spec a task"
+
+
+def test_a_task_that_could_not_be_scored_says_why():
+    facts = Facts(missing={"accuracy": "its output is no tensor"})
+    found = judge(limit("accuracy", "1pp"), replace(evidence(), facts={CANDIDATE: facts}), stored())
+    assert (found.status, found.metric) == (Status.NOT_MEASURED, "accuracy")
+    assert found.sentence == "accuracy was not measured: its output is no tensor"
+    assert found.remedy == "limit what can be measured, such as latency or accuracy"
+
+
+def test_a_score_that_needs_no_task_does_not_ask_for_one():
+    found = judge(shapes.limit("f1"), evidence(), stored())
+    assert (found.status, found.sentence) == (Status.NOT_MEASURED, "f1 was not measured for this case")
+    assert "task" not in found.remedy
 
 
 def test_a_bound_on_accuracy_names_its_examples():

@@ -1,12 +1,15 @@
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from perfsuite.baseline.schema import Entry, StoredExact
+from perfsuite.errors import UnavailableError
 from perfsuite.gate.baseline import Baseline
 from perfsuite.gate.judge import judge
+from perfsuite.gate.verdicts import not_available
 from perfsuite.spec import CANDIDATE, Facts, Status
-from tests.gate.evidence import EXACT, HERE, OPERATORS, evidence, limit, stored
+from tests.gate.evidence import CASE, EXACT, HERE, OPERATORS, evidence, limit, stored
 
 ACCEPT = "if this is intended, accept it: pytest --perf-update x"
 NOTHING = Baseline(None, HERE, update="pytest --perf-update x")
@@ -49,6 +52,11 @@ def test_what_was_accepted_as_nothing_has_no_ratio():
     assert (from_zero.measured, from_zero.expected, from_zero.change) == (3, 0, None)
 
 
+def test_the_difference_from_nothing_is_in_the_unit_of_its_metric():
+    from_zero = judge(limit("size", "0%"), evidence(), stored(exact={"size_bytes": 0}))
+    assert from_zero.sentence == "size is 1 kB, accepted was 0 B (+1 kB): worse by more than the tolerated 0 B"
+
+
 def test_what_would_look_equal_is_written_in_full():
     grown = judge(limit("size", "0%"), evidence({"size_bytes": 10_000_001}), stored(exact={"size_bytes": 10_000_000}))
     assert grown.sentence == (
@@ -69,6 +77,13 @@ def test_calls_added_and_gone_are_counted_apart():
     assert fewer.sentence == "operators has 0 calls added and 2 gone, of 14 accepted: better than accepted"
 
 
+def test_where_nothing_is_called_any_more_all_calls_are_gone():
+    nothing = replace(evidence(), facts={CANDIDATE: Facts({**EXACT, "operators": 0}, {})})
+    found = judge(limit("operators", "0%"), nothing, stored())
+    assert found.status is Status.IMPROVED
+    assert found.sentence == "operators has 0 calls added and 14 gone, of 14 accepted: better than accepted"
+
+
 def test_other_dispatch_says_what_was_recorded_and_what_is_here():
     found = judge(limit("flops", "0%"), evidence({"flops": 7}), stored(torch="2.12.0"))
     assert (found.status, found.measured) == (Status.INCOMPARABLE, 7)
@@ -87,11 +102,38 @@ def test_other_kernels_are_incomparable_too():
     assert judge(limit("size", "0%"), evidence(), reference).status is Status.PASS
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "differing", "sentence", "remedy"),
+    [
+        ({"perf()": "sorted(list[9])"}, {"perf()": "sum(list[9])"}, ("perf()",),
+            "the baseline was recorded of sorted(list[9]), and this call measures sum(list[9])",
+            "if a call of perf was added or moved, name the calls: perf(..., name='...')"),
+        ({"pair": "a1", "size": "b1"}, {"pair": "a2", "size": "b2"}, ("pair", "size"),
+            "the baseline was recorded with another value of pair, size",
+            "if parameters were added or moved, give them ids: pytest.param(..., id='...')"),
+    ],
+)  # fmt: skip
+def test_a_baseline_of_another_case_says_what_differs_and_how_to_tell_them_apart(was, now, differing, sentence, remedy):
+    reference = stored()
+    reference = replace(reference, another=differing, entry=msgspec.structs.replace(reference.entry, of=was))
+    found = judge(limit("size", "0%"), replace(evidence(), case=replace(CASE, of=now)), reference)
+    assert (found.status, found.sentence) == (Status.INCOMPARABLE, sentence)
+    assert found.remedy == f"{remedy}; then record it: pytest --perf-update x"
+
+
 def test_what_was_not_measured_says_so():
     found = judge(limit("parameters", "0%"), evidence(), stored())
     assert found.status is Status.NOT_MEASURED
     assert found.sentence == "parameters was not measured for this case"
     assert found.remedy == "gate a model that has it"
+
+
+def test_where_a_case_cannot_run_the_verdict_is_its_error():
+    found = not_available(limit("size", "1%"), CASE, UnavailableError("there is no runtime", "install one"))
+    assert (found.status, found.sentence, found.remedy) == (
+        Status.NOT_MEASURED, "there is no runtime", "install one",
+    )  # fmt: skip
+    assert (found.case, found.metric, found.limit) == (CASE.key, "size", "1%")
 
 
 def test_what_differs_from_call_to_call_has_no_exact_value():

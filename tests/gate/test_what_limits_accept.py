@@ -85,6 +85,14 @@ def test_a_relation_in_another_unit_gets_an_example_too():
     assert parse_limit(kept, ">=1").value == 1
 
 
+def test_so_does_a_relation_of_which_less_is_better():
+    error = Metric("error_kept", Unit.RATIO, Direction.LOWER, Relation(lambda candidate, original: 1.0))
+    with pytest.raises(LimitError) as refused:
+        parse_limit(error, "3%")
+    assert refused.value.remedy == "write it as '<=1'"
+    assert parse_limit(error, "<=1") == Limit(error, LimitKind.AT_MOST, 1.0, "<=1")
+
+
 def test_the_edges_of_what_is_in_range():
     assert parse_limit(METRICS.get("accuracy"), ">=100%").value == 1.0
     assert parse_limit(METRICS.get("throughput"), "99.9%").value == pytest.approx(0.999)

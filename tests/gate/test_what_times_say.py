@@ -9,7 +9,8 @@ import pytest
 from perfsuite.gate.baseline import Baseline, Budget
 from perfsuite.gate.judge import judge
 from perfsuite.gate.sampled import arms_needed, can_be_judged, precision_needed
-from perfsuite.spec import CANDIDATE, ORIGINAL, YARDSTICK, Status
+from perfsuite.spec import CANDIDATE, ORIGINAL, SECOND, YARDSTICK, Status
+from perfsuite.stats.external_samples import beside_seconds
 from perfsuite.stats.sequential import Errors
 from tests.gate.evidence import ELSEWHERE, HERE, OPERATORS, evidence, limit, stored
 from tests.gate.steady import block
@@ -60,6 +61,19 @@ def test_the_numbers_of_a_stored_time_are_in_the_unit_of_its_metric():
     assert (fewer.measured, fewer.expected, fewer.change) == pytest.approx((4000 / 1.3, 4000, 1 / 1.3))
     assert (slower.low, slower.high) == pytest.approx((1 / fewer.high, 1 / fewer.low))
     assert slower.low < 1.3 < slower.high
+
+
+def test_raw_time_is_said_to_be_so_and_known_half_as_well_as_beside_a_yardstick():
+    """Before anything is known, 10% between processes instead of 5%; seconds are the yardstick of imported times."""
+    imported = replace(evidence(blocks=tuple(beside_seconds(block(candidate=1.0)) for _ in range(2))), yardstick=SECOND)
+    reference = stored(times=(0.0,) * 5)
+    time = msgspec.structs.replace(reference.entry.time[HERE.id], yardstick=SECOND, log_ratios=(math.log(1e-3),) * 5)
+    raw = judge(
+        limit("latency", "50%"), imported, replace(reference, entry=replace_time(reference.entry, {HERE.id: time}))
+    )
+    beside = judge(limit("latency", "50%"), evidence(blocks=beside_yardstick(1.0, 1.0)), reference)
+    assert raw.sentence.endswith(") in raw time over 2 fresh block(s): within 50%")
+    assert math.log(raw.high) == pytest.approx(2 * math.log(beside.high))
 
 
 def test_blocks_from_this_process_are_said_to_be_so():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfsuite.spec import Block, Chunk
-from perfsuite.stats.blocks import block_effect, log_ratio
+from perfsuite.stats.blocks import block_effect, log_ratio, percentiles_ms
 from tests.stats import simulated
 
 
@@ -78,6 +78,15 @@ def test_the_error_covers_plain_alternation_too(rounds):
 def test_one_ratio_shows_no_scatter(logs):
     with pytest.raises(ValueError, match="no adjacent chunks" if not logs else r"1 ratio\(s\)"):
         block_effect(ratios_block(logs), "a", "b")
+
+
+def test_percentiles_are_milliseconds_and_one_slow_process_does_not_set_them():
+    """Of 1 to 101 ms the 51st, the 91st and the 100th; of three processes the middle one."""
+    blocks = [
+        Block((Chunk("a", tuple(1e6 * slow * (ms + 1) for ms in range(101))),), 0, fresh=True, threads=1)
+        for slow in (1.0, 100.0, 0.5)
+    ]
+    assert percentiles_ms(blocks, "a") == pytest.approx((51, 91, 100), rel=1e-12)
 
 
 seeds = st.integers(0, 2**32)

@@ -157,8 +157,21 @@ def test_neither_unit_nor_offset_matters_and_segments_are_long_enough(values, fa
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_no_number_is_refused(bad):
-    with pytest.raises(ValueError, match="NaN or infinity"):
+    with pytest.raises(ValueError, match=r"^a series with NaN or infinity has no change points$"):
         change_points([1.0, bad, 2.0])
+
+
+def test_whole_numbers_may_be_as_large_as_they_come():
+    """Beyond 64 bits numpy would keep them as objects."""
+    assert change_points([10**20] * 40 + [2 * 10**20] * 20) == (40,)
+
+
+def test_what_is_uncertain_is_answered_by_the_seed_alone():
+    """Steps of half the noise, which chance makes or leaves: one seed always says the same, and 0 if none is given."""
+    edge = list(series(NOISE["normal"], 30, length=40, seed=8, steps=[(20, 0.02)]))
+    by_seed = [[change_points(values, seed=seed) for values in edge] for seed in (0, 0, 1)]
+    assert by_seed[0] == by_seed[1] == [change_points(values) for values in edge]
+    assert by_seed[0] != by_seed[2]
 
 
 def test_the_size_of_a_step_is_covered_by_its_interval():
@@ -171,10 +184,91 @@ def test_the_size_of_a_step_is_covered_by_its_interval():
     assert 182 <= covered <= 199  # an interval that always covers would say nothing
 
 
+def test_three_values_on_each_side_are_the_least_and_their_chance_is_known():
+    """Two of the 20 ways to deal three and three are as strong: p is 0.1, which 499 permutations estimate."""
+    for seed in range(10):
+        assert change_points([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], alpha=0.15, seed=seed) == (3,)
+        assert change_points([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], alpha=0.05, seed=seed) == ()
+    assert change_points([1.0, 1.0, 2.0, 2.0, 2.0], alpha=1.0) == ()
+
+
+def test_sides_of_the_same_mean_are_no_change_however_lenient_the_level():
+    assert change_points([-1.0, 1.0, 0.0, 0.0, 1.0, -1.0], alpha=0.99) == ()
+
+
+def test_the_least_level_is_what_the_permutations_can_show():
+    """One in 500: the series itself among 499 others. What is asked beyond that is never shown."""
+    certain = [3.0] * 40 + [3.1] * 20
+    assert change_points(certain, alpha=0.002) == (40,)
+    assert change_points(certain, alpha=0.001999) == ()
+
+
+def test_changes_on_both_sides_of_a_greater_one_are_found():
+    assert change_points([0.0] * 20 + [1.0] * 20 + [10.0] * 20 + [11.0] * 20) == (20, 40, 60)
+
+
+def residual(values, split):
+    """What two levels leave unexplained, as a sum of squares."""
+    return sum(float(np.square(part - part.mean()).sum()) for part in (values[:split], values[split:]))
+
+
+def test_likely_places_are_those_within_7_of_twice_the_log_likelihood_of_the_best():
+    """Written out with the sums of squares that each split leaves; only series of which no value is clipped."""
+    judged = 0
+    for values in series(NOISE["normal"], 300, length=24, seed=4, steps=[(10, STEP * 0.8)]):
+        deviations = np.abs(values - np.median(values))
+        found = changepoints.change_points(values, alpha=0.05)
+        if len(found) == 1 and deviations.max() < 2 * 1.4826 * np.median(deviations):
+            left = {split: residual(values, split) for split in range(MIN_SEGMENT, 24 - MIN_SEGMENT + 1)}
+            best = min(left, key=left.get)
+            likely = [split for split in left if left[split] - left[best] <= 7 * left[best] / (24 - 2)]
+            assert found == (changepoints.ChangePoint(best, likely[0], likely[-1]),)
+            judged += 1
+    assert judged > 50
+
+
+def test_the_strength_of_a_split_is_the_difference_of_means_in_standard_errors():
+    """|a - b| / sqrt(1/m + 1/n), of each split that leaves three values on both sides, wherever the part begins."""
+    values = np.random.default_rng(1).normal(5, 2, (2, 12))
+    sums = 100 + np.pad(values.cumsum(axis=1), ((0, 0), (1, 0)))
+    expected = [
+        [abs(row[:m].mean() - row[m:].mean()) / (1 / m + 1 / (12 - m)) ** 0.5 for m in range(3, 10)] for row in values
+    ]
+    assert changepoints._strengths(sums) == pytest.approx(np.array(expected))
+
+
+def test_a_part_of_the_series_is_split_by_its_own_values_and_the_first_of_equals_is_taken():
+    row = np.array([0.0] * 5 + [1.0] * 5 + [0.0] * 5 + [1.0] * 5)[None]
+    (first,), where = changepoints._strongest(row, [(0, 10)])
+    assert (first, where) == (pytest.approx((5 / 2) ** 0.5), 5)
+    assert changepoints._strongest(row, [(0, 10), (10, 20)])[1] == 5
+    (alone,), _ = changepoints._strongest(row[:, :9], [(0, 9)])
+    (within,), _ = changepoints._strongest(row, [(0, 9)])
+    assert within == alone
+
+
+def test_parts_get_shorter_by_the_root_of_two_down_to_twenty_values_and_overlap_by_half():
+    """40 / 1.41 is 28.3; 57 / 1.41 is 40.3, 57 / 2 is 28.5 and 57 / 2.83 is 20.2."""
+    assert list(changepoints._seeded_intervals(28)) == [(0, 28)]
+    assert list(changepoints._seeded_intervals(39)) == [(0, 39), (0, 28), (11, 39)]
+    assert list(changepoints._seeded_intervals(57)) == [
+        (0, 57),
+        (0, 41), (16, 57),
+        (0, 29), (9, 38), (19, 48), (28, 57),
+        (0, 21), (9, 30), (18, 39), (27, 48), (36, 57),
+    ]  # fmt: skip
+
+
 def test_shift_by_hand():
     assert shift([1.0, 2.0, 3.0], [4.0, 5.0, 6.0]).center == 3
     few = shift([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
     assert (few.low, few.high) == (1, 5)  # too few for 95%: everything
+
+
+def test_the_interval_of_ten_against_ten_is_that_of_the_table():
+    """Wilcoxon's: for 10 and 10 at 95% the 24th smallest and the 24th largest of the 100 differences, -90 to 9."""
+    found = shift([10.0 * number for number in range(10)], [float(number) for number in range(10)])
+    assert (found.low, found.center, found.high) == (-90 + 23, -40.5, 9 - 23)
 
 
 def test_the_spread_is_that_around_the_levels_and_outliers_leave_it():
@@ -184,3 +278,9 @@ def test_the_spread_is_that_around_the_levels_and_outliers_leave_it():
     assert spread.sd == pytest.approx(SD, rel=0.15)
     assert spread.df == 398
     assert spread_within(list(values), ()).sd > 0.3
+
+
+def test_the_spread_is_of_all_segments_together():
+    """Around 0 the deviations are 0, 4, 4, 8 and 8, around 10 they are 0: the median of all eight is 2."""
+    spread = spread_within([0.0, 4.0, -4.0, 8.0, -8.0, 10.0, 10.0, 10.0], (5,))
+    assert (spread.sd, spread.df) == (pytest.approx(2 * 1.4826), 6)

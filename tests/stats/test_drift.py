@@ -119,6 +119,59 @@ def test_growth_below_the_least_is_tolerated(beside, least):
     assert drift([block(least * 1.02)], "a", beside) == pytest.approx(least * 1.02)
 
 
+def test_exactly_half_as_long_again_is_growth():
+    """The median of the first 21 chunks is 1 ns beside 1 ns, and that of the last 21 is 1.5 ns."""
+    first, last = ([middle + 0.01 * number for number in range(-10, 11)] for middle in (1.0, 1.5))
+    between = [1.2 + 0.005 * number for number in range(21)]
+    assert drift([of_chunks([*first, *between, *last], [1.0] * 63)], "a", "b") == pytest.approx(1.5)
+
+
+def with_earlier_longer(pairs, number=25):
+    """Times that double, of which so many pairs are in the wrong order: the first is exchanged with later ones."""
+    times = [2.0**step for step in range(number)]
+    for index in range(number):
+        moved = min(pairs, number - 1 - index)
+        times.insert(index, times.pop(index + moved))
+        pairs -= moved
+        if not pairs:
+            return times
+    raise ValueError(pairs)
+
+
+@pytest.mark.parametrize(("wrong", "seen"), [(45, True), (46, False)])
+def test_seven_in_ten_is_the_least_tau(wrong, seen):
+    """Of 300 pairs of 25 chunks: 255 in order less 45 that are not are 210."""
+    times = with_earlier_longer(wrong)
+    pairs = [later > earlier for number, later in enumerate(times) for earlier in times[:number]]
+    assert (pairs.count(True), pairs.count(False)) == (300 - wrong, wrong)
+    block = of_chunks(times, [1.0] * 25)
+    assert (drift([block], "a", "b") is not None) is seen
+
+
+@pytest.mark.parametrize(("wrong", "seen"), [(0, True), (1, False)])
+def test_four_standard_deviations_are_the_least_score(wrong, seen):
+    """Kendall's variance is n(n - 1)(2n + 5)/18: 65 1/3 of 8 chunks and 8 2/3 of 4, so 10^2 of 8, 4, 4, 4 and 4.
+
+    Of their 52 pairs 46 in order less 6 that are not are 40.
+    """
+    long, *short = with_earlier_longer(6 + wrong, 8), *[with_earlier_longer(0, 4)] * 4
+    assert (drift([of_chunks(times, [1.0] * len(times)) for times in (long, *short)], "a", "b") is not None) is seen
+
+
+def test_blocks_of_three_chunks_count_once_there_are_seven_and_of_two_never():
+    """Each adds 3 to the score and 3 2/3 to its variance: 4 standard deviations are 18.8 of six, 20.3 of seven."""
+    three, two = (of_chunks([MS * 2**number for number in range(count)], [MS] * count) for count in (3, 2))
+    assert drift([three] * 6, "a", "b") is None
+    assert drift([three] * 7, "a", "b") == pytest.approx(4)
+    assert drift([two] * 50, "a", "b") is None
+
+
+def test_one_chunk_of_24_calls_is_looked_at_call_by_call():
+    """1 to 24 ms: the median of the first eight is between 4 and 5, that of the last between 20 and 21."""
+    block = Block((Chunk("a", tuple(MS * (1.0 + number) for number in range(24))),), 0, fresh=True, threads=1)
+    assert drift([block], "a") == pytest.approx(math.sqrt(20 * 21 / (4 * 5)))
+
+
 def test_a_reference_that_gets_faster_is_no_drift():
     assert drift([of_chunks([MS] * 60, [MS / 1.02**number for number in range(60)])], "a", "b") is None
 

@@ -210,6 +210,14 @@ def test_neither_two_blocks_nor_the_last_give_up():
     assert [(decision.outcome, decision.futile) for decision in found] == [(Outcome.UNCLEAR, False)] * 3
 
 
+def test_what_lies_at_the_tolerance_beside_a_reference_is_given_up_too():
+    """All is relative to the reference: 0.35 beside 0.3 is 0.05 beside nothing."""
+    beside_nothing = interim_decision(effects(*[0.05] * 6), SPREAD, 0.05, ERRORS)
+    beside_it = interim_decision(effects(*[0.35] * 6), SPREAD, 0.05, ERRORS, Estimate(0.3, 0.0, math.inf))
+    assert beside_nothing.futile
+    assert beside_it.futile
+
+
 def test_three_blocks_are_enough_to_give_up():
     strict = Errors(alpha=1e-6, beta=0.05, looks=8)
     found = [interim_decision(effects(*[0.05] * number), Spread(0.01, 1e6), 0.05, strict) for number in (2, 3)]

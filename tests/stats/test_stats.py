@@ -205,6 +205,11 @@ def test_the_paired_t_test_is_scipys():
     assert (found.p_worse, found.p_better) == (p_mean_above_0(values), pytest.approx(1 - p_mean_above_0(values)))
 
 
+def test_two_differences_are_tested_on_one_degree_of_freedom():
+    """1 and 3: t is 2, and Student's t on one degree of freedom is Cauchy's distribution."""
+    assert p_mean_above_0((1.0, 3.0)) == pytest.approx(0.5 - math.atan(2) / math.pi)
+
+
 def test_equal_differences_are_as_likely_as_equal_signs():
     assert p_mean_above_0((0.5,)) == 0.5
     assert p_mean_above_0((0.5,) * 5) == 0.5**5
