@@ -177,8 +177,9 @@ def _file(path: Path) -> File:
 def _check_machine(folder: Path, manifest: Manifest, runtime: Any) -> None:
     """Raises StorageError for files that hold for another version or machine, where a runtime's files do so at all."""
     here: Mapping[str, str] = runtime.built_for() if hasattr(runtime, "built_for") else {}
+    built = {**manifest.versions, "torch": manifest.torch}
     for name, now in here.items():
-        then = manifest.versions.get(name, "unknown")
+        then = built.get(name, "unknown")
         if then != now:
             raise StorageError(
                 f"{folder} was built for {name} {then}, and here is {now}", "export the model again, here"

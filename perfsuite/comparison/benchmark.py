@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
@@ -15,7 +16,7 @@ from perfsuite.comparison.variants import AnyModel, Variant, common_device, vari
 from perfsuite.comparison.views import Comparison, Report
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
 from perfsuite.models.source import Generator, about_source, check_batch_sizes, source
-from perfsuite.protocols import ModelSpec, Task
+from perfsuite.protocols import Inputs, ModelSpec, Task
 from perfsuite.spec import ORIGINAL, Block
 
 BATCH_SIZES = (1, 8)
@@ -77,6 +78,11 @@ class OptimizationBenchmark:
         """The original."""
         return self._original.module
 
+    @property
+    def example(self) -> Inputs:
+        """Inputs at the first batch size."""
+        return self._inputs[self.batch_sizes[0]]
+
     def benchmark_original_model(self) -> Profile:
         """The original's size, memory and accuracy. Done by itself, if it was not asked for, before the first variant.
 
@@ -94,6 +100,7 @@ class OptimizationBenchmark:
         engine: str = "",
         reference: str = "",
         claims: Mapping[str, float] | None = None,
+        deployed: Sequence[Path] = (),
     ) -> Profile:
         """Add a variant: its size, memory, accuracy, and fidelity to the original.
 
@@ -105,6 +112,7 @@ class OptimizationBenchmark:
                 apart from the technique's.
             claims: what is said of it, for the ledger: ``{"speedup": 2.0, "compression": 4.0}``. What
                 perfsuite's own techniques claim is known.
+            deployed: the files that would be deployed, where that is not the file that weights are saved to.
 
         Raises:
             DuplicateNameError: the name is taken. UnknownNameError: no variant is named like the reference.
@@ -112,7 +120,7 @@ class OptimizationBenchmark:
             NonFiniteError: the output holds NaN or infinity.
         """
         self.benchmark_original_model()
-        added = variant(name, model, engine=engine, reference=reference, claims=claims)
+        added = variant(name, model, engine=engine, reference=reference, claims=claims, deployed=deployed)
         if name in self._variants:
             raise DuplicateNameError(f"a variant named {name!r} was benchmarked already", "choose another name")
         self._check_reference(added)

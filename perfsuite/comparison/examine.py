@@ -57,7 +57,7 @@ def examine(
     stored = None if subject.why_not_stored else subject.stored
     profile = Profile(
         variant.name, variant.technique, variant.engine, variant.reference, variant.claimed, stored, scores, calls,
-        variant.series,
+        variant.series, sum(file.stat().st_size for file in variant.deployed) or None,
     )  # fmt: skip
     return Examined(profile, {} if original else outputs)
 

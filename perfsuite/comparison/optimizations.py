@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from perfsuite.case import Case
+from perfsuite.case import EAGER, Case
 from perfsuite.comparison.benchmark import BATCH_SIZES, OptimizationBenchmark
 from perfsuite.comparison.timing import Sampling
 from perfsuite.comparison.views import Report
@@ -18,10 +20,12 @@ from perfsuite.executors.collecting import collected
 from perfsuite.executors.jobs import Executor, Job
 from perfsuite.models.source import Generator
 from perfsuite.progress import tell
-from perfsuite.protocols import ModelSpec, Task, Technique
-from perfsuite.registry import EXECUTORS
+from perfsuite.protocols import Inputs, ModelSpec, Program, Task, Technique
+from perfsuite.registry import EXECUTORS, RUNTIMES
 from perfsuite.spec import Block
-from perfsuite.techniques.values import applied, parse_technique
+from perfsuite.techniques.claims import claims_of
+from perfsuite.techniques.values import Original, applied, parse_technique
+from perfsuite.temporary import temporary_folder
 
 Blocks = Mapping[int, tuple[Block, ...]]
 TECHNIQUES = ("magnitude-50", "structured-50", "int8-dynamic", "bf16")
@@ -42,21 +46,44 @@ def benchmark_optimizations(
     """Apply techniques to a model and compare the results, in one call: ``("encoder-small", ["int8-dynamic"])``.
 
     Args beside those of OptimizationBenchmark:
-        techniques: names or values; what is named twice is measured once.
+        techniques: names or values; what is named twice is measured once. ``"int8-static@openvino"`` is one on a
+            runtime, whose gain is told apart from the technique's by ``fp32`` on the same one, which is added.
         data: calibration batches for techniques that want some; if there are none, the task's, or generated inputs.
         fresh: times from one fresh process for each block, so that intervals hold for processes, and not only
             for this one; or the name of a registered executor, which has them done wherever it likes. The model
-            and the techniques must have names.
+            and the techniques must have names. With a runtime, each variant has a process of its own, and they
+            take turns: the threads of one would take cores from the other.
 
     A technique that does not apply to the model is named in the notes.
 
     Raises what OptimizationBenchmark does; UnknownNameError for an unknown technique; TechniqueError if
     none of the techniques applies; EngineError if a fresh process fails.
     """
-    parsed = _parsed(techniques if isinstance(techniques, Iterable) else [techniques])
-    name = _name_for_fresh(model, parsed, input_generator, data) if fresh else ""
+    forms = _with_references(_parsed(techniques if isinstance(techniques, Iterable) else [techniques]))
+    name = _name_for_fresh(model, forms, input_generator, data) if fresh else ""
     benchmark = OptimizationBenchmark(model, input_generator, batch_sizes, task=task, device=device, sampling=sampling)
-    _add(benchmark, parsed, data)
+    with temporary_folder("programs") as folder:
+        return _report(benchmark, forms, data, name, fresh, device, folder)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A technique, and the runtime that executes what it makes."""
+
+    technique: Technique
+    runtime: str = EAGER
+
+    @property
+    def name(self) -> str:
+        return Case(model="m", technique=self.technique.name, runtime=self.runtime).form
+
+
+def _report(
+    benchmark: OptimizationBenchmark, forms: Sequence[Form], data: Iterable[Any] | None, name: str,
+    fresh: bool | str, device: str, folder: Path,
+) -> Report:  # fmt: skip
+    """Programs are written below the folder, which has to be there for as long as they are called."""
+    _add(benchmark, forms, data, folder)
     if not fresh:
         return benchmark.generate_report()
     executor = EXECUTORS.get("processes" if fresh is True else fresh)(None)
@@ -64,14 +91,14 @@ def benchmark_optimizations(
         return benchmark.generate_report(_blocks(executor, name, benchmark, device))
 
 
-def _name_for_fresh(model: object, techniques: Sequence[Technique], *own_data: object) -> str:
+def _name_for_fresh(model: object, forms: Sequence[Form], *own_data: object) -> str:
     """The model's name. Raises UsageError for what another process could not build from names."""
     remedy = "leave out fresh=, or use a model and techniques that are registered"
     if not isinstance(model, str):
         raise UsageError("a fresh process builds the model from its name, and this one has none", remedy)
     if any(given is not None for given in own_data):
         raise UsageError("a fresh process makes inputs and data by itself, and some were given", remedy)
-    for technique in techniques:
+    for technique in (form.technique for form in forms):
         if parse_technique(technique.name) != technique:
             raise UsageError(f"the name {technique.name!r} does not say all of {technique}", remedy)
     return model
@@ -79,12 +106,12 @@ def _name_for_fresh(model: object, techniques: Sequence[Technique], *own_data: o
 
 def _blocks(executor: Executor, model: str, benchmark: OptimizationBenchmark, device: str) -> Blocks:
     """By batch size, from jobs that build the model and the techniques by name."""
-    sampling, sizes = benchmark.sampling, benchmark.batch_sizes
+    sampling, sizes, apart = benchmark.sampling, benchmark.batch_sizes, any("@" in name for name in benchmark.variants)
     jobs = [
         Job(
             case=Case(model=model, device=device, batch_size=size), arms=tuple(benchmark.variants),
             calibrated_at=sizes[0], plan=sampling.plan, seed=sampling.seed, number=number,
-            threads=torch.get_num_threads(),
+            threads=torch.get_num_threads(), apart=apart,
         )
         for number in range(sampling.blocks)
         for size in sizes
@@ -97,15 +124,13 @@ def _blocks(executor: Executor, model: str, benchmark: OptimizationBenchmark, de
     return found
 
 
-def _parsed(given: Iterable[Technique | str]) -> list[Technique]:
-    parsed: dict[str, Technique] = {}
+def _parsed(given: Iterable[Technique | str]) -> list[Form]:
+    parsed: dict[str, Form] = {}
     for item in [given] if isinstance(given, str) else given:
-        technique = parse_technique(item) if isinstance(item, str) else item
-        if not (hasattr(technique, "name") and hasattr(technique, "apply")):
-            raise UsageError(f"{item!r} is no technique", "give a name, such as 'int8-dynamic', or a technique")
-        if parsed.setdefault(technique.name, technique) != technique:
+        form = _form(item)
+        if parsed.setdefault(form.name, form) != form:
             raise DuplicateNameError(
-                f"two techniques are named {technique.name!r}",
+                f"two techniques are named {form.name!r}",
                 "add their models under names of your own: OptimizationBenchmark.benchmark_optimized_model",
             )
     if not parsed:
@@ -113,19 +138,54 @@ def _parsed(given: Iterable[Technique | str]) -> list[Technique]:
     return list(parsed.values())
 
 
-def _add(benchmark: OptimizationBenchmark, techniques: Sequence[Technique], data: Iterable[Any] | None) -> None:
+def _form(item: Technique | str) -> Form:
+    """Raises UnknownNameError for an unknown technique or runtime, UsageError for what is none."""
+    name, _, runtime = item.partition("@") if isinstance(item, str) else ("", "", "")
+    technique = parse_technique(name) if isinstance(item, str) else item
+    if not (hasattr(technique, "name") and hasattr(technique, "apply")):
+        raise UsageError(f"{item!r} is no technique", "give a name, such as 'int8-dynamic', or a technique")
+    RUNTIMES.check(runtime or EAGER)
+    return Form(technique, runtime or EAGER)
+
+
+def _with_references(forms: Sequence[Form]) -> list[Form]:
+    """Before the first form on a runtime, the original on it."""
+    plain = [Form(Original(), form.runtime) for form in forms if form.runtime != EAGER]
+    return list({form.name: form for form in (*plain, *forms)}.values())
+
+
+def _add(benchmark: OptimizationBenchmark, forms: Sequence[Form], data: Iterable[Any] | None, folder: Path) -> None:
     """Add what each technique makes of the original. Raises the first error if none applies."""
     if data is None:
         data = benchmark.source.calibration(benchmark.batch_sizes[0], benchmark.sampling.seed)
     kept = tuple(data) if isinstance(data, Iterator) else data  # each technique reads it from the start
     refused: list[TechniqueError] = []
-    for technique in techniques:
+    for form in forms:
         try:
-            made = applied(technique, benchmark.model, kept)
+            made = applied(form.technique, benchmark.model, kept)
+            program = _deployed(made, form, benchmark.example, folder) if form.runtime != EAGER else None
         except TechniqueError as error:
             refused.append(error)
-            benchmark.note(f"{technique.name} does not apply: {error.what}")
+            benchmark.note(f"{form.name} does not apply: {error.what}")
         else:
-            benchmark.benchmark_optimized_model(made, technique.name)
-    if len(refused) == len(techniques):
+            _add_form(benchmark, form, made, program)
+    if len(refused) == len(forms):
         raise refused[0]
+
+
+def _deployed(model: nn.Module, form: Form, example: Inputs, folder: Path) -> Program:
+    """The program of a runtime. Raises UnavailableError without it, TechniqueError for what it cannot take."""
+    own = folder / form.name.replace("/", ":")
+    own.mkdir()
+    return RUNTIMES.get(form.runtime).load(model, example, own)
+
+
+def _add_form(benchmark: OptimizationBenchmark, form: Form, made: nn.Module, program: Program | None) -> None:
+    if program is None:
+        benchmark.benchmark_optimized_model(made, form.name)
+        return
+    plain = Form(Original(), form.runtime).name
+    benchmark.benchmark_optimized_model(
+        program.call, form.name, engine=form.runtime, reference="" if form.name == plain else plain,
+        claims=claims_of(form.technique).numbers, deployed=program.files,
+    )  # fmt: skip

@@ -57,6 +57,12 @@ class Profile:
     scores: Scores | None
     calls: Mapping[int, Call]
     series: tuple[str, float] | None = None
+    deployed_bytes: int | None = None
+
+    @property
+    def size_bytes(self) -> int | None:
+        """Of the files that are deployed; where a runtime writes none, of the file that it is saved to."""
+        return self.deployed_bytes or (self.stored.size_bytes if self.stored else None)
 
     @property
     def is_plain(self) -> bool:
@@ -195,10 +201,10 @@ class Study:
         }
 
     def _stored(self, profile: Profile) -> Row:
-        stored, before = profile.stored, self.original.stored
+        stored, size, before = profile.stored, profile.size_bytes, self.original.size_bytes
         return {
-            "size_bytes": stored.size_bytes if stored else None,
-            "compression": before.size_bytes / stored.size_bytes if before and stored else None,
+            "size_bytes": size,
+            "compression": before / size if before and size else None,
             "parameters": stored.elements if stored else None,
             "nonzeros": stored.nonzeros if stored else None,
             "sparsity": stored.sparsity if stored else None,
@@ -226,8 +232,9 @@ def _flat(name: str, ratio: Speedup | None) -> Row:
 def _described(profile: Profile) -> str:
     """One variant without a clock, in a few words."""
     saved, score, words = profile.stored, profile.scores, []
+    if profile.size_bytes:
+        words.append(f"{format_value(profile.size_bytes, Unit.BYTES)} in the file")
     if saved:
-        words.append(f"{format_value(saved.size_bytes, Unit.BYTES)} in the file")
         words.append(f"{format_value(saved.elements, Unit.COUNT)} numbers, {percent(saved.sparsity)} of them zero")
     for size, call in profile.calls.items():
         if call.peak_memory_bytes is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ class Variant:
     engine: str = EAGER
     reference: str = ""
     claims: Mapping[str, float] = field(default_factory=dict)
+    deployed: tuple[Path, ...] = ()
 
     @property
     def technique(self) -> str:
@@ -53,8 +55,9 @@ class Variant:
 
 
 def variant(
-    name: str, model: AnyModel, *, engine: str = "", reference: str = "", claims: Mapping[str, float] | None = None
-) -> Variant:
+    name: str, model: AnyModel, *, engine: str = "", reference: str = "",
+    claims: Mapping[str, float] | None = None, deployed: Sequence[Path] = (),
+) -> Variant:  # fmt: skip
     """A variant from what a user gives. Raises UsageError for what is no model and no callable, or has no name."""
     if not (isinstance(name, str) and name.strip() and name.isprintable()):
         raise UsageError(f"{name!r} is no name for a variant", "give a short text on one line, such as 'int8'")
@@ -67,7 +70,7 @@ def variant(
         if isinstance(value, bool) or not isinstance(value, Real):
             raise UsageError(f"{name!r} claims {what} of {value!r}", "claim numbers, such as {'speedup': 2.0}")
     module = as_module(model)
-    return Variant(name, module, engine or engine_of(module), reference, claims or {})
+    return Variant(name, module, engine or engine_of(module), reference, claims or {}, tuple(deployed))
 
 
 def common_device(variants: Iterable[Variant]) -> torch.device:

@@ -26,6 +26,16 @@ class AheadOfTime:
     """``load`` writes ``model.pt2``, for any number of threads, and for CPUs with this one's vector instructions."""
 
     name: str = NAME
+    runs_machine_code: bool = True
+
+    def check(self) -> None:
+        """Raises UnavailableError without a C++ compiler, which only building needs."""
+        cpp_compiler_for(NAME)
+
+    def built_for(self) -> dict[str, str]:
+        import torch
+
+        return {"torch": str(torch.__version__)}
 
     def load(self, module: nn.Module, inputs: Inputs, folder: Path) -> Program:
         """Raises UnavailableError without a C++ compiler, TechniqueError for a module that cannot be compiled."""

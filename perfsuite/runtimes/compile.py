@@ -26,6 +26,10 @@ class Compile:
 
     name: str = NAME
 
+    def check(self) -> None:
+        """Raises UnavailableError without a C++ compiler."""
+        cpp_compiler_for(NAME)
+
     def load(self, module: nn.Module, inputs: Inputs, folder: Path) -> Program:
         """A compiled copy. Raises UnavailableError without a C++ compiler."""
         from perfsuite._compat.torch import compile_alone

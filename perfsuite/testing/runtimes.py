@@ -112,16 +112,18 @@ class RuntimeContract:
         law(self.runtime)
 
     def test_laws_that_it_is_without_exist(self) -> None:
-        known = {law.__name__ for law in (*RUNTIME_LAWS, *PROBE_LAWS, *SHAPE_LAWS, *INTEGER_LAWS)}
+        known = {law.__name__ for law in (*RUNTIME_LAWS, *PROBE_LAWS, *SHAPE_LAWS)}
+        known |= {_of_technique(law, technique) for law in INTEGER_LAWS for technique in _INTEGER_TECHNIQUES}
         assert self.without.keys() <= known, f"no laws: {', '.join(sorted(self.without.keys() - known))}"
 
     def check(self, law: RuntimeLaw) -> None:
         self.skip_if_without(law)
         check(law, self.runtime, self.samples, self.max_examples)
 
-    def skip_if_without(self, law: Callable[..., None]) -> None:
-        if law.__name__ in self.without:
-            pytest.skip(self.without[law.__name__])
+    def skip_if_without(self, law: Callable[..., None] | str) -> None:
+        name = law if isinstance(law, str) else law.__name__
+        if name in self.without:
+            pytest.skip(self.without[name])
 
 
 class ExportedContract(RuntimeContract):
@@ -140,11 +142,16 @@ class ExportedContract(RuntimeContract):
     @pytest.mark.parametrize("technique", _INTEGER_TECHNIQUES, ids=lambda technique: technique.name)
     @each(INTEGER_LAWS)
     def test_integer_law(self, law: IntegerLaw, technique: Technique) -> None:
-        self.skip_if_without(law)
+        self.skip_if_without(_of_technique(law, technique))
         encoders = models(kinds=["encoder"], dtypes=[torch.float32], training=False)
         checked = refuses_the_technique if technique.name in self.refuses else law
         examples = min(self.max_examples, _FEW) if law is has_an_integer_product_for_each_layer else 1
         check(lambda runtime, sample: checked(runtime, technique, sample), self.runtime, encoders, examples)
+
+
+def _of_technique(law: IntegerLaw, technique: Technique) -> str:
+    """How ``without`` names a law that is asked of each technique on integers."""
+    return f"{law.__name__}[{technique.name}]"
 
 
 def check(law: RuntimeLaw, runtime: Runtime, samples: SearchStrategy[Sample], examples: int = 10) -> None:

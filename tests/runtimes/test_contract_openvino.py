@@ -11,3 +11,6 @@ class TestOpenVino(ExportedContract):
     runtime = RUNTIME
     samples = models(RUNTIME_KINDS, dtypes=[torch.float32], training=False)
     max_examples = 2
+    without = {  # noqa: RUF012  # as the contract says
+        "has_an_integer_product_for_each_layer[int8-dynamic]": "layers narrower than a group of 32 values stay in float"
+    }
