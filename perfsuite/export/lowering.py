@@ -40,13 +40,15 @@ class Dialect:
     """What a runtime's optimizer turns into fast kernels.
 
     ``floats``: those that it computes in; others it would take for something else, or compute in less. ``symmetric``:
-    whether its grids have 0 in the middle; ours are made so, as wide as they have to be.
+    whether its grids have 0 in the middle; ours are made so, as wide as they have to be. ``opset``: of ONNX; from 23 on
+    attention is one operator, which is faster than its parts.
     """
 
     runtime: str
     on_the_fly: OnTheFly = OnTheFly.GRAPH
     floats: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.float16)
     symmetric: bool = False
+    opset: int = 23
 
 
 def lowered(module: nn.Module, dialect: Dialect) -> nn.Module:

@@ -10,7 +10,7 @@ from torch import nn
 
 from perfsuite.errors import TechniqueError
 from perfsuite.export.graph import exported
-from perfsuite.export.lowering import OPSET, Dialect, lowered
+from perfsuite.export.lowering import Dialect, lowered
 from perfsuite.export.quiet import quiet
 from perfsuite.export.signature import Signature, dtype_name
 from perfsuite.protocols import Inputs
@@ -24,6 +24,8 @@ def write_onnx(module: nn.Module, inputs: Inputs, dialect: Dialect, folder: Path
 
     It needs onnx and onnxscript. Raises TechniqueError for a module that cannot be exported.
     """
+    from onnxscript.optimizer import optimize_ir
+
     graph = exported(lowered(module, dialect), inputs)
     _check_floats(graph.program, dialect)
     names = [argument.name for argument in graph.signature.inputs]
@@ -31,15 +33,16 @@ def write_onnx(module: nn.Module, inputs: Inputs, dialect: Dialect, folder: Path
     try:
         with quiet():
             made = torch.onnx.export(
-                graph.program, dynamo=True, verbose=False, opset_version=OPSET,
-                input_names=names, output_names=outputs,
+                graph.program, dynamo=True, verbose=False, opset_version=dialect.opset,
+                input_names=names, output_names=outputs, optimize=False,
             )  # fmt: skip
+            assert made is not None
+            optimize_ir(made.model)  # and no fusions: one makes a RotaryEmbedding that holds for a batch of 1 alone
     except Exception as error:
         raise TechniqueError(
             f"ONNX cannot express the model: {_reason(error)}",
             "write that part with other operators of torch, or gate the model on another runtime",
         ) from error
-    assert made is not None
     _name_dimensions(made.model, graph.signature)
     made.save(folder / FILE, external_data=_bytes_of(graph.program) > _LARGEST)
     return graph.signature

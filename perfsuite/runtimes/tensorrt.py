@@ -87,9 +87,9 @@ class TensorRt:
 
 def dialect() -> Dialect:
     """What TensorRT takes: symmetric grids, and nothing that is quantized on the fly."""
-    from perfsuite.export.lowering import Dialect, OnTheFly
+    from perfsuite.export.lowering import OPSET, Dialect, OnTheFly
 
-    return Dialect(NAME, OnTheFly.NOWHERE, symmetric=True)
+    return Dialect(NAME, OnTheFly.NOWHERE, symmetric=True, opset=OPSET)
 
 
 def _on_cpu(inputs: Inputs) -> Inputs:
