@@ -37,6 +37,23 @@ def signature():
     return exported(network(), inputs(2)).signature
 
 
+class Tied(nn.Module):
+    """Four million bytes of weights, which two layers share."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(1000, 1000, bias=False), nn.Linear(1000, 1000, bias=False)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+def test_weights_are_in_the_file_once(tmp_path):
+    RUNTIME.load(Tied().eval(), Inputs((torch.zeros(2, 1000),)), tmp_path)
+    assert 4e6 < (tmp_path / FILE).stat().st_size < 5e6
+
+
 def test_one_file_answers_any_batch_size_and_no_other_shape(folder):
     program = RUNTIME.open(folder, signature())
     for batch_size in (1, 2, 7, 64):
