@@ -32,6 +32,7 @@ class OnnxRuntime:
     """``load`` writes ``model.onnx``. Its threads are torch's own number, and stop spinning when a call is over."""
 
     name: str = NAME
+    optimized: bool = True  # whether the graph is; else to find out whether its optimizer is right
 
     def check(self) -> None:
         for package in PACKAGES:
@@ -54,19 +55,19 @@ class OnnxRuntime:
         from perfsuite.runtimes.exported import ExportedCall
 
         runtime = optional(NAME, f"the runtime {NAME!r}", extra=NAME)
-        session = _session(runtime, folder / FILE)
+        session = _session(runtime, folder / FILE, self.optimized)
         names = [argument.name for argument in signature.inputs]
         return Program(
             ExportedCall(signature, partial(_run, session, names)),
             deployed(folder),
             {NAME: runtime.__version__},
-            operators=partial(_operators, folder / FILE),
+            operators=partial(_operators, folder / FILE, self.optimized),
         )
 
 
-def _session(runtime: Any, file: Path) -> Any:
+def _session(runtime: Any, file: Path, optimized: bool) -> Any:
     try:
-        return runtime.InferenceSession(file, _options(), providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(file, _options(optimized), providers=["CPUExecutionProvider"])
     except runtime.capi.onnxruntime_pybind11_state.NotImplemented as error:
         raise TechniqueError(
             f"{NAME} cannot compute the model: {str(error).rpartition(' : ')[2]}",
@@ -80,24 +81,26 @@ def _run(session: Any, names: Sequence[str], tensors: Sequence[Tensor]) -> list[
     return found
 
 
-def _options() -> Any:
+def _options(optimized: bool) -> Any:
     import onnxruntime
     import torch
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = _QUIET
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.force_spinning_stop", "1")  # else they take the cores of what is next
     return options
 
 
-def _operators(file: Path) -> Operators:
+def _operators(file: Path, optimized: bool) -> Operators:
     """Of the graph that is left after optimization, which the runtime is asked to write."""
     import onnx
     import onnxruntime
 
     with temporary_folder("optimized") as folder:
-        options = _options()
+        options = _options(optimized)
         options.optimized_model_filepath = str(folder / "optimized.onnx")
         onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         graph = onnx.load(folder / "optimized.onnx", load_external_data=False).graph

@@ -35,6 +35,7 @@ from perfsuite.workloads.forward import forward_pass
 
 RuntimeLaw = Callable[[Runtime, Sample], None]
 _INTEGER_TECHNIQUES = (Int8Dynamic(), Int8Static())
+_ALIKE = 1e-4  # relative to the largest output
 _FEW = 2  # encoders, which take the longest
 
 
@@ -80,6 +81,16 @@ def shows_what_it_says(runtime: Runtime, sample: Sample) -> None:
             assert not subject.why_not_stored, f"it says that its weights are stored, but {subject.why_not_stored}"
         if program.observable >= AUTOGRAD:
             _check_gradients(program, sample)
+
+
+def agree(one: Runtime, other: Runtime, sample: Sample) -> None:
+    """Two runtimes answer one model alike, to float32's rounding of sums in another order."""
+    found = []
+    for runtime in (one, other):
+        with loaded(runtime, sample) as program:
+            found.append(answer(program, sample.inputs).double())
+    error, scale = (found[0] - found[1]).abs().max(), found[0].abs().max()
+    assert error <= _ALIKE * scale, f"the answers are {error:.3g} apart, and {scale:.3g} at most"
 
 
 RUNTIME_LAWS: tuple[RuntimeLaw, ...] = (
@@ -130,10 +141,18 @@ class ExportedContract(RuntimeContract):
     """And the laws of a runtime for deployment: one program for all sizes, and products of our integers.
 
     Its programs say what they take (``call.signature``), and show their ``operators``. ``refuses``: techniques with
-    int8 products that it has no operators for, by name: it raises TechniqueError for their models.
+    int8 products that it has no operators for, by name: it raises TechniqueError for their models. ``unoptimized``: the
+    same runtime with its optimizer off, where it can be turned off: both answer alike.
     """
 
     refuses: ClassVar[frozenset[str]] = frozenset()
+    unoptimized: ClassVar[Runtime | None] = None
+
+    def test_its_optimizer_changes_no_answer(self) -> None:
+        if self.unoptimized is None:
+            pytest.skip("it was not said how its optimizer is turned off")
+        optimized = self.runtime
+        check(lambda plain, sample: agree(plain, optimized, sample), self.unoptimized, self.samples, self.max_examples)
 
     @each(SHAPE_LAWS)
     def test_shape_law(self, law: ShapeLaw) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from perfsuite.runtimes.onnxruntime import RUNTIME
+from perfsuite.runtimes.onnxruntime import RUNTIME, OnnxRuntime
 from perfsuite.testing import ExportedContract, models
 from perfsuite.testing.strategies import RUNTIME_KINDS
 
@@ -11,3 +11,4 @@ class TestOnnxRuntime(ExportedContract):
     runtime = RUNTIME
     samples = models(RUNTIME_KINDS, dtypes=[torch.float32], training=False)
     max_examples = 3
+    unoptimized = OnnxRuntime(optimized=False)

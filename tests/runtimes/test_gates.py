@@ -59,19 +59,10 @@ def test_one_layer_that_falls_back_to_float_is_red_and_named(tmp_path, runtime):
     assert "91.67%" in found["int8_share"].sentence
 
 
-def test_a_graph_that_is_not_optimized_is_red(tmp_path, monkeypatch):
+def test_a_graph_that_is_not_optimized_is_red(tmp_path):
     judged(tmp_path, case("onnxruntime"), update=True)
-    options = onnxruntime._options
-
-    def unoptimized():
-        import onnxruntime as package
-
-        made = options()
-        made.graph_optimization_level = package.GraphOptimizationLevel.ORT_DISABLE_ALL
-        return made
-
-    monkeypatch.setattr(onnxruntime, "_options", unoptimized)
-    assert red(tmp_path, case("onnxruntime")) == {"operators", "int8_share"}
+    technique, plain = parse_technique("int8-static"), onnxruntime.OnnxRuntime(optimized=False)
+    assert red(tmp_path, ModelCase(SPEC, technique, "cpu", 2, 0, runtime=plain)) == {"operators", "int8_share"}
 
 
 def test_weights_that_are_stored_in_half_precision_are_red(tmp_path, monkeypatch):

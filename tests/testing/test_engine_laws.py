@@ -26,6 +26,7 @@ from perfsuite.testing import (
     probes,
     shapes,
 )
+from perfsuite.testing.runtimes import agree
 from perfsuite.testing.strategies import Sample
 from tests.testing.engine import Engine
 
@@ -34,6 +35,13 @@ class TestEngine(ExportedContract):
     runtime = Engine()
     samples = models(["MLP", "tied", "masked encoder"], dtypes=[torch.float32], training=False)
     max_examples = 3
+
+
+def test_an_optimizer_that_changes_answers_is_caught(monkeypatch):
+    plain, optimized = Engine(), Engine(run=lambda run: lambda tensors: [0.999 * output for output in run(tensors)])
+    agree(plain, Engine(), encoder())
+    with pytest.raises(AssertionError, match=r"the answers are .* apart"):
+        agree(plain, optimized, encoder())
 
 
 def encoder():
