@@ -39,8 +39,9 @@ def write_onnx(module: nn.Module, inputs: Inputs, dialect: Dialect, folder: Path
             assert made is not None
             optimize_ir(made.model)  # and no fusions: one makes a RotaryEmbedding that holds for a batch of 1 alone
     except Exception as error:
+        reason = _reason(error)
         raise TechniqueError(
-            f"ONNX cannot express the model: {_reason(error)}",
+            f"ONNX cannot express the model{_where(graph.program, reason)}: {reason}",
             "write that part with other operators of torch, or gate the model on another runtime",
         ) from error
     _name_dimensions(made.model, graph.signature)
@@ -85,6 +86,18 @@ def _distinct(outputs: tuple[str, ...], inputs: list[str]) -> list[str]:
 def _bytes_of(program: torch.export.ExportedProgram) -> int:
     tensors = [*program.state_dict.values(), *program.constants.values()]
     return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor))
+
+
+def _where(program: torch.export.ExportedProgram, reason: str) -> str:
+    """The module that the operator which is named in the reason stands in, if it is known."""
+    for node in program.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and f"'{schema.name.replace('::', '.')}'" in reason:
+            stack = list((node.meta.get("nn_module_stack") or {}).values())
+            path, kind = stack[-1] if stack else ("", "")
+            name = path.removeprefix("module").lstrip(".") or "its forward"
+            return f", in {name} ({str(kind).rpartition('.')[2]})" if stack else ""
+    return ""
 
 
 def _reason(error: Exception) -> str:

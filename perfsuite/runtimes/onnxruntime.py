@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ class OnnxRuntime:
         from perfsuite.export.onnx import write_onnx
 
         self.check()
+        _check_integers(module)
         return self.open(folder, write_onnx(module, inputs, Dialect(NAME), folder))
 
     def open(self, folder: Path, signature: Signature) -> Program:
@@ -63,6 +64,39 @@ class OnnxRuntime:
             {NAME: runtime.__version__},
             operators=partial(_operators, folder / FILE, self.optimized),
         )
+
+
+def _check_integers(module: nn.Module) -> None:
+    """Raises TechniqueError where the products of a model's integers would not fit into what this CPU adds them in."""
+    from perfsuite.techniques.quantization.layers import Int8Linear
+
+    if any(isinstance(layer, Int8Linear) for layer in module.modules()) and _saturates():
+        raise TechniqueError(
+            f"{NAME} adds products of int8 in 16 bits on this CPU, where they do not fit: answers would be wrong",
+            "run it on a CPU with VNNI, or choose 'weight-only-8', or the runtime 'openvino'",
+        )
+
+
+@cache
+def _saturates() -> bool:
+    """Whether sums of the largest products are wrong: on x86 CPUs without VNNI they are, in silence."""
+    import numpy as np
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.full((_LENGTH, 1), 127, np.int8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["x", "weight"], ["y"])], "extreme",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, _LENGTH])],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, [1, 1])], [numpy_helper.from_array(weight, "weight")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": np.full((1, _LENGTH), 255, np.uint8)})
+    return int(found[0, 0]) != 255 * 127 * _LENGTH
+
+
+_LENGTH = 64
 
 
 def _session(runtime: Any, file: Path, optimized: bool) -> Any:

@@ -6,8 +6,12 @@ from torch import nn
 
 from perfsuite.errors import TechniqueError
 from perfsuite.protocols import Inputs
+from perfsuite.runtimes import onnxruntime
 from perfsuite.runtimes.onnxruntime import RUNTIME as ONNXRUNTIME
 from perfsuite.runtimes.openvino import RUNTIME as OPENVINO
+from perfsuite.techniques.values import parse_technique
+
+HAS_VNNI = any(torch.cpu.get_capabilities().get(word) for word in ("avx_vnni", "avx512_vnni"))
 
 BOTH = pytest.mark.parametrize("runtime", [ONNXRUNTIME, OPENVINO], ids=lambda runtime: runtime.name)
 
@@ -37,6 +41,36 @@ def test_float64_is_float64_in_onnxruntime_where_it_has_the_operators(tmp_path):
 def test_an_operator_that_onnxruntime_has_not_in_float64_is_named(tmp_path):
     with pytest.raises(TechniqueError, match=r"onnxruntime cannot compute the model: .*Erf"):
         ONNXRUNTIME.load(*perceptron(torch.float64), tmp_path)
+
+
+class Shifts(nn.Module):
+    def forward(self, x):
+        return x.long() >> x.long()
+
+
+class Inside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shifts = Shifts()
+
+    def forward(self, x):
+        return self.shifts(x + 1)
+
+
+@BOTH
+def test_an_operator_that_onnx_has_not_is_named_with_its_module(runtime, tmp_path):
+    with pytest.raises(TechniqueError, match=r"in shifts \(Shifts\): .*aten.__rshift__"):
+        runtime.load(Inside(), Inputs((torch.ones(2, 4),)), tmp_path)
+
+
+def test_integers_that_this_cpu_would_add_wrongly_are_refused(tmp_path, monkeypatch):
+    model = parse_technique("int8-dynamic").apply(nn.Sequential(nn.Linear(8, 8)).eval())
+    inputs = Inputs((torch.randn(2, 8),))
+    assert not (HAS_VNNI and onnxruntime._saturates())
+    monkeypatch.setattr(onnxruntime, "_saturates", lambda: True)
+    with pytest.raises(TechniqueError, match="adds products of int8 in 16 bits on this CPU"):
+        ONNXRUNTIME.load(model, inputs, tmp_path)
+    ONNXRUNTIME.load(nn.Linear(8, 8).eval(), inputs, tmp_path)
 
 
 @BOTH
