@@ -24,6 +24,7 @@ def write_onnx(module: nn.Module, inputs: Inputs, dialect: Dialect, folder: Path
 
     It needs onnx and onnxscript. Raises TechniqueError for a module that cannot be exported.
     """
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     from onnxscript.optimizer import optimize_ir
 
     graph = exported(lowered(module, dialect), inputs)
@@ -37,6 +38,7 @@ def write_onnx(module: nn.Module, inputs: Inputs, dialect: Dialect, folder: Path
                 input_names=names, output_names=outputs, optimize=False,
             )  # fmt: skip
             assert made is not None
+            ClearMetadataAndDocStringPass()(made.model)  # lines of code, with the folders of this machine
             optimize_ir(made.model)  # and no fusions: one makes a RotaryEmbedding that holds for a batch of 1 alone
     except Exception as error:
         reason = _reason(error)

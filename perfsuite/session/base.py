@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from perfsuite.case import EAGER
 from perfsuite.errors import EngineError, UsageError
 from perfsuite.executors.collecting import collected
 from perfsuite.executors.failures import RevisionFailedError, UnusedBaseError, WorkerGoneError
@@ -164,9 +165,15 @@ class BaseRun:
             return self._broken(evidence, error.what, error.remedy)
 
     def _compared(self, evidence: Evidence, base: Base, tree: BaseTree) -> Evidence:
-        if not self.bases.trusts_one_process:
-            return self._sample_until_decided(True, evidence, base, tree)
-        return self._in_one_process(evidence, base, tree)
+        if self._share_a_process:
+            return self._in_one_process(evidence, base, tree)
+        return self._sample_until_decided(True, evidence, base, tree)
+
+    @property
+    def _share_a_process(self) -> bool:
+        """Whether both revisions may: another runtime has threads of its own, which take cores from its neighbour's."""
+        is_eager = self.subject.case.is_callable or self.subject.case.runtime == EAGER
+        return self.bases.trusts_one_process and (is_eager or self.bases.settings.isolation == "inprocess")
 
     def _in_one_process(self, evidence: Evidence, base: Base, tree: BaseTree) -> Evidence:
         """Some code cannot be loaded twice in one process, so what fails there is tried in a process each."""

@@ -86,3 +86,12 @@ def test_a_truncated_graph_is_not_opened(served, tmp_path):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(StorageError, match="has 1000 bytes"):
         perfsuite.load_program(copy)
+
+
+def test_no_file_holds_code_or_folders_of_the_machine_that_built_it(served):
+    """And so its size does not depend on where the model's code stands."""
+    _, folder, _ = served
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        for word in (b"stack_trace", b"site-packages", b"def ", str(Path.home()).encode()):
+            assert word not in content, f"{word} in {path.name}"

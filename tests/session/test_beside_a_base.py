@@ -224,3 +224,16 @@ def test_an_accepted_base_is_the_commit_of_the_baseline_of_each_test(beside, tmp
     for name, why in (("test_dirty", "with uncommitted changes"), ("test_new", "no baseline is stored for it")):
         verdict = judge(session, f"test_it.py::{name}")
         assert (verdict.status, why in verdict.sentence) == (Status.NOT_MEASURED, True)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "isolation", "apart"),
+    [("eager", "auto", False), ("onnxruntime", "auto", True), ("onnxruntime", "inprocess", False)],
+)
+def test_revisions_on_another_runtime_have_a_process_each(beside, runtime, isolation, apart):
+    """Its threads would take cores from those of the other revision."""
+    executor = slower(1.0)
+    subject = CallableCase(Case(model="m", runtime=runtime), lambda: None)
+    session = beside(executor, isolation=isolation)
+    session.gate(subject, {"latency": "20%"}, Rerun("pytest --perf-update", TEST))
+    assert {job.apart for job in executor.asked} == {apart}
