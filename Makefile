@@ -33,7 +33,7 @@ compatibility: compiled $(OTHERS)/.ready
 	$(BIN)/pytest tests/compatibility -n auto
 
 test-runtimes: compiled $(RUNTIMES)/.ready
-	PYTHONPATH=$(RUNTIMES) OMP_WAIT_POLICY=passive $(BIN)/pytest tests/runtimes -n auto
+	PYTHONPATH="$(CURDIR)/$(RUNTIMES)" OMP_WAIT_POLICY=passive $(BIN)/pytest tests/runtimes -n auto
 
 docs: compiled
 	OMP_WAIT_POLICY=passive $(BIN)/pytest tests/docs -n auto
