@@ -169,18 +169,24 @@ def _parse_step(name: str, registry: Registry[TechniqueFactory]) -> Technique:
         raise UnknownNameError("technique", name, registry.names())
     argument = name[len(family) + 1 :] or None
     technique = registry.get(family)(argument)
+    if registry.is_builtin(family):
+        return technique  # of which it is known that it calls itself so
     lacking = [member for member in ("name", "apply", "skeleton") if not hasattr(technique, member)]
     if lacking:
         raise UsageError(
             f"technique {name!r} is a {type(technique).__name__} without {' and '.join(lacking)}",
             f"make what is registered as {family!r} fit perfsuite.protocols.Technique, or update its package",
         )
-    drops_argument = technique.name == family and argument is not None and not registry.is_builtin(family)
+    drops_argument = technique.name == family and argument is not None
     is_own_name = _family(technique.name, registry) == family and not drops_argument
     return technique if is_own_name else Registered(name, technique)
 
 
 def _family(name: str, registry: Registry[TechniqueFactory]) -> str | None:
-    """The registered name that a name starts with; the longest, if there are several."""
-    families = [family for family in registry.names() if name == family or name.startswith(f"{family}-")]
-    return max(families, key=len, default=None)
+    """The registered name that a name is, or starts with before a dash; the longest, if there are several."""
+    family = name
+    while family not in registry:
+        family, dash, _ = family.rpartition("-")
+        if not dash:
+            return None
+    return family
