@@ -8,17 +8,16 @@ with the encoder trained here; structured pruning with our iterative loop and fi
 """
 
 import sys
-import tempfile
 import warnings
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from perfsuite.case import split_form
 from perfsuite.export.signature import Outputs
-from perfsuite.measure.engines import as_module
+from perfsuite.measure.programs import rebuilt
 from perfsuite.models import digits
 from perfsuite.models.digits import Digits, trained_encoder
 from perfsuite.models.docstrings import Docstrings
@@ -67,14 +66,24 @@ ON_RUNTIMES = (
 )  # fmt: skip
 
 
+class Deployed(torch.nn.Module):
+    """A program in the shape of a module, which keeps its files for as long as it is."""
+
+    def __init__(self, program):
+        super().__init__()
+        self.program = program
+
+    def forward(self, **tokens):
+        return self.program.call(**tokens)
+
+
 def deployed(form):
     """A technique on another runtime, in the shape of a module."""
-    technique, _, runtime = form.partition("@")
+    technique, runtime = split_form(form)
 
     def make(model, task):
         made = ours(technique)(model, task).eval()
-        program = RUNTIMES.get(runtime).load(made, task.calibration()[0], Path(tempfile.mkdtemp()))
-        return as_module(program.call)
+        return Deployed(rebuilt(RUNTIMES.get(runtime), made, task.calibration()[0]))
 
     return make
 
@@ -135,7 +144,7 @@ def main():
     }
     with watched(lambda what, done, total: print(f"\r{what} {done}/{total}    ", end="", file=sys.stderr)):
         show(Digits(), trained_encoder(), int8 | peer | half)
-        here = {form: deployed(form) for form in ON_RUNTIMES if find_spec(form.partition("@")[2])}
+        here = {form: deployed(form) for form in ON_RUNTIMES if find_spec(split_form(form)[1])}
         show(Docstrings(), minilm().module, int8 | peer | here | others())
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from perfsuite.case import split_form
 from perfsuite.models.seeding import seeded, token_ids
 from perfsuite.protocols import Built, ModelSpec, Program
 from perfsuite.registry import MODELS, RUNTIMES
@@ -175,5 +176,5 @@ for peer in PEERS.values():
 def installed(name):
     if name in PEERS:
         return importlib.util.find_spec(PEERS[name].requires) is not None
-    runtime = name.partition("@")[2]
+    _, runtime = split_form(name)
     return not runtime or importlib.util.find_spec(runtime) is not None

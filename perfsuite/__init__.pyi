@@ -4,8 +4,8 @@ from perfsuite.comparison.optimizations import benchmark_optimizations as benchm
 from perfsuite.comparison.performance import compare_model_performance as compare_model_performance
 from perfsuite.comparison.performance import measure_performance as measure_performance
 from perfsuite.comparison.timing import Sampling as Sampling
-from perfsuite.deploy import export_model as export_model
-from perfsuite.deploy import load_program as load_program
+from perfsuite.deploy.folders import export_model as export_model
+from perfsuite.deploy.folders import load_program as load_program
 from perfsuite.models.devices import available_devices as available_devices
 from perfsuite.models.devices import get_device as get_device
 from perfsuite.models.encoder import TransformerEncoder as TransformerEncoder

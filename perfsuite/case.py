@@ -60,10 +60,9 @@ class Case:
         """Stable and readable: what files, reports and options call this case."""
         if self.is_callable:
             return f"{self.test}#{self.call}" if self.call else self.test
-        runtime = "" if self.runtime == EAGER else f"@{self.runtime}"
         workload = "" if self.workload == FORWARD else f"/{self.workload}"
         variant = f"[{self.variant}]" if self.variant else ""
-        return f"{self.model}/{self.technique}{runtime}/{self.device}/b{self.batch_size}{workload}{variant}"
+        return f"{self.model}/{self.form}/{self.device}/b{self.batch_size}{workload}{variant}"
 
     @property
     def is_callable(self) -> bool:
@@ -77,7 +76,7 @@ class Case:
     @property
     def form(self) -> str:
         """What was made of the model, and on what it runs: ``int8-static@openvino``."""
-        return self.technique if self.runtime == EAGER else f"{self.technique}@{self.runtime}"
+        return form_of(self.technique, self.runtime)
 
     @property
     def parameters(self) -> dict[str, str | int]:
@@ -87,6 +86,17 @@ class Case:
         }  # fmt: skip
         other = {"runtime": (self.runtime, EAGER), "workload": (self.workload, FORWARD), "variant": (self.variant, "")}
         return always | {name: value for name, (value, default) in other.items() if value != default}
+
+
+def form_of(technique: str, runtime: str) -> str:
+    """A technique on a runtime, as people write it: ``int8-static@openvino``; the technique alone in eager torch."""
+    return technique if runtime == EAGER else f"{technique}@{runtime}"
+
+
+def split_form(form: str) -> tuple[str, str]:
+    """The inverse: the technique, and the runtime, which is empty where none is written."""
+    technique, _, runtime = form.partition("@")
+    return technique, runtime
 
 
 def _model_cases(key: str) -> Iterator[Case]:

@@ -100,3 +100,8 @@ class HistoryError(PerfsuiteError):
 
 class EngineError(PerfsuiteError):
     """A worker process died, hung or answered out of turn."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, without the pages that may follow; its class where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,11 @@ def check_regular(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = next((name for name, is_one in _KINDS.items() if is_one(mode)), "something else")
         raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+
+
+def bytes_of(files: Iterable[Path]) -> int:
+    """Their sizes, added up."""
+    return sum(file.stat().st_size for file in files)
 
 
 def read_regular(path: Path, limit: int = -1) -> bytes:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 from perfsuite.errors import UnavailableError
+
+
+def require(modules: Iterable[str], what: str, extra: str) -> None:
+    """Raises UnavailableError for the first of them that is not installed."""
+    for module in modules:
+        optional(module, what, extra)
 
 
 def optional(module: str, what: str, extra: str = "") -> Any:

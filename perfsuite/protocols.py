@@ -164,14 +164,21 @@ class Runtime(Protocol):
     ``load`` leaves the module as it is; what it writes, it writes into ``folder``, which is there for as long as the
     program is. It raises TechniqueError for a module that it cannot take, UnavailableError where what it needs is not
     installed. A runtime may also have ``check()``, which raises the latter before anything is built, and ``open(folder,
-    signature)``, which makes a program of files that it has written (perfsuite.deploy); if these are machine code, it
-    says ``runs_machine_code``, and ``built_for()`` gives the versions that they hold for.
+    signature)``, which makes a program of files that it has written (perfsuite.deploy.folders); if these are machine
+    code, it says ``runs_machine_code``, and ``built_for()`` gives the versions that they hold for.
     """
 
     @property
     def name(self) -> str: ...
 
     def load(self, module: nn.Module, inputs: Inputs, folder: Path) -> Program: ...
+
+
+def check_installed(runtime: Runtime) -> None:
+    """Raises UnavailableError where a runtime says that what it needs is not there."""
+    check: Callable[[], None] | None = getattr(runtime, "check", None)
+    if check is not None:
+        check()
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,10 @@ pickle comes from the files. A folder that Hugging Face's ``save_pretrained`` wr
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import safetensors
@@ -24,6 +22,7 @@ from torch import nn
 
 from perfsuite.errors import StorageError, UsageError
 from perfsuite.files import read_regular
+from perfsuite.folders import Account, replacing_folder
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.limited import Header, check_counts, limited_to, read_header
 from perfsuite.protocols import Technique
@@ -52,8 +51,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     moved_to: str = ""  # and now
 
 
-class _Versioned(msgspec.Struct):
-    version: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+_ACCOUNT = Account(
+    RECIPE, Recipe, VERSION, what="a saved model's recipe", noun="saved model", again="save the model again",
+    written="a model was saved to",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,19 +77,12 @@ def save(model: nn.Module, folder: str | os.PathLike[str], technique: Technique 
     Raises StorageError if the folder cannot be written or holds something else.
     """
     target = Path(folder)
-    if target.exists() and not (target / RECIPE).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise StorageError(f"{target} is not an empty folder and holds no saved model", "choose another folder")
+    _ACCOUNT.check_target(target)
     recipe = _recipe_of(model, steps_of(model, technique))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-        work.chmod(0o755)  # mkdtemp's own mode is for one user only
-        try:
+        with replacing_folder(target) as work:
             write_weights(model, work / WEIGHTS)
-            (work / RECIPE).write_bytes(msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n")
-            swap(work, target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            _ACCOUNT.write(work, recipe)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise StorageError(f"cannot save to {target}: {error}", "check the path and the free space") from error
     return target
@@ -192,20 +186,9 @@ def _leaves(technique: Technique | None) -> tuple[Technique, ...]:
 
 
 def _read_recipe(folder: Path) -> Recipe:
-    path = folder / RECIPE
-    if not path.exists() and (folder / HUGGING_FACE_CONFIG).is_file():
+    if not (folder / RECIPE).exists() and (folder / HUGGING_FACE_CONFIG).is_file():
         return _read_hugging_face(folder / HUGGING_FACE_CONFIG)
-    try:
-        data = read_regular(path)
-        version = msgspec.json.decode(data, type=_Versioned).version
-        if version != VERSION:
-            remedy = "upgrade perfsuite" if version > VERSION else "save the model again"
-            raise StorageError(f"{path} has version {version}, this perfsuite reads {VERSION}", remedy)
-        return msgspec.json.decode(data, type=Recipe)
-    except FileNotFoundError as error:
-        raise StorageError(f"{path} does not exist", "give the folder that a model was saved to") from error
-    except (OSError, msgspec.DecodeError, RecursionError) as error:
-        raise StorageError(f"{path} is not a saved model's recipe: {error}", "save the model again") from error
+    return _ACCOUNT.read(folder)
 
 
 def _read_hugging_face(path: Path) -> Recipe:
@@ -284,18 +267,3 @@ def _stored_name(name: str, found: Mapping[str, Any], wanted: Mapping[str, torch
         if other in wanted and wanted[other].data_ptr() == mine.data_ptr() and wanted[other].shape == mine.shape
     )
     return next(same, None)
-
-
-def swap(new: Path, target: Path) -> None:
-    """Put a finished folder in its place; the old one is kept until the new one is there."""
-    if not target.exists():
-        new.replace(target)
-        return
-    old = new.with_name(new.name + "-old")
-    target.replace(old)
-    try:
-        new.replace(target)
-    except OSError:
-        old.replace(target)
-        raise
-    shutil.rmtree(old)

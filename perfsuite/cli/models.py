@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,10 @@ import typer
 from perfsuite.case import EAGER
 from perfsuite.cli.output import Reports, Seed, check_reports, merged, say, write_reports
 from perfsuite.errors import UsageError
+from perfsuite.files import bytes_of
 from perfsuite.progress import show_progress
+from perfsuite.protocols import check_installed
+from perfsuite.registry import RUNTIMES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,7 +100,7 @@ def optimize(
     With --runtime, what is written is what that runtime deploys: it runs there without perfsuite, too.
     """
     spec = _spec(model)
-    _check_runtime(runtime)
+    check_installed(RUNTIMES.get(runtime))  # before anything is built
     from perfsuite.models.source import source
     from perfsuite.techniques.recorded import provenance
     from perfsuite.techniques.values import parse_technique
@@ -116,16 +119,6 @@ def optimize(
     say(f"written: {folder}\nload it with perfsuite.{load}({str(folder)!r})")
 
 
-def _check_runtime(name: str) -> None:
-    """Raises UnknownNameError, and UnavailableError where it is not installed, before anything is built."""
-    from perfsuite.registry import RUNTIMES
-
-    RUNTIMES.check(name)
-    check: Callable[[], None] | None = getattr(RUNTIMES.get(name), "check", None)
-    if check is not None:
-        check()
-
-
 def _written(model: nn.Module, origin: Source, folder: Path, runtime: str, seed: int) -> tuple[Path, int]:
     """Where it is, and how many bytes are deployed: of weights alone, or of what the runtime reads."""
     if runtime == EAGER:
@@ -134,11 +127,11 @@ def _written(model: nn.Module, origin: Source, folder: Path, runtime: str, seed:
         return save(model, folder), _stored_bytes(model)
     import torch
 
-    from perfsuite.deploy import export_model, read_manifest
+    from perfsuite.deploy.folders import export_model
+    from perfsuite.export.files import deployed
 
-    example = origin.inputs(_EXAMPLES, seed, torch.device("cpu"))
-    path = export_model(model, example, runtime, folder)
-    return path, sum(file.size_bytes for file in read_manifest(path).files.values())
+    path = export_model(model, origin.inputs(_EXAMPLES, seed, torch.device("cpu")), runtime, folder)
+    return path, bytes_of(deployed(path))
 
 
 _EXAMPLES = 2  # in the call that is exported: how many there may be later does not depend on it

@@ -11,6 +11,7 @@ from torch import Tensor
 from perfsuite.comparison.values import Call, Profile
 from perfsuite.comparison.variants import Variant
 from perfsuite.errors import ModelError, UsageError
+from perfsuite.files import bytes_of
 from perfsuite.measure.memory import accelerator_peak_bytes
 from perfsuite.measure.outputs import fidelity
 from perfsuite.measure.subject import Subject
@@ -57,7 +58,7 @@ def examine(
     stored = None if subject.why_not_stored else subject.stored
     profile = Profile(
         variant.name, variant.technique, variant.engine, variant.reference, variant.claimed, stored, scores, calls,
-        variant.series, sum(file.stat().st_size for file in variant.deployed) or None,
+        variant.series, bytes_of(variant.deployed) or None,
     )  # fmt: skip
     return Examined(profile, {} if original else outputs)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from perfsuite.case import EAGER, Case
+from perfsuite.case import EAGER, Case, form_of, split_form
 from perfsuite.comparison.benchmark import BATCH_SIZES, OptimizationBenchmark
 from perfsuite.comparison.timing import Sampling
 from perfsuite.comparison.views import Report
@@ -75,7 +75,7 @@ class Form:
 
     @property
     def name(self) -> str:
-        return Case(model="m", technique=self.technique.name, runtime=self.runtime).form
+        return form_of(self.technique.name, self.runtime)
 
 
 def _report(
@@ -106,7 +106,8 @@ def _name_for_fresh(model: object, forms: Sequence[Form], *own_data: object) -> 
 
 def _blocks(executor: Executor, model: str, benchmark: OptimizationBenchmark, device: str) -> Blocks:
     """By batch size, from jobs that build the model and the techniques by name."""
-    sampling, sizes, apart = benchmark.sampling, benchmark.batch_sizes, any("@" in name for name in benchmark.variants)
+    sampling, sizes = benchmark.sampling, benchmark.batch_sizes
+    apart = any(split_form(name)[1] for name in benchmark.variants)
     jobs = [
         Job(
             case=Case(model=model, device=device, batch_size=size), arms=tuple(benchmark.variants),
@@ -140,7 +141,7 @@ def _parsed(given: Iterable[Technique | str]) -> list[Form]:
 
 def _form(item: Technique | str) -> Form:
     """Raises UnknownNameError for an unknown technique or runtime, UsageError for what is none."""
-    name, _, runtime = item.partition("@") if isinstance(item, str) else ("", "", "")
+    name, runtime = split_form(item) if isinstance(item, str) else ("", "")
     technique = parse_technique(name) if isinstance(item, str) else item
     if not (hasattr(technique, "name") and hasattr(technique, "apply")):
         raise UsageError(f"{item!r} is no technique", "give a name, such as 'int8-dynamic', or a technique")

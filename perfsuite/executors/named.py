@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from perfsuite.case import EAGER
+from perfsuite.case import EAGER, split_form
 from perfsuite.errors import EngineError
 from perfsuite.executors.jobs import Job, Measured
 from perfsuite.executors.messages import Boot
@@ -81,7 +81,7 @@ def _form(job: Job, arm: str) -> tuple[str, str]:
     """Technique and runtime of an arm: the case's, or as its name says, such as ``int8-static@openvino``."""
     if arm == CANDIDATE:
         return job.case.technique, job.case.runtime
-    technique, _, runtime = arm.partition("@")
+    technique, runtime = split_form(arm)
     return technique, runtime or job.case.runtime
 
 

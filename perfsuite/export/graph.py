@@ -6,18 +6,18 @@ import contextlib
 import copy
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from perfsuite.errors import TechniqueError, UsageError
+from perfsuite.errors import TechniqueError, UsageError, first_line
 from perfsuite.export.quiet import quiet
-from perfsuite.export.signature import Argument, Constant, Signature, dtype_name
+from perfsuite.export.signature import Argument, Constant, Signature
 from perfsuite.export.sizes import Axes, Sizes, dynamic_shapes, examples
 from perfsuite.protocols import Inputs
-from perfsuite.techniques.common import main_output
+from perfsuite.techniques.common import dtype_name, items_of, main_output
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _graph(flat: Flat, example: tuple[Tensor, ...], fixed: Axes = frozenset()) -
             program = torch.export.export(flat, example, dynamic_shapes=(shapes,), strict=False)
     except Exception as error:
         raise TechniqueError(
-            f"the model does not export: {_first_line(error)}",
+            f"the model does not export: {first_line(error)}",
             "rewrite what the message names without Python that depends on values, or gate it in eager torch",
         ) from error
     sizes = Sizes(program)
@@ -119,13 +119,7 @@ class Flat(nn.Module):
 
 def named_outputs(output: Any) -> dict[str, Tensor]:
     """The tensors at the top of an output; where there is none, the main one. Raises OutputError."""
-    if isinstance(output, Mapping):
-        items = dict(output)
-    elif is_dataclass(output) and not isinstance(output, type):
-        items = {field.name: getattr(output, field.name, None) for field in fields(output)}
-    else:
-        items = dict(enumerate(output)) if isinstance(output, list | tuple) else {}
-    tensors = {str(name): value for name, value in items.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in items_of(output).items() if isinstance(value, Tensor)}
     return tensors or {"output": main_output(output)}
 
 
@@ -135,7 +129,3 @@ def _signature(sizes: Sizes, bound: Bound, seen: Seen) -> Signature:
         for number, (name, tensor) in enumerate(bound.tensors.items())
     )
     return Signature(inputs, seen.names, sizes.ranges(), bound.parameters, dict(bound.constants), seen.returns)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -12,7 +12,7 @@ from zipfile import BadZipFile, ZipFile
 import torch
 
 from perfsuite._compat.torch import fresh_compiler_caches
-from perfsuite.errors import StorageError, TechniqueError
+from perfsuite.errors import StorageError, TechniqueError, first_line
 from perfsuite.temporary import temporary_folder
 
 ISA, COMPILER = "vector instructions", "compiler"
@@ -39,9 +39,8 @@ def write_package(program: torch.export.ExportedProgram, file: Path, compiler: s
                 warnings.simplefilter("ignore")  # torch warns of what torch itself calls
                 torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=options)
         except Exception as error:
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise TechniqueError(
-                f"AOTInductor cannot compile the model: {reason}",
+                f"AOTInductor cannot compile the model: {first_line(error)}",
                 "write that part with other operators of torch, or gate the model on another runtime",
             ) from error
         _without_sources(package, file)

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from perfsuite.errors import TechniqueError
+from perfsuite.errors import TechniqueError, first_line
 from perfsuite.export.graph import exported
 from perfsuite.export.lowering import Dialect, lowered
 from perfsuite.export.quiet import quiet
-from perfsuite.export.signature import Signature, dtype_name
+from perfsuite.export.signature import Signature
 from perfsuite.protocols import Inputs
+from perfsuite.techniques.common import dtype_name
 
 FILE = "model.onnx"
 _LARGEST = 2**31 - 2**26  # bytes of one protobuf message, with room for the graph itself
@@ -106,4 +107,4 @@ def _reason(error: Exception) -> str:
     """The innermost cause says which operator; what is around it says that an export failed."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return first_line(error)

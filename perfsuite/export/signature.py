@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-import torch
 from torch import Tensor
 
 from perfsuite.errors import UsageError
+from perfsuite.techniques.common import dtype_name
 
 Constant = bool | int | float | str | None
 
@@ -85,7 +85,7 @@ class Signature(msgspec.Struct, frozen=True):
                 raise UsageError(what, "call it within what it was exported for, or export it again with such inputs")
 
     def _wrong(self, argument: Argument, tensor: Tensor, sizes: dict[str, tuple[int, str]]) -> Iterator[str]:
-        name, dtype = argument.name, str(tensor.dtype).removeprefix("torch.")
+        name, dtype = argument.name, dtype_name(tensor.dtype)
         if dtype != argument.dtype:
             yield f"the input {name!r} is {dtype}, and the program takes {argument.dtype}"
         if tensor.dim() != len(argument.shape):
@@ -102,6 +102,15 @@ class Signature(msgspec.Struct, frozen=True):
             if before != size:
                 yield f"the {wanted} of {name!r} is {size}, and that of {other!r} is {before}"
 
+    def sizes(self, tensors: Sequence[Tensor]) -> dict[str, int]:
+        """What each dimension that may change is in these inputs, by its name."""
+        return {
+            name: size
+            for argument, tensor in zip(self.inputs, tensors, strict=True)
+            for name, size in zip(argument.shape, tensor.shape, strict=True)
+            if isinstance(name, str)
+        }
+
     def output(self, tensors: tuple[Tensor, ...]) -> Any:
         """What the module would return: a tensor, a tuple, or a mapping whose items are attributes, too."""
         if self.returns == "tensor":
@@ -117,7 +126,3 @@ class Outputs(dict[str, Tensor]):
             return self[name]
         except KeyError:
             raise AttributeError(name) from None
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -97,6 +97,14 @@ def _twice(tensors: tuple[Tensor, ...], axis: int) -> tuple[Tensor, ...]:
     return tuple(torch.cat([tensor, tensor], axis) if tensor.dim() > axis else tensor for tensor in tensors)
 
 
+def tiled(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Another shape: the first elements along each axis, over and over where there are fewer."""
+    for axis, size in enumerate(shape):
+        if size != tensor.shape[axis]:
+            tensor = tensor.index_select(axis, torch.arange(size) % tensor.shape[axis])
+    return tensor
+
+
 def dynamic_shapes(tensors: Sequence[Tensor], bound: Axes) -> tuple[dict[int, Any], ...]:
     """What torch.export is told: an axis that is not bound may change."""
     dim: Any = torch.export.Dim

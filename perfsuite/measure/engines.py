@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from perfsuite._compat.torch import StorageWeakRef, is_compiled
 from perfsuite.measure.trace import Trace
-from perfsuite.techniques.common import is_linear, linear_weights
+from perfsuite.techniques.common import dtype_name, is_linear, linear_weights
 from perfsuite.techniques.quantization.layers import Int8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear
 from perfsuite.units import Unit, format_value
@@ -80,7 +80,7 @@ def why_not_stored(model: nn.Module, trace: Trace, not_seen: str) -> str:
 def layers_of(model: nn.Module) -> dict[str, int]:
     """Linear layers by the precision that they compute in: int8, or that of what they hold or unpack."""
     kinds = [
-        "int8" if isinstance(layer, Int8Linear) else str(linear_weights(layer).weight.dtype).removeprefix("torch.")
+        "int8" if isinstance(layer, Int8Linear) else dtype_name(linear_weights(layer).weight.dtype)
         for layer in model.modules()
         if isinstance(layer, Int8Linear) or is_linear(layer)
     ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from perfsuite.case import EAGER
 from perfsuite.errors import UsageError
+from perfsuite.files import bytes_of
 from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, of_device, started, used_by, wait_for
 from perfsuite.measure.programs import loaded, rebuilt
 from perfsuite.measure.repeatable import NOTHING_BEHIND, RESET, Repeatable
@@ -186,7 +187,7 @@ class Subject:
     def size_bytes(self) -> int:
         """Of the files that are deployed; where a runtime writes none, of the file that the model is saved to."""
         files = self.program.files if self.program else ()
-        return sum(file.stat().st_size for file in files) if files else self.stored.size_bytes
+        return bytes_of(files) if files else self.stored.size_bytes
 
     @property
     def trace(self) -> Trace:

@@ -14,7 +14,7 @@ from unittest import TestCase
 
 import pytest
 
-from perfsuite.case import EAGER, FORWARD, ORIGINAL_TECHNIQUE, Case
+from perfsuite.case import EAGER, FORWARD, ORIGINAL_TECHNIQUE, Case, split_form
 from perfsuite.errors import PerfsuiteError, UsageError
 from perfsuite.gate.limits import parse_limits
 from perfsuite.models.zoo import model_spec
@@ -127,8 +127,8 @@ def _cases(metafunc: pytest.Metafunc, options: Options, registries: Registries) 
 
 def _forms(technique: str, runtimes: Iterable[str]) -> Iterator[tuple[str, str]]:
     """The technique on each of the runtimes, or on the one that stands behind it: ``int8-static@openvino``."""
-    name, at, runtime = technique.partition("@")
-    yield from ((name, each) for each in ([runtime] if at else runtimes))
+    name, runtime = split_form(technique)
+    yield from ((name, each) for each in ([runtime] if "@" in technique else runtimes))
 
 
 def _matrix(definition: Any, options: Options) -> Matrix:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfsuite.errors import StorageError, UnavailableError
+from perfsuite.errors import StorageError, UnavailableError, first_line
 from perfsuite.protocols import Inputs, Program
 from perfsuite.runtimes.toolchain import cpp_compiler_for
 
@@ -64,8 +64,8 @@ class AheadOfTime:
         try:
             run = load_package(folder / FILE)
         except RuntimeError as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise StorageError(f"{FILE} does not load: {reason}", "build it again, with this torch") from error
+            why = first_line(error)
+            raise StorageError(f"{FILE} does not load: {why}", "build it again, with this torch") from error
         return Program(ExportedCall(signature, partial(_run, run)), deployed(folder), versions)
 
 

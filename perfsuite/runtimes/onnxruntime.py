@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfsuite.errors import TechniqueError
-from perfsuite.optional import optional
+from perfsuite.optional import optional, require
 from perfsuite.protocols import Inputs, Operators, Program
 from perfsuite.temporary import temporary_folder
 
@@ -35,8 +35,7 @@ class OnnxRuntime:
     optimized: bool = True  # whether the graph is; else to find out whether its optimizer is right
 
     def check(self) -> None:
-        for package in PACKAGES:
-            optional(package, f"the runtime {NAME!r}", extra=NAME)
+        require(PACKAGES, f"the runtime {NAME!r}", extra=NAME)
 
     def load(self, module: nn.Module, inputs: Inputs, folder: Path) -> Program:
         from perfsuite.export.lowering import Dialect

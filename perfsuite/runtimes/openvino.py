@@ -9,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfsuite.optional import optional
+from perfsuite.optional import optional, require
 from perfsuite.protocols import Inputs, Operators, Program
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ class OpenVino:
     name: str = NAME
 
     def check(self) -> None:
-        for package in PACKAGES:
-            optional(package, f"the runtime {NAME!r}", extra=NAME)
+        require(PACKAGES, f"the runtime {NAME!r}", extra=NAME)
 
     def load(self, module: nn.Module, inputs: Inputs, folder: Path) -> Program:
         import torch

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfsuite.errors import StorageError, TechniqueError, UnavailableError
-from perfsuite.optional import optional
+from perfsuite.optional import require
 from perfsuite.protocols import Inputs, Program
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ class TensorRt:
     def check(self) -> None:
         import torch
 
-        for package in PACKAGES:
-            optional(package, f"the runtime {NAME!r}", extra=NAME)
+        require(PACKAGES, f"the runtime {NAME!r}", extra=NAME)
         if not torch.cuda.is_available():
             raise UnavailableError(f"the runtime {NAME!r} needs an NVIDIA GPU, and none is seen", "run it on one")
 

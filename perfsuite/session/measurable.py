@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from perfsuite.case import FORWARD, Case
 from perfsuite.errors import OutputError
 from perfsuite.measure.subject import Subject, awaited
-from perfsuite.protocols import Inputs, ModelSpec, Runtime, Technique, Workload
+from perfsuite.protocols import Inputs, ModelSpec, Runtime, Technique, Workload, check_installed
 from perfsuite.runtimes.eager import RUNTIME as EAGER_RUNTIME
 from perfsuite.spec import CANDIDATE, YARDSTICK, Context
 from perfsuite.techniques.claims import claims_of
@@ -171,9 +171,7 @@ class ModelCase:
         )  # fmt: skip
 
     def check_runtime(self) -> None:
-        check_runtime: Callable[[], None] | None = getattr(self.runtime, "check", None)
-        if check_runtime is not None:
-            check_runtime()
+        check_installed(self.runtime)
 
     def check(self) -> None:
         with suppress(OutputError):

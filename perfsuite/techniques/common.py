@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -94,6 +94,11 @@ def linear_weights(module: Any) -> Weights:
     return Weights(module.weight.t() if is_conv1d(module) else module.weight, module.bias)
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """As people and files write it: "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
 def main_output(output: Any) -> Tensor:
     """The tensor that a model is about: itself, ``logits``, ``last_hidden_state``, or the first one found.
 
@@ -101,7 +106,7 @@ def main_output(output: Any) -> Tensor:
     """
     if isinstance(output, Tensor):
         return output
-    items = _items(output)
+    items = items_of(output)
     tensors = {key: value for key, value in items.items() if isinstance(value, Tensor)}
     nested = [] if tensors else [tensor for tensor in _nested(output) if tensor.is_floating_point()]
     if not tensors and len(nested) != 1:
@@ -113,9 +118,9 @@ def main_output(output: Any) -> Tensor:
     return next(preferred, next(iter((*tensors.values(), *nested))))
 
 
-def _items(output: Any) -> dict[Any, Any]:
+def items_of(output: Any) -> dict[Any, Any]:
     """What a container holds, by name or by number."""
-    if isinstance(output, dict):
+    if isinstance(output, Mapping):
         return dict(output)
     if is_dataclass(output) and not isinstance(output, type):
         return {field.name: getattr(output, field.name, None) for field in fields(output)}
@@ -123,7 +128,7 @@ def _items(output: Any) -> dict[Any, Any]:
 
 
 def _nested(output: Any) -> Iterator[Tensor]:
-    for value in _items(output).values():
+    for value in items_of(output).values():
         if isinstance(value, Tensor):
             yield value
         else:

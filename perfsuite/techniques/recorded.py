@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perfsuite.protocols import Inputs, Technique
+from perfsuite.techniques.common import dtype_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +64,7 @@ def with_steps_of(
 
 def dtype_of(model: nn.Module) -> str:
     """The dtype of a model's weights, as "float32"; empty if it has none."""
-    return next((str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()), "")
+    return next((dtype_name(p.dtype) for p in model.parameters() if p.is_floating_point()), "")
 
 
 class Digested:

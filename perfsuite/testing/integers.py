@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.errors import TechniqueError
+from perfsuite.files import bytes_of
 from perfsuite.protocols import Inputs, Operators, Runtime, Technique
 from perfsuite.techniques.quantization.layers import Int8Linear
 from perfsuite.testing.programs import answer, loaded
@@ -51,7 +52,7 @@ def stores_the_integers(runtime: Runtime, technique: Technique, sample: Sample) 
     model = technique.apply(_large(), data=[Inputs((torch.ones(1, 512),))])
     weights = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, Int8Linear))
     with loaded(runtime, Sample(model, Inputs((torch.ones(2, 512),)), "two large layers")) as program:
-        size = sum(file.stat().st_size for file in program.files)
+        size = bytes_of(program.files)
     assert program.files, "the program has no files"
     assert weights <= size <= 1.05 * weights + 200_000, f"the files hold {size} bytes, the int8 weights are {weights}"
 

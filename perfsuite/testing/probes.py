@@ -12,7 +12,7 @@ from perfsuite.measure.subject import Subject
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs, Runtime
 from perfsuite.testing.programs import answer, check_answer, loaded
-from perfsuite.testing.strategies import Sample
+from perfsuite.testing.strategies import Sample, TiedClassifier
 from perfsuite.workloads.forward import forward_pass
 
 ProbeLaw = Callable[[Runtime], None]
@@ -25,7 +25,7 @@ _LEFT = 4e-4  # of sums that cancel each other: float32 is right to 1e-4 of what
 def stores_the_weights_once(runtime: Runtime) -> None:
     """All files together, external data included, are about as large as the weights, of which some are tied."""
     with seeded(0):
-        model = _Tied().eval()
+        model = TiedClassifier(_WIDTH, _WIDTH).eval()
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     sample = Sample(model, Inputs((torch.arange(6).reshape(2, 3),)), "tied weights")
     with loaded(runtime, sample) as program:
@@ -95,21 +95,6 @@ PROBE_LAWS: tuple[ProbeLaw, ...] = (
     gives_outputs_in_order_and_by_name,
     keeps_masks_of_infinity,
 )
-
-
-class _Tied(nn.Module):
-    """Ids (B, T) to (B, T, V): an embedding that is the output layer, too, and a layer between them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(_WIDTH, _WIDTH)
-        self.hidden = nn.Linear(_WIDTH, _WIDTH)
-        self.output = nn.Linear(_WIDTH, _WIDTH, bias=False)
-        self.output.weight = self.embedding.weight
-
-    def forward(self, ids: Tensor) -> Tensor:
-        found: Tensor = self.output(torch.tanh(self.hidden(self.embedding(ids))))
-        return found
 
 
 class _Fine(nn.Module):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from perfsuite.errors import UsageError
+from perfsuite.export.sizes import tiled
 from perfsuite.protocols import Inputs, Program, Runtime
 from perfsuite.testing.contract import run
 from perfsuite.testing.programs import answer, check_answer, loaded, tensors_of, with_tensors
@@ -95,12 +96,8 @@ def _within(allowed: Any, wanted: int) -> int:
 
 
 def _sizes(signature: Any, inputs: Inputs) -> dict[str, int]:
-    return {
-        name: size
-        for argument, tensor in zip(signature.inputs, tensors_of(inputs).values(), strict=True)
-        for name, size in zip(argument.shape, tensor.shape, strict=True)
-        if isinstance(name, str)
-    }
+    sizes: dict[str, int] = signature.sizes(tuple(tensors_of(inputs).values()))
+    return sizes
 
 
 def _resized(signature: Any, inputs: Inputs, sizes: Mapping[str, int]) -> Inputs:
@@ -114,9 +111,7 @@ def _resized(signature: Any, inputs: Inputs, sizes: Mapping[str, int]) -> Inputs
 def _filled(tensor: Tensor, shape: list[int]) -> Tensor:
     """Another shape, with elements of the same kind. A mask is repeated, so that no row of it hides everything."""
     if tensor.dtype == torch.bool or bool(((tensor == 0) | (tensor == 1) | tensor.isinf()).all()):
-        for axis, size in enumerate(shape):
-            tensor = tensor.index_select(axis, torch.arange(size) % tensor.shape[axis])
-        return tensor
+        return tiled(tensor, shape)
     generator = torch.Generator().manual_seed(sum(shape))
     return tensor.flatten()[torch.randint(0, tensor.numel(), shape, generator=generator)]
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from perfsuite.protocols import Inputs, ModelSpec, Prepared, Program
-from perfsuite.techniques.common import main_output
-from perfsuite.workloads.forward import forward_call, weights_of
 from perfsuite.workloads.rebuilding import Rebuilding
 
 NAME = "build"
@@ -29,11 +24,7 @@ class Build:
             with rebuilding.anew():
                 pass
 
-        def outputs() -> Mapping[str, Tensor]:
-            with rebuilding.anew() as made:
-                return {"output": main_output(forward_call(made.call, inputs)())}
-
-        return Prepared(call, rebuilding.clear, weights_of(program), outputs)
+        return rebuilding.prepared(call, inputs)
 
 
 WORKLOAD = Build()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-from torch import Tensor
+from functools import partial
 
 from perfsuite.protocols import Inputs, ModelSpec, Prepared, Program
-from perfsuite.techniques.common import main_output
-from perfsuite.workloads.forward import forward_call, weights_of
 from perfsuite.workloads.rebuilding import Rebuilding
 
 NAME = "first-call"
@@ -24,15 +20,7 @@ class FirstCall:
 
     def prepare(self, program: Program, spec: ModelSpec, inputs: Inputs) -> Prepared:
         rebuilding = Rebuilding(program, NAME)
-
-        def call() -> object:
-            with rebuilding.anew() as made:
-                return forward_call(made.call, inputs)()
-
-        def outputs() -> Mapping[str, Tensor]:
-            return {"output": main_output(call())}
-
-        return Prepared(call, rebuilding.clear, weights_of(program), outputs)
+        return rebuilding.prepared(partial(rebuilding.answer, inputs), inputs)
 
 
 WORKLOAD = FirstCall()

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from perfsuite.errors import UsageError
-from perfsuite.protocols import Program
+from perfsuite.protocols import Inputs, Prepared, Program
+from perfsuite.techniques.common import main_output
+from perfsuite.workloads.forward import forward_call, weights_of
 
 
 class Rebuilding:
@@ -19,6 +21,7 @@ class Rebuilding:
                 f"the workload {workload!r} makes the program anew, and nothing says how",
                 "measure it with Subject.on_runtime, or give the program a rebuild",
             )
+        self._program = program
         self._rebuild: Callable[[], Program] = program.rebuild
         self._made: Program | None = None
 
@@ -34,7 +37,17 @@ class Rebuilding:
             self._made = self._rebuild()
             yield self._made
 
-    def clear(self) -> None:
+    def answer(self, inputs: Inputs) -> object:
+        """The first one of a new program."""
+        with self.anew() as made:
+            return forward_call(made.call, inputs)()
+
+    def prepared(self, call: Callable[[], object], inputs: Inputs) -> Prepared:
+        """A workload that makes the program anew in each call; its output is that of a first call."""
+        held = weights_of(self._program)
+        return Prepared(call, self._clear, held, lambda: {"output": main_output(self.answer(inputs))})
+
+    def _clear(self) -> None:
         self._made = None
 
 

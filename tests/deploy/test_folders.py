@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from perfsuite import deploy, parse_technique
-from perfsuite.deploy import export_model, load_program, read_manifest
+from perfsuite import parse_technique
+from perfsuite.deploy import folders
+from perfsuite.deploy.folders import export_model, load_program, read_manifest
 from perfsuite.errors import NonFiniteError, StorageError, TechniqueError, UsageError
 from perfsuite.export.graph import exported
 from perfsuite.protocols import Program
@@ -70,7 +71,7 @@ class NotANumber(Tables):
 def tables(monkeypatch):
     registry = RUNTIMES.copy()
     registry.register("tables", Tables())
-    monkeypatch.setattr(deploy, "RUNTIMES", registry)
+    monkeypatch.setattr(folders, "RUNTIMES", registry)
 
 
 @pytest.fixture
@@ -127,6 +128,24 @@ def test_a_model_in_train_mode_stays_there(tables, tmp_path):
     assert model.training
 
 
+def test_each_module_keeps_the_mode_that_it_has(tables, tmp_path):
+    """A part that somebody has frozen stays frozen, in a model that is trained."""
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).train()
+    model[0].eval()
+    export_model(model, X, "tables", tmp_path / "program")
+    assert [part.training for part in (model, *model)] == [True, False, True, True]
+
+
+def test_a_model_whose_own_answers_are_nan_is_never_written(tables, tmp_path):
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    with torch.no_grad():
+        model[0].weight[0, 0] = float("inf")
+        model[2].weight[0, 0] = 0.0
+    with pytest.raises(NonFiniteError, match="the output of the model at batch 2 has NaN"):
+        export_model(model, X, "tables", tmp_path / "program")
+    assert list(tmp_path.iterdir()) == []
+
+
 def changed(folder, **fields):
     manifest = json.loads((folder / "program.json").read_text())
     (folder / "program.json").write_text(json.dumps({**manifest, **fields}))
@@ -177,7 +196,7 @@ def test_a_folder_without_a_program_says_so_and_a_saved_model_is_another_thing(f
 def test_machine_code_is_run_on_the_callers_word_alone(folder, monkeypatch):
     registry = RUNTIMES.copy()
     registry.register("tables", Tables(runs_machine_code=True))
-    monkeypatch.setattr(deploy, "RUNTIMES", registry)
+    monkeypatch.setattr(folders, "RUNTIMES", registry)
     with pytest.raises(UsageError, match="holds machine code") as caught:
         load_program(folder)
     assert "trusted=True" in caught.value.remedy
@@ -194,7 +213,7 @@ class Bound(Tables):
 def test_files_of_another_version_or_machine_are_refused_before_they_are_opened(folder, monkeypatch):
     registry = RUNTIMES.copy()
     registry.register("tables", Bound())
-    monkeypatch.setattr(deploy, "RUNTIMES", registry)
+    monkeypatch.setattr(folders, "RUNTIMES", registry)
     with pytest.raises(StorageError, match="was built for tables 1, and here is 2") as caught:
         load_program(folder)
     assert caught.value.remedy == "export the model again, here"
@@ -208,4 +227,4 @@ def test_a_runtime_that_deploys_nothing_is_refused(tmp_path):
 
 def test_a_manifest_is_read_as_it_was_written(folder):
     manifest = read_manifest(folder)
-    assert msgspec.json.decode((folder / "program.json").read_bytes(), type=deploy.Manifest) == manifest
+    assert msgspec.json.decode((folder / "program.json").read_bytes(), type=folders.Manifest) == manifest

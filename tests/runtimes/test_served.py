@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import perfsuite
-from perfsuite.deploy import read_manifest
+from perfsuite.deploy.folders import read_manifest
 from perfsuite.errors import StorageError, UsageError
 
 ALONE = {

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from perfsuite.errors import NonFiniteError, TechniqueError
 from perfsuite.export.signature import Signature
+from perfsuite.export.sizes import tiled
+from perfsuite.measure.outputs import check_output, fidelity
 from perfsuite.protocols import Inputs, Program
+from perfsuite.techniques.calibrating import in_eval_mode
 from perfsuite.techniques.common import main_output
 from perfsuite.techniques.quantization.layers import Int8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear
@@ -21,31 +24,20 @@ _ODD = 3
 
 
 def prove(model: nn.Module, program: Program, signature: Signature, inputs: Inputs) -> None:
-    """Raises TechniqueError where the answers differ, NonFiniteError where the program's are NaN and the model's not.
+    """Raises TechniqueError where the answers differ, NonFiniteError where one holds NaN or infinity.
 
     Shapes: the example's, the smallest, and an odd one.
     """
     floor = INTEGER_DB if any(isinstance(m, Int8Linear | PackedLinear) for m in model.modules()) else FLOAT_DB
-    was_training = model.training
-    model.eval()
-    try:
+    with in_eval_mode(model), torch.no_grad():
         for sizes, case in drawn(signature, inputs):
-            with torch.no_grad():
-                expected = main_output(model(*case.args, **case.kwargs))
+            expected = main_output(model(*case.args, **case.kwargs))
             _compare(expected, main_output(program.call(*case.args, **case.kwargs)), sizes, floor)
-    finally:
-        model.train(was_training)
 
 
 def drawn(signature: Signature, inputs: Inputs) -> Iterator[tuple[Mapping[str, int], Inputs]]:
     """Inputs of the declared ranges, made of the example's own values."""
-    tensors = signature.bind(inputs.args, inputs.kwargs)
-    example = {
-        name: size
-        for argument, tensor in zip(signature.inputs, tensors, strict=True)
-        for name, size in zip(argument.shape, tensor.shape, strict=True)
-        if isinstance(name, str)
-    }
+    example = signature.sizes(signature.bind(inputs.args, inputs.kwargs))
     yield example, inputs
     smallest = {name: signature.ranges[name].low for name in example}
     odd = {name: _ODD if _ODD in signature.ranges[name] else size for name, size in example.items()}
@@ -57,18 +49,12 @@ def _resized(signature: Signature, inputs: Inputs, sizes: Mapping[str, int]) -> 
     shapes = {argument.name: argument.shape for argument in signature.inputs}
 
     def resize(name: str, value: Any) -> Any:
-        return _tiled(value, shapes[name], sizes) if isinstance(value, Tensor) else value
+        if not isinstance(value, Tensor):
+            return value
+        return tiled(value, [size if isinstance(size, int) else sizes[size] for size in shapes[name]])
 
     args = tuple(resize(name, value) for name, value in zip(signature.parameters, inputs.args, strict=False))
     return Inputs(args, {name: resize(name, value) for name, value in inputs.kwargs.items()})
-
-
-def _tiled(tensor: Tensor, shape: tuple[int | str, ...], sizes: Mapping[str, int]) -> Tensor:
-    """The first so many along each axis that may change, over and over where there are fewer."""
-    for axis, name in enumerate(shape):
-        if isinstance(name, str):
-            tensor = tensor.index_select(axis, torch.arange(sizes[name]) % tensor.shape[axis])
-    return tensor
 
 
 def _compare(expected: Tensor, found: Tensor, sizes: Mapping[str, int], floor: float) -> None:
@@ -80,9 +66,8 @@ def _compare(expected: Tensor, found: Tensor, sizes: Mapping[str, int], floor: f
         )
     if bool(found.isnan().any()) and not bool(expected.isnan().any()):
         raise NonFiniteError(f"at {at} the program's output has NaN in it, the model's has not", "gate it in eager")
-    noise = (expected.double() - found.double()).square().sum()
-    ratio = float(10 * torch.log10(expected.double().square().sum() / noise)) if noise else float("inf")
-    if ratio < floor:
+    ratio = fidelity(check_output(expected, f"the model at {at}"), check_output(found, f"the program at {at}"))["sqnr"]
+    if not ratio >= floor:
         raise TechniqueError(
             f"at {at} the program's output is {ratio:.1f} dB from the model's, where at least {floor:g} are expected",
             "choose another technique or runtime for this model, and report the layer if you find it",

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
+from perfsuite.deploy.proof import prove
 from perfsuite.errors import StorageError, UsageError
 from perfsuite.export.files import MANIFEST, deployed
-from perfsuite.export.proof import prove
 from perfsuite.export.signature import Signature
-from perfsuite.files import read_regular
+from perfsuite.folders import Account, replacing_folder
 from perfsuite.protocols import Inputs, Program, Runtime
 from perfsuite.registry import RUNTIMES
-from perfsuite.storage import steps_of, swap
+from perfsuite.storage import steps_of
 from perfsuite.techniques.recorded import Step
 
 VERSION = 1
@@ -52,8 +50,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, File]
 
 
-class _Versioned(msgspec.Struct):
-    version: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+_ACCOUNT = Account(
+    MANIFEST, Manifest, VERSION, what="of an exported program", noun="exported program", again="export the model again",
+    written="a model was exported to", limit=_LARGEST,
+)  # fmt: skip
 
 
 def export_model(
@@ -71,25 +71,13 @@ def export_model(
     NonFiniteError where its answer is NaN, StorageError if the folder cannot be written or holds something else.
     """
     chosen = RUNTIMES.get(runtime) if isinstance(runtime, str) else runtime
-    example, target = Inputs.of(inputs), Path(folder)
-    _check_target(target)
+    target = Path(folder)
+    _ACCOUNT.check_target(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        with replacing_folder(target) as work:
+            _write(model, Inputs.of(inputs), chosen, work)
     except OSError as error:
         raise StorageError(f"cannot write to {target}: {error}", "check the path and the free space") from error
-    try:
-        work.chmod(0o755)  # mkdtemp's own mode is for one user only
-        program = chosen.load(model, example, work)
-        signature = _signature(program, chosen)
-        prove(model, program, signature, example)
-        (work / MANIFEST).write_bytes(_encoded(_manifest(model, chosen, program, signature, work)))
-        del program  # which may hold its files open
-        swap(work, target)
-    except OSError as error:
-        raise StorageError(f"cannot write to {target}: {error}", "check the path and the free space") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return target
 
 
@@ -124,25 +112,15 @@ def load_program(folder: str | os.PathLike[str], *, trusted: bool = False) -> Pr
 
 def read_manifest(folder: Path) -> Manifest:
     """What ``program.json`` says. Raises StorageError."""
-    path = folder / MANIFEST
-    try:
-        data = read_regular(path, _LARGEST)
-        version = msgspec.json.decode(data, type=_Versioned).version
-        if version != VERSION:
-            remedy = "upgrade perfsuite" if version > VERSION else "export the model again"
-            raise StorageError(f"{path} has version {version}, this perfsuite reads {VERSION}", remedy)
-        return msgspec.json.decode(data, type=Manifest)
-    except FileNotFoundError as error:
-        raise StorageError(f"{path} does not exist", "give the folder that a model was exported to") from error
-    except (OSError, msgspec.DecodeError, RecursionError) as error:
-        raise StorageError(f"{path} is not of an exported program: {error}", "export the model again") from error
+    return _ACCOUNT.read(folder)
 
 
-def _check_target(target: Path) -> None:
-    if not target.exists() or (target / MANIFEST).is_file():
-        return
-    if not target.is_dir() or any(target.iterdir()):
-        raise StorageError(f"{target} is not an empty folder and holds no exported program", "choose another folder")
+def _write(model: nn.Module, example: Inputs, runtime: Runtime, folder: Path) -> None:
+    """The program is gone when this returns: it may hold its files open."""
+    program = runtime.load(model, example, folder)
+    signature = _signature(program, runtime)
+    prove(model, program, signature, example)
+    _ACCOUNT.write(folder, _manifest(model, runtime, program, signature, folder))
 
 
 def _signature(program: Program, runtime: Runtime) -> Signature:
@@ -160,10 +138,6 @@ def _manifest(model: nn.Module, runtime: Runtime, program: Program, signature: S
         VERSION, runtime.name, type(model).__name__, str(torch.__version__), dict(program.versions), signature,
         steps_of(model), files,
     )  # fmt: skip
-
-
-def _encoded(manifest: Manifest) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 
 def _file(path: Path) -> File:

@@ -1,0 +1,1 @@
+"""Programs that other runtimes deploy: into folders once they are proven, and out of them again."""
