@@ -128,3 +128,8 @@ def _scaled(value: float, steps: tuple[tuple[float, str], ...], rest: str, small
         if abs(value) >= size:
             return f"{value / size:.4g} {suffix}"
     return f"{value / smallest:.4g} {rest}"
+
+
+def dtype_name(dtype: object) -> str:
+    """A dtype of torch as people and files write it: "float32"."""
+    return str(dtype).removeprefix("torch.")

@@ -1,6 +1,7 @@
 """The code as a stranger meets it: small functions, and no two files that need each other, not even in a function."""
 
 import ast
+from copy import deepcopy
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -40,6 +41,31 @@ def circle(modules):
     return []
 
 
+class AtImport(ast.NodeTransformer):
+    """Leaves what runs when a module is imported: functions run later."""
+
+    def visit_FunctionDef(self, node):
+        return ast.Pass()
+
+
+def reached(module, modules):
+    """All that importing a module imports, the packages that it lies in included."""
+    seen, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name and name not in seen:
+            seen.add(name)
+            tree = modules.get(name) or modules.get(f"{name}.__init__")
+            waiting += [name.rpartition(".")[0], *(imports(name, AtImport().visit(deepcopy(tree))) if tree else ())]
+    return seen
+
+
+def heavy(modules):
+    """Modules that say "imports no torch", and do."""
+    says = [name for name, tree in modules.items() if "imports no torch" in (ast.get_docstring(tree) or "").lower()]
+    return [name for name in says if "torch" in reached(name, modules)]
+
+
 def long_functions(modules):
     return [
         f"{name}.{node.name}"
@@ -62,6 +88,19 @@ def test_a_circle_is_found_also_where_it_is_hidden(importing):
     modules = {"p.a": ast.parse(importing), "p.b": ast.parse("from p.a import y")}
     assert set(circle(modules)) == {"p.a", "p.b"}
     assert circle({**modules, "p.a": ast.parse(f"if TYPE_CHECKING:\n    {'from p.b import x'}")}) == []
+
+
+def test_who_says_that_it_imports_no_torch_does_not():
+    modules = parsed(ROOT / "perfsuite")
+    assert "torch" in reached("perfsuite.techniques.common", modules)
+    assert heavy(modules) == []
+
+
+@pytest.mark.parametrize("way", ["import torch.nn", "from torch import nn", "from p.b import x", "from p import b"])
+def test_torch_is_found_also_behind_others(way):
+    modules = {"p.a": ast.parse(f'"""Imports no torch."""\n{way}'), "p.b": ast.parse("import torch")}
+    assert heavy(modules) == ["p.a"]
+    assert heavy({**modules, "p.a": ast.parse(f'"""Imports no torch."""\ndef late():\n    {way}')}) == []
 
 
 def test_a_long_function_is_found():

@@ -17,7 +17,8 @@ from perfsuite.export.quiet import quiet
 from perfsuite.export.signature import Argument, Constant, Signature
 from perfsuite.export.sizes import Axes, Sizes, dynamic_shapes, examples
 from perfsuite.protocols import Inputs
-from perfsuite.techniques.common import dtype_name, items_of, main_output
+from perfsuite.techniques.common import items_of, main_output
+from perfsuite.units import dtype_name
 
 
 @dataclass(frozen=True)

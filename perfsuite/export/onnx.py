@@ -14,7 +14,7 @@ from perfsuite.export.lowering import Dialect, lowered
 from perfsuite.export.quiet import quiet
 from perfsuite.export.signature import Signature
 from perfsuite.protocols import Inputs
-from perfsuite.techniques.common import dtype_name
+from perfsuite.units import dtype_name
 
 FILE = "model.onnx"
 _LARGEST = 2**31 - 2**26  # bytes of one protobuf message, with room for the graph itself

@@ -9,7 +9,7 @@ import msgspec
 from torch import Tensor
 
 from perfsuite.errors import UsageError
-from perfsuite.techniques.common import dtype_name
+from perfsuite.units import dtype_name
 
 Constant = bool | int | float | str | None
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from perfsuite._compat.torch import StorageWeakRef, is_compiled
 from perfsuite.measure.trace import Trace
-from perfsuite.techniques.common import dtype_name, is_linear, linear_weights
+from perfsuite.techniques.common import is_linear, linear_weights
 from perfsuite.techniques.quantization.layers import Int8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear
-from perfsuite.units import Unit, format_value
+from perfsuite.units import Unit, dtype_name, format_value
 
 EAGER = "torch"
 COMPILED = "torch.compile"

@@ -94,11 +94,6 @@ def linear_weights(module: Any) -> Weights:
     return Weights(module.weight.t() if is_conv1d(module) else module.weight, module.bias)
 
 
-def dtype_name(dtype: torch.dtype) -> str:
-    """As people and files write it: "float32"."""
-    return str(dtype).removeprefix("torch.")
-
-
 def main_output(output: Any) -> Tensor:
     """The tensor that a model is about: itself, ``logits``, ``last_hidden_state``, or the first one found.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perfsuite.protocols import Inputs, Technique
-from perfsuite.techniques.common import dtype_name
+from perfsuite.units import dtype_name
 
 if TYPE_CHECKING:
     from torch import nn
