@@ -51,12 +51,12 @@ def start(code, **options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def gone(marked):
-    """At once, on any machine that is not overloaded."""
+def become(marked, number):
+    """At once, on any machine that is not overloaded. A process that has just begun shows no variables yet."""
     deadline = time.monotonic() + 10
-    while (left := marked()) and time.monotonic() < deadline:
+    while len(left := marked()) != number and time.monotonic() < deadline:
         time.sleep(0.02)
-    return left == []
+    return len(left) == number
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_when_the_command_ends_nothing_of_it_is_left(code, marked):
 def test_when_it_is_asked_to_end_nothing_of_it_is_left(marked):
     guard = start(BROOD + HANG)
     assert guard.stdout.readline() == "ready\n"
-    assert len(marked()) == 5
+    assert become(marked, 5)
     end(guard)
     assert marked() == []
 
@@ -131,7 +131,7 @@ def test_when_the_owner_is_killed_nothing_is_left(number, marked, tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as owner:
         assert owner.stdout.readline() == "ready\n"
         owner.send_signal(number)
-    assert gone(marked)
+    assert become(marked, 0)
     assert not folder.exists()
 
 
@@ -164,7 +164,7 @@ def test_a_guard_that_is_killed_takes_the_command_along(marked):
     assert guard.stdout.readline() == "ready\n"
     guard.kill()
     guard.wait()
-    assert gone(marked)
+    assert become(marked, 0)
 
 
 def test_it_is_small_and_there_before_the_command(marked):
