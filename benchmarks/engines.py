@@ -115,22 +115,27 @@ def onnxruntime_int8(model, args, folder):
     return call, (folder / "int8.onnx",)
 
 
-def openvino_int8(model, args, folder):
-    """Static int8 by NNCF, in OpenVINO's latency mode."""
-    import nncf
-    import openvino
+def openvino_int8(float_types=()):
+    """Static int8 by NNCF, in OpenVINO's latency mode; nodes of some types may stay in float."""
 
-    converted = openvino.convert_model(Tensors(model), example_input=args)
-    data = nncf.Dataset([tuple(x.numpy() for x in others(args, seed)) for seed in range(CALIBRATION_BATCHES)])
-    quantized = nncf.quantize(converted, data, model_type=nncf.ModelType.TRANSFORMER)
-    openvino.save_model(quantized, folder / "int8.xml", compress_to_fp16=False)
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS, "INFERENCE_PRECISION_HINT": "f32"}
-    request = openvino.compile_model(quantized, "CPU", settings).create_infer_request()
+    def build(model, args, folder):
+        import nncf
+        import openvino
 
-    def call(*args):
-        return torch.from_numpy(next(iter(request.infer([x.numpy() for x in args]).values())))
+        converted = openvino.convert_model(Tensors(model), example_input=args)
+        data = nncf.Dataset([tuple(x.numpy() for x in others(args, seed)) for seed in range(CALIBRATION_BATCHES)])
+        scope = nncf.IgnoredScope(types=list(float_types))
+        quantized = nncf.quantize(converted, data, model_type=nncf.ModelType.TRANSFORMER, ignored_scope=scope)
+        openvino.save_model(quantized, folder / "int8.xml", compress_to_fp16=False)
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS, "INFERENCE_PRECISION_HINT": "f32"}
+        request = openvino.compile_model(quantized, "CPU", settings).create_infer_request()
 
-    return call, tuple(folder.glob("int8.*"))
+        def call(*args):
+            return torch.from_numpy(next(iter(request.infer([x.numpy() for x in args]).values())))
+
+        return call, tuple(folder.glob("int8.*"))
+
+    return build
 
 
 def others(args, seed):
@@ -162,7 +167,8 @@ PEERS = {
         Peer("torch.ao onednn", torch_ao("onednn"), "torch"),
         Peer("torchao + compile", torchao_compiled, "torchao"),
         Peer("onnxruntime int8", onnxruntime_int8, "onnxruntime"),
-        Peer("openvino int8", openvino_int8, "nncf"),
+        Peer("openvino int8", openvino_int8(), "nncf"),
+        Peer("openvino int8 (float attention)", openvino_int8(["ScaledDotProductAttention"]), "nncf"),
     )
 }
 ARMS = {"fp32": ORIGINAL, **{name: name for name in OURS}, **{name: f"fp32@{name}" for name in PEERS}}

@@ -254,6 +254,7 @@ METRICS: Registry[Metric] = Registry(
         "accuracy_kept": "perfsuite.metrics.correctness:ACCURACY_KEPT",
         "sqnr": "perfsuite.metrics.fidelity:SQNR",
         "agreement": "perfsuite.metrics.fidelity:AGREEMENT",
+        "effective_bits": "perfsuite.metrics.precision:EFFECTIVE_BITS",
     },
     _must_be_metric,
     named=True,

@@ -13,7 +13,7 @@ BOUNDS = {  # each is just met by the evidence below
     "latency": "<=1.5 ms", "throughput": ">=2700", "speedup": ">=1.8", "accuracy": ">=75%", "accuracy_kept": ">=90%",
     "size": "<=1000 B", "parameters": "<=1001", "nonzeros": "<=1002", "sparsity": ">=50%", "flops": "<=1003",
     "operators": "<=1004", "peak_memory": "<=1005 B", "compression": ">=4", "sqnr": ">=20 dB", "agreement": ">=99%",
-    "int8_share": ">=90%",
+    "int8_share": ">=90%", "effective_bits": ">=3",
 }  # fmt: skip
 EXACT = {
     "size_bytes": 1000, "parameters": 1001, "nonzeros": 1002, "sparsity": 0.5, "flops": 1003, "operators": 1004,
@@ -32,6 +32,7 @@ def found(worse=""):
         relations={
             "sqnr": 10.0 if worse == "sqnr" else 20.0, "agreement": 0.9 if worse == "agreement" else 0.995,
             "compression": 2.0 if worse == "compression" else 4.0,
+            "effective_bits": 2.0 if worse == "effective_bits" else 3.0,
         },
         blocks=blocks(3, speedup=1.0 if worse == "speedup" else 2.0, scale=3.0 if worse in SLOWER else 1.0),
     )  # fmt: skip

@@ -68,12 +68,13 @@ def test_a_graph_that_is_not_optimized_is_red(tmp_path):
 def test_weights_that_are_stored_in_half_precision_are_red(tmp_path, monkeypatch):
     import openvino as package
 
-    limits = {"size": "1%", "sqnr": ">=100 dB"}
+    limits = {"size": "1%", "effective_bits": ">=18"}
     judged(tmp_path, case("openvino", "fp32"), limits, update=True)
     save = package.save_model
     monkeypatch.setattr(package, "save_model", lambda model, path, **_: save(model, path, compress_to_fp16=True))
     found = judged(tmp_path, case("openvino", "fp32"), limits)
-    assert found["sqnr"].status is Status.REGRESSED
+    assert found["effective_bits"].status is Status.REGRESSED
+    assert 8 < found["effective_bits"].measured < 13  # fp16 has 11
     assert found["size"].status is Status.IMPROVED
 
 
@@ -82,11 +83,12 @@ def test_products_that_are_computed_in_bf16_are_red_and_named(tmp_path, monkeypa
 
     if "BF16" not in package.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no kernels on bf16")
-    limits = {"operators": "0%", "sqnr": ">=100 dB"}
+    limits = {"operators": "0%", "effective_bits": ">=18"}
     judged(tmp_path, case("openvino", "fp32"), limits, update=True)
     monkeypatch.setitem(openvino._FLOATS, "INFERENCE_PRECISION_HINT", "bf16")
     found = judged(tmp_path, case("openvino", "fp32"), limits)
-    assert {name for name, verdict in found.items() if verdict.status is Status.REGRESSED} == {"operators", "sqnr"}
+    assert {name for name, verdict in found.items() if verdict.status is Status.REGRESSED} == {"operators", "effective_bits"}
+    assert 5 < found["effective_bits"].measured < 10  # bf16 has 8
     assert any("+12 FullyConnected bf16" in line for line in found["operators"].details)
 
 
