@@ -49,6 +49,12 @@ def dtypes_when_loaded(model: nn.Module, dtype: torch.dtype) -> Dtypes:
     return found
 
 
+def attention_of(config: Any) -> dict[str, str]:
+    """The choice of torch's kernel or plain operators, which ``to_dict`` leaves out; others are for some GPUs."""
+    chosen = getattr(config, "_attn_implementation", None)
+    return {"attn_implementation": chosen} if chosen in ("eager", "sdpa") else {}
+
+
 def _config_as_built(model: Any) -> Any:
     config = copy.deepcopy(model.config)
     for field, value in getattr(config, "perfsuite_built", {}).items():  # before units were removed

@@ -18,7 +18,7 @@ Tensors = MutableMapping[str, Any]
 
 def layout(tensor: Tensor) -> Layout | None:
     """Equal for tensors that are the same memory, seen in the same way, while they are alive. None without memory."""
-    address = tensor.untyped_storage().data_ptr()
+    address = tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else 0
     if not address:
         return None
     return tensor.device, tensor.dtype, address, tensor.storage_offset(), tensor.shape, tensor.stride()
@@ -28,6 +28,12 @@ def floats(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Floating-point parameters and buffers, those that are not saved among them, each under its first name."""
     for tensors in (model.named_parameters(), model.named_buffers()):
         yield from ((name, tensor) for name, tensor in tensors if tensor.is_floating_point())
+
+
+def all_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, then buffers, each under all of its names."""
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
 
 
 def dtypes_of_transformers(model: nn.Module, dtype: torch.dtype) -> dict[str, torch.dtype]:
@@ -43,7 +49,7 @@ def cast_tensors(model: nn.Module, dtype_of: Callable[[str, Tensor], torch.dtype
 
     A parameter stays the object that others are tied to.
     """
-    places = Counter(layout(tensor) for _, tensor in _all_tensors(model))
+    places = Counter(layout(tensor) for _, tensor in all_tensors(model))
     done: dict[Any, tuple[Tensor, Tensor]] = {}  # with the old one: alive, so that nothing else comes to lie there
     cast: set[int] = set()
     for name, tensors, key, tensor in _own_floats(model):
@@ -66,11 +72,6 @@ def _own_floats(model: nn.Module) -> Iterator[tuple[str, Tensors, str, Tensor]]:
             for key, tensor in list(tensors.items()):
                 if tensor is not None and tensor.is_floating_point():
                     yield (f"{prefix}.{key}" if prefix else key), tensors, key, tensor
-
-
-def _all_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters(remove_duplicate=False)
-    yield from model.named_buffers(remove_duplicate=False)
 
 
 def _put(tensors: Tensors, key: str, value: Tensor) -> None:

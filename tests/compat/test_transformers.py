@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import torch
+import transformers
 from torch import nn
 
 from perfsuite._compat import transformers as compat
@@ -34,3 +35,10 @@ def test_what_is_kept_in_fp32_is_found_on_the_meta_device_without_touching_the_s
     assert torch.get_default_dtype() is default, "get_init_context leaves another default dtype"
     planned = compat.dtypes_when_loaded(t5(), torch.float16)
     assert planned["encoder.block.0.layer.1.DenseReluDense.wo.weight"] is torch.float32, "_get_dtype_plan is gone"
+
+
+def test_the_kernel_of_attention_is_known():
+    config = transformers.BertConfig(attn_implementation="eager")
+    assert compat.attention_of(config) == {"attn_implementation": "eager"}, "_attn_implementation is elsewhere"
+    again = transformers.BertConfig.from_dict(config.to_dict() | compat.attention_of(config))
+    assert compat.attention_of(again) == compat.attention_of(config), "from_dict no longer takes attn_implementation"
