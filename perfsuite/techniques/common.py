@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_modules, own_parameters
 from perfsuite.errors import NonFiniteError, OutputError, TechniqueError
+from perfsuite.techniques.ties import copied
 
 
 def check_finite(model: nn.Module) -> None:
@@ -44,7 +44,7 @@ def check_finite(model: nn.Module) -> None:
 def copy_finite(model: nn.Module) -> nn.Module:
     """A deep copy of a model whose weights are all finite; tied parameters stay tied."""
     check_finite(model)
-    return copy.deepcopy(model)
+    return copied(model)
 
 
 def replace_modules(model: nn.Module, replace: Callable[[nn.Module], nn.Module]) -> nn.Module:
