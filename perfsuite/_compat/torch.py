@@ -51,6 +51,14 @@ def is_compiled(model: nn.Module) -> bool:
     return hasattr(model, "_orig_mod") or any(module._compiled_call_impl for module in model.modules())
 
 
+def compiled_from(model: nn.Module) -> nn.Module | None:
+    """``_orig_mod``: what ``torch.compile(model)`` was given; None for what it has not made."""
+    return dict(model.named_children()).get(COMPILED) if compiler_is_loaded() and is_compiled(model) else None
+
+
+COMPILED = "_orig_mod"
+
+
 def compile_alone(module: nn.Module, **options: Any) -> Any:
     """``torch.compile``, independent of what else the process has compiled, copies of the module above all.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from perfsuite._compat.torch import own_modules, own_parameters
 from perfsuite.errors import NonFiniteError, OutputError, TechniqueError, first_line
 from perfsuite.techniques.refused import check_copyable, check_values
+from perfsuite.techniques.ties import copied
 
 
 def check_finite(model: nn.Module) -> None:
@@ -51,7 +51,7 @@ def copy_finite(model: nn.Module) -> nn.Module:
     check_finite(model)
     check_copyable(model)
     try:
-        return copy.deepcopy(model)
+        return copied(model)
     except Exception as error:  # an attribute may be anything, and raise anything
         raise TechniqueError(
             f"the {type(model).__name__} cannot be copied: {first_line(error)}",

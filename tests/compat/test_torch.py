@@ -39,6 +39,9 @@ def test_what_is_compiled_is_known_and_what_compiles_is_loaded_late():
     assert compat.is_compiled(wrapped), "torch.compile(model) has no _orig_mod"
     assert compat.is_compiled(nn.Sequential(itself)), "Module.compile() no longer sets _compiled_call_impl"
     assert not compat.is_compiled(nn.Linear(2, 2)), "a plain module looks compiled"
+    layer = nn.Linear(2, 2)
+    assert compat.compiled_from(torch.compile(layer, backend="eager")) is layer, "torch.compile(model) has no _orig_mod"
+    assert compat.compiled_from(itself) is None, "Module.compile() wraps"
     program = """
 import torch
 from perfsuite._compat.torch import compiler_is_loaded

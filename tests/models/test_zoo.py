@@ -175,7 +175,7 @@ def test_a_save_that_fails_keeps_what_was_there(tmp_path, tiny_bert, monkeypatch
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("perfsuite.storage.write_weights", full)
+    monkeypatch.setattr("perfsuite.storage.weights.write_weights", full)
     with pytest.raises(StorageError, match="No space left"):
         save(tiny_bert, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

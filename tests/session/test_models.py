@@ -160,7 +160,7 @@ def test_a_gate_on_latency_alone_builds_one_model_copies_it_nowhere_and_saves_no
         built.append(Whole())
         return built[-1]
 
-    monkeypatch.setattr("perfsuite.storage.write_weights", lambda *given: pytest.fail("it was saved"))
+    monkeypatch.setattr("perfsuite.storage.weights.write_weights", lambda *given: pytest.fail("it was saved"))
     monkeypatch.setattr("perfsuite.measure.trace._Recorder", lambda *given: pytest.fail("it was traced"))
     assert gate(tmp_path, make, {"latency": "<=9 s"}) == {"latency": Status.PASS}
     assert len(built) == 1
