@@ -116,7 +116,9 @@ def optimize(
     smaller_by = f"{before / 1e6:.2f} MB -> {after / 1e6:.2f} MB, {before / after:.2f}x"
     say(f"{origin.name} ({origin.weights} weights): {smaller_by}")
     for step in provenance(smaller):
-        say(f"  {step.technique}: {step.coverage}" if step.coverage else f"  {step.technique}")
+        say(
+            f"  {step.technique}: {'; '.join(str(part) for part in (step.coverage, step.fidelity) if part is not None)}"
+        )
     load = "load_model" if runtime == EAGER else "load_program"
     say(f"written: {folder}\nload it with perfsuite.{load}({str(folder)!r})")
 

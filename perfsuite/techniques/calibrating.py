@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,9 @@ from perfsuite.errors import TechniqueError
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import main_output
-from perfsuite.techniques.recorded import Digested
+
+if TYPE_CHECKING:
+    from perfsuite.techniques.recorded import Digested
 
 
 def batches(model: nn.Module, data: Digested, what: str) -> Iterator[Inputs]:

@@ -6,7 +6,9 @@ the zero needs only the sums of W's columns, which are known beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from operator import call
 from typing import Any, Protocol
 
@@ -27,6 +29,7 @@ from perfsuite.techniques.quantization.linear import (
 )
 
 Quantized = tuple[Tensor, Tensor]
+_prepares: ContextVar[bool] = ContextVar("perfsuite_prepares", default=True)
 
 
 class Sharing(Protocol):
@@ -169,12 +172,22 @@ class Prepared:
         return (Prepared, ())
 
 
+@contextmanager
+def nothing_prepared() -> Iterator[None]:
+    """While open, no operands are kept: for a single call, after which the model may only be saved."""
+    token = _prepares.set(False)
+    try:
+        yield
+    finally:
+        _prepares.reset(token)
+
+
 def can_prepare(layer: Int8Linear) -> bool:
     """Whether operands may be kept from call to call.
 
     Not while a graph is traced (they are no part of it) or gradients are taken (a bias may want some).
     """
-    if in_graph():
+    if in_graph() or not _prepares.get():
         return False
     weight, scale = own_buffers(layer)["weight"], own_buffers(layer)["scale"]
     assert weight is not None
