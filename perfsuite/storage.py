@@ -27,6 +27,8 @@ from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.limited import Header, check_counts, limited_to, read_header
 from perfsuite.protocols import Technique
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
+from perfsuite.techniques.quantization.pretrained import without_mark
+from perfsuite.techniques.quantization.readable import QuantizedLayer, name_codes
 from perfsuite.techniques.recorded import Step, dtype_of, provenance
 from perfsuite.techniques.values import leaves, rebuild
 from perfsuite.temporary import temporary_folder
@@ -235,7 +237,8 @@ def _build_transformers(class_name: str, config: Mapping[str, Any]) -> nn.Module
             f"{class_name!r} is no model class of transformers {transformers.__version__}",
             "install the version that saved it",
         )
-    fields = {key: value for key, value in config.items() if key not in ("perfsuite_steps", "perfsuite_built")}
+    kept = without_mark(dict(config))
+    fields = {key: value for key, value in kept.items() if key not in ("perfsuite_steps", "perfsuite_built")}
     fields.update(config.get("perfsuite_built", {}))  # as it was before heads and units were removed
     config_class: Any = kind.config_class
     model: nn.Module = kind(config_class.from_dict(fields))
@@ -245,6 +248,9 @@ def _build_transformers(class_name: str, config: Mapping[str, Any]) -> nn.Module
 def _load_exactly(module: nn.Module, path: Path) -> None:
     """Load with names and dtypes that must agree; load_state_dict alone would convert dtypes in silence."""
     found, wanted = load_file(path), module.state_dict()
+    for name, layer in module.named_modules(remove_duplicate=False):
+        if isinstance(layer, QuantizedLayer):
+            name_codes(layer, found, f"{name}." if name else "")
     for name, tensor in found.items():
         if name in wanted and wanted[name].dtype != tensor.dtype:
             raise ValueError(f"{name!r} is {tensor.dtype} in the file and {wanted[name].dtype} in the model")
