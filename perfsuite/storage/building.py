@@ -16,6 +16,7 @@ from perfsuite.protocols import Technique
 from perfsuite.storage.recipe import Recipe
 from perfsuite.techniques.casting import cast_tensors, dtypes_of_transformers
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
+from perfsuite.techniques.quantization.pretrained import without_mark
 from perfsuite.techniques.recorded import dtype_of
 from perfsuite.techniques.ties import tie
 from perfsuite.techniques.values import rebuild
@@ -95,7 +96,7 @@ def _built(recipe: Recipe) -> nn.Module:
 def _build_transformers(recipe: Recipe) -> nn.Module:
     kind, config_class = _classes(recipe.class_name, recipe.config)
     ours = ("perfsuite_steps", "perfsuite_built")
-    fields = {key: value for key, value in recipe.config.items() if key not in ours}
+    fields = {key: value for key, value in without_mark(dict(recipe.config)).items() if key not in ours}
     fields.update(recipe.config.get("perfsuite_built", {}))  # as it was before heads and units were removed
     model: Any = kind(config_class.from_dict(fields))
     defaults = getattr(model, "generation_config", None)
