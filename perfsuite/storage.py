@@ -235,11 +235,17 @@ def _build_transformers(class_name: str, config: Mapping[str, Any]) -> nn.Module
             f"{class_name!r} is no model class of transformers {transformers.__version__}",
             "install the version that saved it",
         )
-    fields = {key: value for key, value in config.items() if key not in ("perfsuite_steps", "perfsuite_built")}
-    fields.update(config.get("perfsuite_built", {}))  # as it was before heads and units were removed
     config_class: Any = kind.config_class
-    model: nn.Module = kind(config_class.from_dict(fields))
+    model: nn.Module = kind(config_class.from_dict(_as_built(config)))
     return model
+
+
+def _as_built(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config, and those inside of it, as before heads, units and layers were removed."""
+    fields = {key: _as_built(value) if isinstance(value, dict) else value for key, value in config.items()}
+    built = fields.pop("perfsuite_built", {})
+    fields.pop("perfsuite_steps", None)
+    return fields | built
 
 
 def _load_exactly(module: nn.Module, path: Path) -> None:
