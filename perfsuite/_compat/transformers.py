@@ -38,7 +38,7 @@ def dtypes_when_loaded(model: nn.Module, dtype: torch.dtype) -> Dtypes:
     that cannot be built once more (a class of one's own, a config that was changed), only the frequencies are known.
     """
     try:
-        twin = _on_meta(type(model), _config_as_built(model), dtype)
+        twin = _on_meta(type(model), _config_as_built(model, dtype), dtype)
     except Exception:  # constructors raise anything
         return {name: torch.float32 for name, _ in model.named_buffers() if name.endswith("inv_freq")}
     found = {name: tensor.dtype for name, tensor in _tensors(twin) if tensor.is_floating_point()}
@@ -55,10 +55,13 @@ def attention_of(config: Any) -> dict[str, str]:
     return {"attn_implementation": chosen} if chosen in ("eager", "sdpa") else {}
 
 
-def _config_as_built(model: Any) -> Any:
+def _config_as_built(model: Any, dtype: torch.dtype) -> Any:
+    """As ``from_pretrained`` gives it to the class. Models of several parts build each in the dtype of its config."""
     config = copy.deepcopy(model.config)
-    for field, value in getattr(config, "perfsuite_built", {}).items():  # before units were removed
-        setattr(config, field, value)
+    for part in filter(None, (config, *(getattr(config, name, None) for name in config.sub_configs))):
+        for field, value in getattr(part, "perfsuite_built", {}).items():  # before units were removed
+            setattr(part, field, value)
+        part.dtype = dtype
     return config
 
 

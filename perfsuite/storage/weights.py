@@ -17,6 +17,7 @@ from perfsuite.errors import StorageError
 from perfsuite.files import read_regular
 from perfsuite.models.limited import Header
 from perfsuite.techniques.casting import layout
+from perfsuite.techniques.quantization.readable import QuantizedLayer, name_codes
 from perfsuite.techniques.wrappers import prefix_of, unwrapped
 from perfsuite.temporary import temporary_folder
 
@@ -92,6 +93,9 @@ def load_exactly(module: nn.Module, files: Sequence[Path], header: Header) -> No
             stacklevel=4,
         )
     found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    for name, layer in module.named_modules(remove_duplicate=False):
+        if isinstance(layer, QuantizedLayer):
+            name_codes(layer, found, f"{name}." if name else "")
     wanted = module.state_dict()
     tied = {name.removeprefix(prefix): other.removeprefix(prefix) for name, other in header.tied.items()}
     for name, tensor in found.items():

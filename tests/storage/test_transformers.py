@@ -12,10 +12,11 @@ from transformers.models.t5.modeling_t5 import T5Stack
 
 import perfsuite
 from perfsuite.errors import StorageError
+from perfsuite.models.huggingface_inputs import inputs_for
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
 from perfsuite.testing.contract import run
-from tests.techniques.transformers_models import bert, dtypes, ids, llama, loaded_in, modern_bert, t5, whisper
+from tests.techniques.transformers_models import MODELS, bert, dtypes, ids, llama, loaded_in, modern_bert, t5, whisper
 
 
 def by_save_model(model, folder):
@@ -49,6 +50,19 @@ def test_a_model_in_bf16_comes_back_equal_over_4000_tokens(make, name, again, tm
     assert set(frequencies.values()) == {torch.float32}
     assert len(frequencies) > 1
     assert torch.equal(run(found, inputs), before)
+
+
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["magnitude-50", "int8-dynamic", "fp16"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_models_of_all_kinds_come_back_equal(kind, name, given, tmp_path):
+    model = loaded_in(MODELS[kind][0](), given, tmp_path / "given")
+    changed = perfsuite.parse_technique(name).apply(model)
+    made = inputs_for(model, 2, 16, 0)
+    inputs = Inputs(kwargs={n: value.to(given) if value.is_floating_point() else value for n, value in made.items()})
+    found = by_save_model(changed, tmp_path)
+    assert torch.equal(run(found, inputs), run(changed, inputs))
+    assert dtypes(found) == dtypes(changed)
 
 
 class Wrapper(nn.Module):

@@ -7,15 +7,18 @@ from torch import nn
 from perfsuite import Precision
 from perfsuite.protocols import Inputs
 from perfsuite.testing.contract import run
-from tests.techniques.transformers_models import bert, dtypes, ids, llama, loaded_in, modern_bert, t5, whisper
+from tests.techniques.transformers_models import MODELS, dtypes, ids, llama, loaded_in, modern_bert, t5
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+MAKERS = {"Llama": llama, "ModernBERT": modern_bert} | {name: make for name, (make, _) in MODELS.items()}
+
+
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
-@pytest.mark.parametrize("make", [llama, modern_bert, bert, t5, whisper])
-def test_each_tensor_has_the_dtype_that_transformers_loads_it_in(make, name, tmp_path):
-    model = make()
+@pytest.mark.parametrize("kind", MAKERS)
+def test_each_tensor_has_the_dtype_that_transformers_loads_it_in(kind, name, tmp_path):
+    model = loaded_in(MAKERS[kind](), torch.float32, tmp_path)  # its config, and those of its parts, say float32
     expected = dtypes(loaded_in(model, HALF[name], tmp_path))
     assert dtypes(Precision(name).apply(model)) == expected
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,7 +73,8 @@ def _cast_at_the_border(module: nn.Module, inside: torch.dtype, outside: torch.d
 class CastInputs:
     """A forward pre-hook; a class, so that deep copies carry it along.
 
-    Casts to the dtype of the parameter named ``reference``, which the model may be moved to later.
+    Casts to the dtype of the parameter named ``reference``, which the model may be moved to later; of a layer that was
+    quantized since it is the dtype of the weight that its integers stand for.
     """
 
     def __init__(self, dtype: torch.dtype, reference: str = "") -> None:
@@ -80,8 +82,17 @@ class CastInputs:
         self.reference = reference
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        dtype = module.get_parameter(self.reference).dtype if self.reference else self.dtype
+        dtype = _dtype_now(module, self.reference, self.dtype)
         return cast_floats(args, dtype), cast_floats(kwargs, dtype)
+
+
+def _dtype_now(module: Any, reference: str, otherwise: torch.dtype) -> torch.dtype:
+    """That of the tensor of this name; another technique may have left none, as where it has split an attention."""
+    try:
+        dtype: torch.dtype = operator.attrgetter(reference)(module).dtype
+    except AttributeError:
+        return otherwise
+    return dtype
 
 
 class CastOutput:

@@ -12,11 +12,9 @@ from perfsuite._compat.torch import own_parameters, unfuse
 from perfsuite.errors import TechniqueError
 from perfsuite.techniques.attention import split_attention
 from perfsuite.techniques.common import is_linear, linear_weights, owns_weight, replace_modules
-from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear
-from perfsuite.techniques.quantization.packing import PackedLinear
+from perfsuite.techniques.quantization.pretrained import mark_pretrained
+from perfsuite.techniques.quantization.readable import QuantizedLayer
 from perfsuite.techniques.selection import selected
-
-QUANTIZED = (Int8Linear, Int8Embedding, PackedLinear)
 
 
 def is_embedding(module: nn.Module) -> bool:
@@ -31,7 +29,7 @@ def prepare(model: nn.Module, include: Iterable[str], exclude: Iterable[str], em
     A weight that also serves a layer that is not to be quantized stays as it is in both: ties are kept.
     Raises TechniqueError if there is nothing to quantize, or the model is quantized already.
     """
-    found = next((name for name, module in model.named_modules() if isinstance(module, QUANTIZED)), None)
+    found = next((name for name, module in model.named_modules() if isinstance(module, QuantizedLayer)), None)
     if found is not None:
         raise TechniqueError(
             f"the model is quantized already: {found or 'it'!r} holds integers", "quantize the original, once"
@@ -61,13 +59,15 @@ def convert(model: nn.Module, chosen: dict[nn.Module, str], make: Callable[[nn.M
             unfuse(module)
         return make(module, chosen[module]).train(module.training) if module in chosen else module
 
-    return replace_modules(model, replace)
+    converted = replace_modules(model, replace)
+    mark_pretrained(converted)
+    return converted
 
 
 class Memo:
     """Quantizes each weight once, so that tied weights stay tied. Keyed by the parameter itself."""
 
-    def __init__(self, quantize: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
+    def __init__(self, quantize: Callable[[Tensor], Any]) -> None:  # a named tuple that has a dtype
         self._quantize = quantize
         self._done: dict[Tensor, Any] = {}
 
@@ -77,5 +77,5 @@ class Memo:
         if key not in self._done:
             weight = linear_weights(module).weight if is_linear(module) else key
             wide = weight.detach().to(torch.promote_types(weight.dtype, torch.float32)).contiguous()
-            self._done[key] = self._quantize(wide)
+            self._done[key] = self._quantize(wide)._replace(dtype=weight.dtype)
         return self._done[key]

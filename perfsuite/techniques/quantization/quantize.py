@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_parameters
 from perfsuite.techniques.common import linear_weights
@@ -41,7 +41,7 @@ def to_int8(
 def to_packed(model: nn.Module, chosen: dict[nn.Module, str], bits: int, group_size: int) -> nn.Module:
     """Packed linear weights in the place of the chosen layers; embeddings in int8."""
     tied = _tied_to_embeddings(chosen)
-    rows = Memo(quantize_rows)
+    rows = Memo(_by_rows)
     groups = Memo(lambda weight: quantize_groups(weight, bits, group_size))
 
     def make(module: nn.Module, name: str) -> nn.Module:
@@ -57,15 +57,19 @@ def to_packed(model: nn.Module, chosen: dict[nn.Module, str], bits: int, group_s
 
 def _memos(chosen: Mapping[nn.Module, str], per_channel: bool) -> tuple[Memo, Callable[[nn.Module], Any]]:
     """How embeddings and how linear weights are quantized; where one tensor serves both, in the same way."""
-    rows = Memo(quantize_rows)
+    rows = Memo(_by_rows)
     if per_channel:
         return rows, rows
-    whole, tied = Memo(quantize_tensor), _tied_to_embeddings(chosen)
+    whole, tied = Memo(lambda weight: Quantized(*quantize_tensor(weight))), _tied_to_embeddings(chosen)
     return rows, lambda module: (rows if module in tied else whole)(module)
 
 
 def _embedding(module: Any, rows: Memo) -> Int8Embedding:
-    return Int8Embedding(rows(module), module.weight.dtype, module.padding_idx)
+    return Int8Embedding(rows(module), module.padding_idx)
+
+
+def _by_rows(weight: Tensor) -> Quantized:
+    return Quantized(*quantize_rows(weight))
 
 
 def _tied_to_embeddings(chosen: Mapping[nn.Module, str]) -> set[nn.Module]:
