@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from contextlib import ExitStack
 from functools import cache
@@ -23,7 +24,7 @@ _NAMES: dict[Any, PrecisionName] = {
     torch.float16: "fp16", "fp16": "fp16", "float16": "fp16",
     torch.bfloat16: "bf16", "bf16": "bf16", "bfloat16": "bf16",
 }  # fmt: skip
-_SENSITIVE = ("LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d")
+_NORM = re.compile(r"Norm(?![a-z])")  # LayerNorm, LlamaRMSNorm, T5LayerNorm, InstanceNorm2d, MambaRMSNormGated
 _PROBE = (128, 768)  # tokens and width of the linear layer that stands for a model when there are no inputs
 
 
@@ -105,9 +106,7 @@ class MixedPrecisionConverter:
     def _technique(self, name: PrecisionName) -> Technique:
         if self.use_auto_cast:
             return Precision(name, autocast=True)
-        types = {type(module).__name__ for module in self.model.modules() if module is not self.model}
-        kept = self.keep_fp32 if self.keep_fp32 is not None else tuple(kind for kind in _SENSITIVE if kind in types)
-        return Precision(name, keep_fp32=kept)
+        return Precision(name, keep_fp32=_norms(self.model) if self.keep_fp32 is None else self.keep_fp32)
 
     def _speedups(self, converted: dict[PrecisionName, nn.Module]) -> dict[str, Speedup]:
         if self.inputs is None:
@@ -133,6 +132,13 @@ class MixedPrecisionConverter:
             "speedup_over_fp32": {name: found.ratio for name, found in speedups.items()},
             "text": {name: str(found) for name, found in speedups.items()},
         }
+
+
+def _norms(model: nn.Module) -> tuple[str, ...]:
+    """The types of layers in a model that are norms, by their names; those without weights compute in fp32, too."""
+    below = (module for module in model.modules() if module is not model and not any(True for _ in module.children()))
+    kinds = (type(module).__name__ for module in below)
+    return tuple(dict.fromkeys(kind for kind in kinds if _NORM.search(kind)))
 
 
 @cache
