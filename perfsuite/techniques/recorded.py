@@ -143,10 +143,11 @@ class Recorded(ABC):
     ``change`` works on a copy whose weights are known to be finite, and returns the model with what a
     fresh one must know to be shaped alike; ``shape`` gives a fresh model that shape. Where ``shape`` does all that is
     to be done, there is no ``change``. ``keeps_adapters``: whether the result computes with adapters that stand beside
-    layers.
+    layers. ``lets_be``: the field that names what is not changed, where the result may be one that cannot be called.
     """
 
     keeps_adapters: ClassVar[bool] = False
+    lets_be: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -181,14 +182,18 @@ class Recorded(ABC):
         return changed
 
     def _checked(self, model: nn.Module, changed: nn.Module, data: Digested) -> Fidelity | None:
-        """What was seen of the promise. Raises TechniqueError where it is not kept."""
-        if self.least_db is None:
-            return None
+        """What was seen of the promise. Raises TechniqueError where it is not kept, and for what cannot be called."""
         if not checks():
-            return Fidelity(None, "it was switched off")
-        from perfsuite.techniques.checking import check
+            return None if self.least_db is None else Fidelity(None, "it was switched off")
+        if self.least_db is not None:
+            from perfsuite.techniques.checking import check
 
-        return check(self.name, self.least_db, model, changed, data)
+            return check(self.name, self.least_db, model, changed, data)
+        if self.lets_be:
+            from perfsuite.techniques.calling import check_called
+
+            check_called(self.name, self.lets_be, model, changed, data)
+        return None
 
     @property
     def least_db(self) -> float | None:

@@ -13,7 +13,7 @@ from torch import nn
 from transformers.models.qwen2_audio.configuration_qwen2_audio import Qwen2AudioEncoderConfig
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
-from perfsuite import Inputs, Int8Dynamic, parse_technique, provenance, quantize_model, unchecked
+from perfsuite import FidelityWarning, Inputs, Int8Dynamic, parse_technique, provenance, quantize_model, unchecked
 from perfsuite.errors import TechniqueError
 from perfsuite.techniques.blame import Blame, typed
 from perfsuite.techniques.comparing import answers, decibels
@@ -146,6 +146,47 @@ def test_a_search_blames_those_and_no_others(bad):
     blamed, reached = Blame(layers, run, 25.0).found()
     assert ({int(layer.name) for layer in blamed}, reached) == (bad, 40.0)
     assert len(calls) <= 20
+
+
+def noisy():
+    """Weights whose rows have an outlier each: their grid is coarse, and an honest result is far off."""
+    model = mlp(64, 64, 64)
+    with torch.no_grad():
+        model[0].weight[:, 0] = 5.0
+    return model, [randn(8, 64) * (torch.arange(64) > 0)]  # and the outliers meet zeros
+
+
+@pytest.mark.parametrize("technique", ["int8-dynamic", "int8-static"])
+def test_the_noise_of_quantization_itself_is_a_warning_and_no_error(technique):
+    """A pretrained MiniLM with its outliers is at 16 to 24 dB on real text, and answers as before."""
+    model, data = noisy()
+    with pytest.warns(
+        FidelityWarning, match=rf"{technique} has left 1\d\.\d dB of the Sequential's answer on the"
+    ) as told:
+        result = parse_technique(technique).apply(model, data=data)
+    assert [warning.filename for warning in told] == [__file__]
+    assert 10 < provenance(result)[-1].fidelity.decibels < 25
+
+
+@pytest.mark.filterwarnings("ignore::perfsuite.techniques.fidelity.FidelityWarning")
+def test_what_is_wrong_is_found_among_noise_and_the_noise_is_not_blamed():
+    model, data = noisy()
+    with torch.no_grad():
+        model[0].weight[:, 0] = 10.0
+    deaf = nn.Sequential(model, nn.Linear(64, 8), Deaf())
+    with pytest.raises(TechniqueError) as told:
+        Int8Dynamic().apply(deaf, data=data)
+    assert "exclude=('2.layers.1',)" in told.value.remedy
+    result = Int8Dynamic(exclude=("2.layers.1",)).apply(deaf, data=data)
+    assert provenance(result)[-1].fidelity.decibels < 25
+
+
+def test_noise_that_leaves_nothing_is_an_error_that_names_the_layer():
+    model, data = noisy()
+    with torch.no_grad():
+        model[0].weight[:, 0] = 3000.0
+    with pytest.raises(TechniqueError, match="to blame: '0'"):
+        Int8Dynamic().apply(model, data=data)
 
 
 def test_where_no_layer_alone_is_to_blame_the_worst_are_left():

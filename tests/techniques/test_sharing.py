@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, LlamaConfig, LlamaModel
 
-from perfsuite import Int8Dynamic, Int8Static, WeightOnly, storage
+from perfsuite import Int8Dynamic, Int8Static, WeightOnly, storage, unchecked
 from perfsuite.errors import UsageError
 from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.models.seeding import seeded
@@ -61,6 +61,13 @@ def unshared(model):
         if isinstance(module, Int8Linear):
             module.sharing = None
     return alone
+
+
+@pytest.fixture(autouse=True)
+def unchecked_results():
+    """What is counted here are calls of results, and not those of the check of them."""
+    with unchecked():
+        yield
 
 
 @pytest.fixture

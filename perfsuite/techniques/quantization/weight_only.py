@@ -29,6 +29,7 @@ class WeightOnly(Named, Recorded):
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
+    lets_be = "exclude"
     grammar = Grammar("weight-only", Count("bits", example="4"), Count("group_size", example="128", prefix="g"))
 
     def __post_init__(self) -> None:
