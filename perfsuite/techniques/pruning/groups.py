@@ -133,6 +133,27 @@ def find_groups(model: nn.Module) -> list[Group]:
     return [group for group in found if not any(p in shared for layer in group.layers for p in layer.parameters())]
 
 
+def described(model: nn.Module) -> set[str]:
+    """Paths of the parts that architectures describe: their modules, and what they stand in of the same package.
+
+    So a Hugging Face model of which some layers are known is known as a whole. Not so for torch's own modules, which
+    people put around anything.
+    """
+    known, modules = architectures().values(), dict(model.named_modules())
+    found = set()
+    for name, module in modules.items():
+        if any(architecture.is_mine(module) for architecture in known):
+            around = [name] if _package(module) == "torch" else [
+                ".".join(name.split(".")[:end]) for end in range(name.count(".") + 2)
+            ]  # fmt: skip
+            found.add(next(path for path in around if _package(modules[path]) == _package(module)))
+    return found
+
+
+def _package(module: nn.Module) -> str:
+    return type(module).__module__.partition(".")[0]
+
+
 def _declared(name: str, module: nn.Module, known: Mapping[str, Architecture]) -> Iterator[Group]:
     """The groups of a module whose layers are plain: neither quantized, nor computed from other weights."""
     mine = {architecture: key for key, architecture in known.items() if architecture.is_mine(module)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import mul
 from typing import Any, Literal
@@ -11,27 +12,38 @@ from torch import Tensor, nn
 
 from perfsuite.errors import NonFiniteError, TechniqueError
 from perfsuite.techniques.calibrating import batches, in_eval_mode, loss_of
-from perfsuite.techniques.pruning.groups import Group
+from perfsuite.techniques.pruning.coupling.coupled import Coupled
+from perfsuite.techniques.pruning.coupling.units import Part
+from perfsuite.techniques.pruning.groups import Group, Slice
 from perfsuite.techniques.recorded import Digested
 
 
 def importance_of(
-    model: nn.Module, groups: list[Group], kind: Literal["magnitude", "taylor"], data: Digested
+    model: nn.Module, groups: Sequence[Group | Coupled], kind: Literal["magnitude", "taylor"], data: Digested
 ) -> dict[tuple[str, str], Tensor]:
     """Importance (U,) of the units of each group, by its name and kind."""
     values = _magnitude(groups) if kind == "magnitude" else _taylor(model, groups, data)
     return {(group.name, group.kind): value for group, value in zip(groups, values, strict=True)}
 
 
-def _magnitude(groups: list[Group]) -> list[Tensor]:
+def _magnitude(groups: Sequence[Group | Coupled]) -> list[Tensor]:
     """The norms of what computes a unit times the norm of what reads it: a bound on what it can contribute."""
     return [
-        reduce(mul, (part.norms(_weight(part.layer).cpu()) for part in (*group.sources, group.sink)))
+        group.magnitude()
+        if isinstance(group, Coupled)
+        else reduce(mul, (part.norms(_weight(part.layer).cpu()) for part in (*group.sources, group.sink)))
         for group in groups
     ]
 
 
-def _taylor(model: nn.Module, groups: list[Group], data: Digested) -> list[Tensor]:
+def _readers(group: Group | Coupled) -> list[tuple[Tensor, Part | Slice]]:
+    """The weights that read a group's units, and what sums up their columns for each unit."""
+    if isinstance(group, Coupled):
+        return [*group.readers]
+    return [(_weight(group.sink.layer, detached=False), group.sink)]
+
+
+def _taylor(model: nn.Module, groups: Sequence[Group | Coupled], data: Digested) -> list[Tensor]:
     """The first-order effect on the loss of switching a unit off, its size added up over batches.
 
     With a gate g = 1 before the sink, dL/dg is the sum over the columns that read the unit of weight
@@ -42,8 +54,8 @@ def _taylor(model: nn.Module, groups: list[Group], data: Digested) -> list[Tenso
     try:
         for p in required:
             p.requires_grad_(False)
-        for group in groups:
-            _weight(group.sink.layer, detached=False).requires_grad_(True)
+        for weight in (weight for group in groups for weight, _ in _readers(group)):
+            weight.requires_grad_(True)
         with in_eval_mode(model), torch.enable_grad():
             for inputs in batches(model, data, "Taylor importance"):
                 _add_effects(groups, totals, loss_of(model, inputs))
@@ -54,7 +66,7 @@ def _taylor(model: nn.Module, groups: list[Group], data: Digested) -> list[Tenso
     return totals
 
 
-def _add_effects(groups: list[Group], totals: list[Tensor], loss: Tensor) -> None:
+def _add_effects(groups: Sequence[Group | Coupled], totals: list[Tensor], loss: Tensor) -> None:
     if not loss.requires_grad:
         raise TechniqueError(
             "the loss does not depend on the weights: the forward switches gradients off",
@@ -62,13 +74,23 @@ def _add_effects(groups: list[Group], totals: list[Tensor], loss: Tensor) -> Non
         )
     if not bool(loss.isfinite()):
         raise NonFiniteError(f"the loss on the calibration data is {float(loss)}", "check the data and the labels")
-    weights = [_weight(group.sink.layer, detached=False) for group in groups]
-    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-    for group, weight, gradient, total in zip(groups, weights, gradients, totals, strict=True):
+    weights = {id(weight): weight for group in groups for weight, _ in _readers(group)}
+    found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+    gradients = dict(zip(weights, found, strict=True))
+    for group, total in zip(groups, totals, strict=True):
+        total += _effect(group, gradients).abs()
+
+
+def _effect(group: Group | Coupled, gradients: Mapping[int, Tensor | None]) -> Tensor:
+    """The sums (U,) of weight times gradient, over all that reads a unit."""
+    effect = torch.zeros(group.count, dtype=torch.float64)
+    for weight, part in _readers(group):
+        gradient = gradients[id(weight)]
         if gradient is not None:  # the batch may not reach a layer
             if not bool(gradient.isfinite().all()):
                 raise NonFiniteError(f"a gradient of {group.name!r} is NaN or infinite", "check the data and the model")
-            total += group.sink.per_unit((weight.detach() * gradient).cpu().double()).abs()
+            effect += part.per_unit((weight.detach() * gradient).cpu().double())
+    return effect
 
 
 def _weight(layer: Any, *, detached: bool = True) -> Tensor:
