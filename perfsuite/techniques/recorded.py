@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -106,6 +107,16 @@ class Digested:
                     self._hash.update(_bytes(value))
             self.batches += 1
             yield inputs
+
+    def first(self) -> Inputs | None:
+        """The first item, which is read again as such by who reads all of them; None where there is none."""
+        if self._data is None:
+            return None
+        items = iter(self._data)
+        item = next(items, None)
+        if items is self._data:  # it can be read once
+            self._data = itertools.chain(() if item is None else (item,), items)
+        return None if item is None else Inputs.of_batch(item)
 
     @property
     def digest(self) -> str:
