@@ -27,6 +27,8 @@ from perfsuite.protocols import Inputs as Inputs
 from perfsuite.protocols import ModelSpec as ModelSpec
 from perfsuite.protocols import Program as Program
 from perfsuite.spec import Metric as Metric
+from perfsuite.techniques.coverage import Coverage as Coverage
+from perfsuite.techniques.coverage import CoverageWarning as CoverageWarning
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper as MixedPrecisionWrapper
 from perfsuite.techniques.precision.half import Precision as Precision
 from perfsuite.techniques.pruning.groups import Columns as Columns

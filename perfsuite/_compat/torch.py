@@ -62,6 +62,11 @@ def is_persistent(module: nn.Module, buffer: str) -> bool:
     return buffer not in module._non_persistent_buffers_set
 
 
+def pre_hooks(module: nn.Module) -> tuple[object, ...]:
+    """``Module._forward_pre_hooks``: what is called before the module; old-style weight norms are among them."""
+    return tuple(module._forward_pre_hooks.values())
+
+
 def compiler_is_loaded() -> bool:
     """Whether anything can have been compiled: ``torch._dynamo`` is imported by the first ``torch.compile``."""
     return "torch._dynamo" in sys.modules
@@ -70,6 +75,14 @@ def compiler_is_loaded() -> bool:
 def is_compiled(model: nn.Module) -> bool:
     """``_orig_mod`` is what ``torch.compile(model)`` wraps, ``_compiled_call_impl`` what ``Module.compile()`` sets."""
     return hasattr(model, "_orig_mod") or any(module._compiled_call_impl for module in model.modules())
+
+
+def compiled_from(model: nn.Module) -> nn.Module | None:
+    """``_orig_mod``: what ``torch.compile(model)`` was given; None for what it has not made."""
+    return dict(model.named_children()).get(COMPILED) if compiler_is_loaded() and is_compiled(model) else None
+
+
+COMPILED = "_orig_mod"
 
 
 def compile_alone(module: nn.Module, **options: Any) -> Any:

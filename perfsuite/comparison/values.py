@@ -44,8 +44,9 @@ class Call:
 class Profile:
     """One variant without a clock. ``reference``: its own fp32 form, empty if that is the original.
 
-    ``engine``: what runs it; empty where nobody said. ``claimed``: what its techniques promise. ``series``: what they
-    are called without the fraction that they remove, and that fraction.
+    ``engine``: what runs it; empty where nobody said. ``claimed``: what its techniques promise; ``touched``: by claim,
+    the fraction of the weights' bytes that it holds for; ``coverage``: that in words. ``series``: what they are called
+    without the fraction that they remove, and that fraction.
     """
 
     variant: str
@@ -58,6 +59,8 @@ class Profile:
     calls: Mapping[int, Call]
     series: tuple[str, float] | None = None
     deployed_bytes: int | None = None
+    touched: Mapping[str, float] = field(default_factory=dict)
+    coverage: str = ""
 
     @property
     def size_bytes(self) -> int | None:
@@ -134,6 +137,8 @@ class Study:
                 "variant": profile.variant,
                 "technique": profile.technique,
                 "claimed": dict(profile.claimed),
+                "touched": dict(profile.touched),
+                "coverage": profile.coverage or None,
                 "stored": self._stored(profile),
                 "realized": {size: self._realized(profile, size) for size in self.batch_sizes},
             }
@@ -175,6 +180,7 @@ class Study:
             "model": self.model,
             "variant": profile.variant,
             "technique": profile.technique or None,
+            "coverage": profile.coverage or None,
             "engine": profile.engine or None,
             "reference": profile.reference or None,
             "device": self.device,

@@ -27,6 +27,10 @@ def test_a_modules_own_dictionaries():
     assert compat.own_buffers(module)["table"] is module.table, "Module._buffers holds other objects"
     compat.own_modules(module)["1"] = None
     assert module[1] is None, "what is written to Module._modules no longer changes the module"
+    hook = layer.register_forward_pre_hook(print)
+    assert compat.pre_hooks(layer) == (print,), "Module._forward_pre_hooks no longer holds the hooks by their handles"
+    hook.remove()
+    assert compat.pre_hooks(layer) == ()
 
 
 def test_hooks_of_calls_go_from_one_module_to_another():
@@ -64,6 +68,9 @@ def test_what_is_compiled_is_known_and_what_compiles_is_loaded_late():
     assert compat.is_compiled(wrapped), "torch.compile(model) has no _orig_mod"
     assert compat.is_compiled(nn.Sequential(itself)), "Module.compile() no longer sets _compiled_call_impl"
     assert not compat.is_compiled(nn.Linear(2, 2)), "a plain module looks compiled"
+    layer = nn.Linear(2, 2)
+    assert compat.compiled_from(torch.compile(layer, backend="eager")) is layer, "torch.compile(model) has no _orig_mod"
+    assert compat.compiled_from(itself) is None, "Module.compile() wraps"
     program = """
 import torch
 from perfsuite._compat.torch import compiler_is_loaded
