@@ -47,6 +47,32 @@ def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
     return module._buffers
 
 
+_HOOKS_OF_CALLS = (
+    "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called", "_backward_pre_hooks", "_backward_hooks",
+)  # fmt: skip
+_HOOKS_OF_STATE = (
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
+
+
+def carry_hooks(old: nn.Module, new: nn.Module) -> None:
+    """What is called before and after each call and each backward pass of ``old`` is called for ``new``, too."""
+    for name in _HOOKS_OF_CALLS:
+        getattr(new, name).update(getattr(old, name))
+    new._is_full_backward_hook = old._is_full_backward_hook
+
+
+def has_state_hooks(module: nn.Module) -> bool:
+    """Whether anything is called when its state dict is made or loaded."""
+    return any(getattr(module, name) for name in _HOOKS_OF_STATE)
+
+
+def is_persistent(module: nn.Module, buffer: str) -> bool:
+    """Whether its state dict has a buffer of this name."""
+    return buffer not in module._non_persistent_buffers_set
+
+
 def pre_hooks(module: nn.Module) -> tuple[object, ...]:
     """``Module._forward_pre_hooks``: what is called before the module; old-style weight norms are among them."""
     return tuple(module._forward_pre_hooks.values())

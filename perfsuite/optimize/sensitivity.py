@@ -16,7 +16,7 @@ from perfsuite.protocols import wants_gradients
 from perfsuite.techniques.calibrating import batches, in_eval_mode
 from perfsuite.techniques.common import copy_finite, main_output
 from perfsuite.techniques.precision.half import Precision
-from perfsuite.techniques.quantization.convert import prepare
+from perfsuite.techniques.quantization.choosing import prepare
 from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic
 from perfsuite.techniques.quantization.int8_static import Int8Static
 from perfsuite.techniques.quantization.weight_only import WeightOnly
