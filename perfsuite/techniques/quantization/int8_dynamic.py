@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perfsuite.techniques.claims import Claims
+from perfsuite.techniques.fidelity import promised
 from perfsuite.techniques.naming import Grammar, Named, Words
 from perfsuite.techniques.recorded import Digested, Recorded
 
@@ -32,6 +33,10 @@ class Int8Dynamic(Named, Recorded):
 
     grammar = Grammar("int8-dynamic", Words("per_token", {"tensor": False}), Words("embeddings", {"linear": False}))
     claims = Claims(bits=8)
+
+    @property
+    def least_db(self) -> float | None:
+        return promised(8)
 
     def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
         return self._converted(model, None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
+from perfsuite.techniques.fidelity import promised
 from perfsuite.techniques.naming import Count, Grammar, Named
 from perfsuite.techniques.recorded import Digested, Recorded
 
@@ -39,6 +40,10 @@ class WeightOnly(Named, Recorded):
     @property
     def claims(self) -> Claims:
         return Claims(bits=self.bits)
+
+    @property
+    def least_db(self) -> float | None:
+        return promised(self.bits)
 
     def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
         return self._converted(model, None)
