@@ -36,6 +36,11 @@ def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
     return module._buffers
 
 
+def pre_hooks(module: nn.Module) -> tuple[object, ...]:
+    """``Module._forward_pre_hooks``: what is called before the module; old-style weight norms are among them."""
+    return tuple(module._forward_pre_hooks.values())
+
+
 def compiler_is_loaded() -> bool:
     """Whether anything can have been compiled: ``torch._dynamo`` is imported by the first ``torch.compile``."""
     return "torch._dynamo" in sys.modules

@@ -58,11 +58,10 @@ def attention_of(config: Any) -> dict[str, str]:
 def _config_as_built(model: Any, dtype: torch.dtype) -> Any:
     """As ``from_pretrained`` gives it to the class. Models of several parts build each in the dtype of its config."""
     config = copy.deepcopy(model.config)
-    for field, value in getattr(config, "perfsuite_built", {}).items():  # before units were removed
-        setattr(config, field, value)
-    for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
-        if part is not None:
-            part.dtype = dtype
+    for part in filter(None, (config, *(getattr(config, name, None) for name in config.sub_configs))):
+        for field, value in getattr(part, "perfsuite_built", {}).items():  # before units were removed
+            setattr(part, field, value)
+        part.dtype = dtype
     return config
 
 

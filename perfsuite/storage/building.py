@@ -95,15 +95,20 @@ def _built(recipe: Recipe) -> nn.Module:
 
 def _build_transformers(recipe: Recipe) -> nn.Module:
     kind, config_class = _classes(recipe.class_name, recipe.config)
-    ours = ("perfsuite_steps", "perfsuite_built")
-    fields = {key: value for key, value in without_mark(dict(recipe.config)).items() if key not in ours}
-    fields.update(recipe.config.get("perfsuite_built", {}))  # as it was before heads and units were removed
-    model: Any = kind(config_class.from_dict(fields))
+    model: Any = kind(config_class.from_dict(_as_built(without_mark(dict(recipe.config)))))
     defaults = getattr(model, "generation_config", None)
     if recipe.generation is not None and defaults is not None:
         model.generation_config = type(defaults).from_dict(recipe.generation)
     found: nn.Module = model
     return found
+
+
+def _as_built(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config, and those inside of it, as before heads, units and layers were removed."""
+    fields = {key: _as_built(value) if isinstance(value, dict) else value for key, value in config.items()}
+    built = fields.pop("perfsuite_built", {})
+    fields.pop("perfsuite_steps", None)
+    return fields | built
 
 
 def _classes(name: str, config: Mapping[str, Any]) -> tuple[Callable[..., Any], Any]:

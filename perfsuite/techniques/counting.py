@@ -51,10 +51,12 @@ def _compared(a: nn.Module, b: nn.Module | None, seen: set[Tensor], visited: set
         yield from _replaced(a, b, seen)
         return
     for name, weight in _own(a, seen):
-        yield Weight(type(a).__name__, weight.nbytes, _form(weight, own_parameters(b).get(name) if b else None))
+        yield Weight(
+            type(a).__name__, weight.nbytes, _form(weight, own_parameters(b).get(name) if b is not None else None)
+        )
     for name, child in own_modules(a).items():
         if child is not None:
-            yield from _compared(child, own_modules(b).get(name) if b else None, seen, visited)
+            yield from _compared(child, own_modules(b).get(name) if b is not None else None, seen, visited)
 
 
 def _replaced(a: nn.Module, b: nn.Module, seen: set[Tensor]) -> Iterator[Weight]:

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -126,8 +126,11 @@ class Recorded(ABC):
 
     ``change`` works on a copy whose weights are known to be finite, and returns the model with what a
     fresh one must know to be shaped alike; ``shape`` gives a fresh model that shape. Where ``shape`` does all that is
-    to be done, there is no ``change``.
+    to be done, there is no ``change``. ``keeps_adapters``: whether the result computes with adapters that stand beside
+    layers.
     """
+
+    keeps_adapters: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -148,6 +151,7 @@ class Recorded(ABC):
         from perfsuite.techniques.common import copy_finite
         from perfsuite.techniques.counting import counted
 
+        self._check(model)
         digested = Digested(data)
         changed, structure = self.change(copy_finite(model), digested)
         coverage = counted(model, changed, self.removed(structure))
@@ -158,6 +162,21 @@ class Recorded(ABC):
         if claims_of(self).shrinks and not self.leaves_alone:
             warn_if_little(self.name, type(model).__name__, coverage)
         return changed
+
+    def _check(self, model: nn.Module) -> None:
+        """Refuse, before anything is changed, what could be changed in appearance only."""
+        from perfsuite.techniques.adapters import check_merged
+        from perfsuite.techniques.refused import check_changeable
+
+        if self.changes_layers:
+            check_changeable(model)
+        if not self.keeps_adapters:
+            check_merged(model)
+
+    @property
+    def changes_layers(self) -> bool:
+        """Whether layers are replaced or written to; else it may be told to let them be, as autocast does."""
+        return True
 
     @property
     def leaves_alone(self) -> bool:

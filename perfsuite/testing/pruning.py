@@ -200,31 +200,24 @@ def _kept(original: nn.Module, small: nn.Module) -> list[tuple[Group, list[int],
         mine, theirs = _unit_bytes(replayed), _unit_bytes(left[group.name, group.kind])
         kept = [index for index, unit in enumerate(mine) if unit in set(theirs)]
         assert [mine[index] for index in kept] == theirs, f"the units of {group.name} are not some of the original's"
-        found.append((group, kept, _owned(replayed)))
+        found.append((group, kept, replayed.owned))
         replayed.keep(torch.tensor(kept))
     return found
 
 
 def _unit_bytes(group: Group) -> list[bytes]:
     source = group.sources[0]
-    rows = source.layer.weight.detach().unflatten(0, (-1, source.width)).flatten(1)
-    if source.layer.bias is not None:
-        rows = torch.cat([rows, source.layer.bias.detach().unflatten(0, (-1, source.width))], dim=1)
+    rows = source.by_unit(source.values.detach())
+    bias = getattr(source.layer, "bias", None) if source.tensor == "weight" else None
+    if bias is not None:
+        first = source.features // source.per_count * source.before
+        mine = bias.detach()[first : first + group.count * source.width]
+        rows = torch.cat([rows, mine.unflatten(0, (-1, source.width))], dim=1)
     return [row.contiguous().numpy().tobytes() for row in rows]
 
 
 def _mask(group: Group, kept: list[int]) -> None:
-    weight: Any = group.sink.layer.weight
-    units = torch.ones(group.count, dtype=torch.bool)
-    units[kept] = False
-    columns = units.repeat_interleave(group.sink.width)
-    weight[:, columns] = 0
-
-
-def _owned(group: Group) -> int:
-    """Parameters of one unit: rows of what computes it, columns of what reads it."""
-    number = 0
-    for part in (*group.sources, *group.companions):
-        number += sum(p.numel() // group.count for p in part.layer.parameters())
-    weight: Any = group.sink.layer.weight
-    return number + int(weight.numel()) // group.count
+    gone = torch.tensor([unit for unit in range(group.count) if unit not in set(kept)], dtype=torch.long)
+    for member in group.members:
+        sink = member.sink
+        sink.values.index_fill_(sink.axis, sink.index(gone), 0)

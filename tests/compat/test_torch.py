@@ -27,6 +27,10 @@ def test_a_modules_own_dictionaries():
     assert compat.own_buffers(module)["table"] is module.table, "Module._buffers holds other objects"
     compat.own_modules(module)["1"] = None
     assert module[1] is None, "what is written to Module._modules no longer changes the module"
+    hook = layer.register_forward_pre_hook(print)
+    assert compat.pre_hooks(layer) == (print,), "Module._forward_pre_hooks no longer holds the hooks by their handles"
+    hook.remove()
+    assert compat.pre_hooks(layer) == ()
 
 
 def test_what_is_compiled_is_known_and_what_compiles_is_loaded_late():

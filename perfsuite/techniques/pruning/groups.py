@@ -24,42 +24,85 @@ from perfsuite.techniques.pruning.chains import Chain, chains
 
 @dataclass(frozen=True)
 class Slice:
-    """The part of a layer that belongs to a group: ``width`` rows or columns of its weight for each unit."""
+    """The part of a layer that belongs to a group: ``width`` rows or columns of its weight for each unit.
+
+    One layer may compute several things one after the other, such as queries, keys, values. ``before`` and ``after``
+    say how many rows or columns for each unit stand before and after these (``fused`` counts them).
+    ``tensor``: the parameter that is cut, where it is no layer's weight; the module that has it is the layer then.
+    """
 
     layer: Any
     width: int = 1
+    before: int = 0
+    after: int = 0
+    tensor: str = "weight"
     dim: ClassVar[int]
     vectors: ClassVar[tuple[str, ...]] = ()  # tensors (features,) that are cut along
     sizes: ClassVar[tuple[str, ...]]  # attributes that say how many features there are
 
     @property
     def features(self) -> int:
-        """How many rows or columns there are, of all units together."""
-        return int(getattr(self.layer, "num_features", None) or self.layer.weight.shape[self._weight_dim])
+        """How many rows or columns the layer has: of all units, and of all that it computes."""
+        sized = self.tensor == "weight" and getattr(self.layer, "num_features", None)
+        return int(sized or self.values.shape[self.axis])
 
     @property
-    def _weight_dim(self) -> int:
+    def per_count(self) -> int:
+        """How many of them go with each unit."""
+        return self.before + self.width + self.after
+
+    @property
+    def values(self) -> Tensor:
+        """The parameter that is cut."""
+        found: Tensor = getattr(self.layer, self.tensor)
+        return found
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the parameter is the layer's own, and no subclass of ``nn.Linear`` computes something else."""
+        is_other = isinstance(self.layer, nn.Linear) and not is_linear(self.layer)
+        return not is_other and own_parameters(self.layer).get(self.tensor) is not None
+
+    @property
+    def axis(self) -> int:
+        """The dimension of the parameter that units lie along."""
         return 1 - self.dim if is_conv1d(self.layer) else self.dim
 
     def norms(self, values: Tensor) -> Tensor:
         """The L2 norm, for each unit (U,), of a tensor that is shaped like the layer's weight."""
-        return self.per_unit(values.double().square()).sqrt()
+        return self.by_unit(values.double().square()).sum(dim=1).sqrt()
 
     def per_unit(self, values: Tensor) -> Tensor:
         """Sums, for each unit (U,), of a tensor that is shaped like the layer's weight."""
-        rows = values.transpose(0, self._weight_dim).flatten(1)
-        units: Tensor = rows.sum(dim=1).unflatten(0, (-1, self.width)).sum(dim=1)
-        return units
+        return self.by_unit(values).sum(dim=1)
 
-    def keep(self, units: Tensor) -> None:
-        """Cut the layer down to these units, in place."""
-        index = (units.cpu()[:, None] * self.width + torch.arange(self.width)).flatten()
-        _cut(self.layer, "weight", self._weight_dim, index)
-        for name in self.vectors:
-            _cut(self.layer, name, 0, index)
-        for name in self.sizes:
-            if hasattr(self.layer, name):
-                setattr(self.layer, name, len(index))
+    def by_unit(self, values: Tensor) -> Tensor:
+        """What a tensor that is shaped like the layer's weight holds for each unit (U, N)."""
+        rows = values.movedim(self.axis, 0)
+        count = len(rows) // self.per_count
+        return rows.narrow(0, count * self.before, count * self.width).reshape(count, -1)
+
+    def index(self, units: Tensor) -> Tensor:
+        """Which rows or columns belong to these units."""
+        start = self.features // self.per_count * self.before
+        return (start + units.cpu()[:, None] * self.width + torch.arange(self.width)).flatten()
+
+    def cut(self, index: Tensor) -> None:
+        """Keep these rows or columns of the layer alone, in place."""
+        _cut(self.layer, self.tensor, self.axis, index)
+        if self.tensor == "weight":
+            for name in self.vectors:
+                _cut(self.layer, name, 0, index)
+            for name in self.sizes:
+                if hasattr(self.layer, name):
+                    setattr(self.layer, name, len(index))
+
+    @property
+    def owned(self) -> dict[tuple[nn.Module, str], int]:
+        """Elements of the tensors that are cut, by layer and name."""
+        names = (self.tensor, *(self.vectors if self.tensor == "weight" else ()))
+        tensors = {name: own_parameters(self.layer).get(name) for name in names}
+        return {(self.layer, name): p.numel() for name, p in tensors.items() if p is not None}
 
 
 class Rows(Slice):
@@ -74,7 +117,12 @@ class Columns(Slice):
     """``width`` inputs of a layer for each unit: columns of a weight (O, I, ...)."""
 
     dim = 1
-    sizes = ("in_features", "in_channels", "nx")
+    sizes = ("in_features", "in_channels", "nx", "embedding_dim")
+
+
+def fused(layer: Any, *widths: int) -> tuple[Rows, ...]:
+    """The rows of a layer that computes several things one after the other, each ``width`` wide for each unit."""
+    return tuple(Rows(layer, width, sum(widths[:at]), sum(widths[at + 1 :])) for at, width in enumerate(widths))
 
 
 @dataclass(frozen=True)
@@ -90,35 +138,52 @@ class Group:
         attributes: by name, how much of the number each unit stands for: {"num_heads": 1, "all_head_size": 64}.
         config: the same of the fields of a Hugging Face model's config, which follow where all layers agree.
         name: within the module that has several groups of one kind; ``find_groups`` puts the module's before it.
+        tied: groups of which the same units go, as where all layers add one bias for each head to their scores.
     """
 
     kind: Literal["heads", "units"]
     sources: tuple[Rows, ...]
     sink: Columns
-    companions: tuple[Rows, ...] = ()
+    companions: tuple[Slice, ...] = ()
     owner: Any = None
     attributes: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, int] = field(default_factory=dict)
     name: str = ""
+    tied: tuple[Group, ...] = ()
 
     @property
     def count(self) -> int:
-        return self.sources[0].features // self.sources[0].width
+        return self.sources[0].features // self.sources[0].per_count
+
+    @property
+    def members(self) -> tuple[Group, ...]:
+        """Itself, and those that are tied to it."""
+        return (self, *(member for group in self.tied for member in group.members))
 
     @property
     def slices(self) -> tuple[Slice, ...]:
-        return (*self.sources, *self.companions, self.sink)
+        return tuple(part for member in self.members for part in (*member.sources, *member.companions, member.sink))
 
     @property
     def layers(self) -> tuple[nn.Module, ...]:
         return tuple(part.layer for part in self.slices)
 
+    @property
+    def owned(self) -> int:
+        """How many parameters go with each unit."""
+        return sum({key: size for part in self.slices for key, size in part.owned.items()}.values()) // self.count
+
     def keep(self, units: Tensor) -> None:
         """Remove all other units, in place. ``units`` (K,) are indices in ascending order."""
+        together: dict[tuple[nn.Module, str, int], list[Slice]] = {}
         for part in self.slices:
-            part.keep(units)
-        for name, per_unit in self.attributes.items():
-            setattr(self.owner, name, len(units) * per_unit)
+            together.setdefault((part.layer, part.tensor, part.dim), []).append(part)
+        for parts in together.values():
+            parts.sort(key=lambda part: part.before)
+            parts[0].cut(torch.cat([part.index(units) for part in parts]))
+        for member in self.members:
+            for name, per_unit in member.attributes.items():
+                setattr(member.owner, name, len(units) * per_unit)
 
 
 def find_groups(model: nn.Module) -> list[Group]:
@@ -144,7 +209,7 @@ def _declared(name: str, module: nn.Module, known: Mapping[str, Architecture]) -
         )
     for architecture in mine:
         for group in architecture.groups(module):
-            if all(is_linear(layer) for layer in group.layers):
+            if all(part.is_plain for part in group.slices):
                 yield replace(group, name=".".join(part for part in (name, group.name) if part))
 
 
@@ -183,10 +248,10 @@ def check_divisible(group: Group) -> None:
     """Raises TechniqueError for a group of which some layer does not have ``width`` features for each unit."""
     what = "attention " if group.kind == "heads" else ""
     for part in group.slices:
-        if part.features != group.count * part.width:
+        if part.features != group.count * part.per_count:
             raise TechniqueError(
                 f"the {part.features} features of {what}{group.name!r} cannot be divided into {group.count} "
-                f"{group.kind} of {part.width}",
+                f"{group.kind} of {part.per_count}",
                 f"exclude it: exclude=({group.name!r},)",
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import mul
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,11 @@ def importance_of(
 
 def _magnitude(groups: list[Group]) -> list[Tensor]:
     """The norms of what computes a unit times the norm of what reads it: a bound on what it can contribute."""
-    return [
-        reduce(mul, (part.norms(_weight(part.layer).cpu()) for part in (*group.sources, group.sink)))
-        for group in groups
-    ]
+    return [sum(map(_bound, group.members), start=torch.zeros(())) for group in groups]
+
+
+def _bound(group: Group) -> Tensor:
+    return reduce(mul, (part.norms(part.values.detach().cpu()) for part in (*group.sources, group.sink)))
 
 
 def _taylor(model: nn.Module, groups: list[Group], data: Digested) -> list[Tensor]:
@@ -43,7 +44,8 @@ def _taylor(model: nn.Module, groups: list[Group], data: Digested) -> list[Tenso
         for p in required:
             p.requires_grad_(False)
         for group in groups:
-            _weight(group.sink.layer, detached=False).requires_grad_(True)
+            for member in group.members:
+                member.sink.values.requires_grad_(True)
         with in_eval_mode(model), torch.enable_grad():
             for inputs in batches(model, data, "Taylor importance"):
                 _add_effects(groups, totals, loss_of(model, inputs))
@@ -62,15 +64,13 @@ def _add_effects(groups: list[Group], totals: list[Tensor], loss: Tensor) -> Non
         )
     if not bool(loss.isfinite()):
         raise NonFiniteError(f"the loss on the calibration data is {float(loss)}", "check the data and the labels")
-    weights = [_weight(group.sink.layer, detached=False) for group in groups]
+    sinks = [
+        (group, total, member.sink) for group, total in zip(groups, totals, strict=True) for member in group.members
+    ]
+    weights = [sink.values for _, _, sink in sinks]
     gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-    for group, weight, gradient, total in zip(groups, weights, gradients, totals, strict=True):
+    for (group, total, sink), weight, gradient in zip(sinks, weights, gradients, strict=True):
         if gradient is not None:  # the batch may not reach a layer
             if not bool(gradient.isfinite().all()):
                 raise NonFiniteError(f"a gradient of {group.name!r} is NaN or infinite", "check the data and the model")
-            total += group.sink.per_unit((weight.detach() * gradient).cpu().double()).abs()
-
-
-def _weight(layer: Any, *, detached: bool = True) -> Tensor:
-    weight: Tensor = layer.weight
-    return weight.detach() if detached else weight
+            total += sink.per_unit((weight.detach() * gradient).cpu().double()).abs()

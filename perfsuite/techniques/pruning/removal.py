@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from perfsuite.errors import StorageError, TechniqueError
 from perfsuite.registry import architectures
 from perfsuite.techniques.attention import split_attention
+from perfsuite.techniques.pruning.configs import followed, sync_configs
 from perfsuite.techniques.pruning.groups import Group, check_divisible, find_groups
 from perfsuite.techniques.pruning.importance import importance_of
 from perfsuite.techniques.recorded import Digested, provenance
@@ -44,13 +45,14 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
     for group in groups:
         check_divisible(group)
     originals = _original_counts(model, groups)
+    fields = followed(model, found, originals)
     importance = importance_of(model, groups, technique.importance, data)
     for kind in ("heads", "units"):
         mine = [group for group in groups if group.kind == kind]
         counts = _counts_to_keep(mine, importance, originals, technique)
         for group in mine:
             group.keep(_largest(importance[group.name, kind], counts[group.name]))
-    _sync_configs(model, found)
+    sync_configs(model, fields)
     kept: dict[str, dict[str, int]] = defaultdict(dict)
     of: dict[str, dict[str, int]] = defaultdict(dict)
     for group in groups:
@@ -64,10 +66,7 @@ def shrink(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
 
     Raises StorageError for no such record, and for one of groups that are not found in the model.
     """
-    try:
-        kept = msgspec.convert(structure.get("kept", {}), type=dict[str, dict[str, Annotated[int, msgspec.Meta(ge=1)]]])
-    except msgspec.ValidationError as error:
-        raise StorageError(f"the record of what was kept is broken: {error}", "save the model again") from error
+    kept, of = (_counts(structure, key) for key in ("kept", "of"))
     model = split_attention(model)
     groups = find_groups(model)
     unknown = {(kind, name) for kind, counts in kept.items() for name in counts} - {(g.kind, g.name) for g in groups}
@@ -77,12 +76,20 @@ def shrink(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
             f"some {kind} of {name!r} were removed, and none are found in this {type(model).__name__}",
             "register the architecture that it was pruned by (docs/extending.md)",
         )
+    fields = followed(model, groups, {(name, kind): n for kind, names in of.items() for name, n in names.items()})
     for group in groups:
         count = kept.get(group.kind, {}).get(group.name)
         if count is not None and count < group.count:
             group.keep(torch.arange(count))
-    _sync_configs(model, groups)
+    sync_configs(model, fields)
     return model
+
+
+def _counts(structure: Mapping[str, Any], key: str) -> dict[str, dict[str, int]]:
+    try:
+        return msgspec.convert(structure.get(key, {}), type=dict[str, dict[str, Annotated[int, msgspec.Meta(ge=1)]]])
+    except msgspec.ValidationError as error:
+        raise StorageError(f"the record of what was kept is broken: {error}", "save the model again") from error
 
 
 def _selected(groups: list[Group], model: nn.Module, technique: Structured) -> list[Group]:
@@ -92,31 +99,6 @@ def _selected(groups: list[Group], model: nn.Module, technique: Structured) -> l
     names = {module: name for name, module in model.named_modules()}
     layers = [{names[layer] for layer in group.layers} for group in groups]
     return [group for group, mine in zip(groups, layers, strict=True) if mine <= allowed and mine & included]
-
-
-def _sync_configs(model: nn.Module, groups: list[Group]) -> None:
-    """Make configs agree with the shapes: where a module has a ``sync_config``, and of a Hugging Face model."""
-    for module in model.modules():
-        sync: Any = getattr(module, "sync_config", None)
-        if sync is not None:
-            sync()
-    config: Any = getattr(model, "config", None)
-    if hasattr(config, "to_dict"):
-        numbers: dict[str, set[int]] = defaultdict(set)
-        for group in sorted(groups, key=lambda group: group.kind):
-            for field, per_unit in group.config.items():
-                numbers[field].add(group.count * per_unit)
-        for field, found in numbers.items():
-            if len(found) == 1 and hasattr(config, field):  # of several, the provenance record tells
-                _set(config, field, *found)
-
-
-def _set(config: Any, field: str, number: int) -> None:
-    """Set a number. What the model was built with is kept: loading builds it again."""
-    now, built = getattr(config, field), getattr(config, "perfsuite_built", {})
-    if number != now:
-        config.perfsuite_built = built | {field: built.get(field, now)}
-        setattr(config, field, number)
 
 
 def _original_counts(model: nn.Module, groups: list[Group]) -> dict[tuple[str, str], int]:
