@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perfsuite.techniques.claims import Claims
-from perfsuite.techniques.fidelity import promised
+from perfsuite.techniques.fidelity import WITH_ACTIVATIONS, Promise
 from perfsuite.techniques.naming import Grammar, Named, Words
 from perfsuite.techniques.recorded import Digested, Recorded
 
@@ -35,8 +35,8 @@ class Int8Dynamic(Named, Recorded):
     claims = Claims(bits=8)
 
     @property
-    def least_db(self) -> float | None:
-        return promised(8)
+    def promise(self) -> Promise:
+        return WITH_ACTIVATIONS
 
     def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
         return self._converted(model, None)

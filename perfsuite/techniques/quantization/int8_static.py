@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
-from perfsuite.techniques.fidelity import promised
+from perfsuite.techniques.fidelity import WITH_ACTIVATIONS, Promise
 from perfsuite.techniques.naming import Grammar, Named, Words
 from perfsuite.techniques.recorded import Digested, Recorded
 
@@ -46,8 +46,8 @@ class Int8Static(Named, Recorded):
             raise UsageError(f"percentile {self.percentile} is not in (0.5, 1]", "use 0.9999, say")
 
     @property
-    def least_db(self) -> float | None:
-        return promised(8)
+    def promise(self) -> Promise:
+        return WITH_ACTIVATIONS
 
     def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
         from perfsuite.techniques.quantization.calibration import calibrate

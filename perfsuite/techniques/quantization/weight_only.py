@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
-from perfsuite.techniques.fidelity import promised
+from perfsuite.techniques.fidelity import Promise, of_weights
 from perfsuite.techniques.naming import Count, Grammar, Named
 from perfsuite.techniques.recorded import Digested, Recorded
 
@@ -42,8 +42,8 @@ class WeightOnly(Named, Recorded):
         return Claims(bits=self.bits)
 
     @property
-    def least_db(self) -> float | None:
-        return promised(self.bits)
+    def promise(self) -> Promise | None:
+        return of_weights(self.bits)
 
     def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
         return self._converted(model, None)
