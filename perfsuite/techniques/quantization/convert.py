@@ -12,6 +12,7 @@ from perfsuite._compat.torch import own_parameters, unfuse
 from perfsuite.errors import TechniqueError
 from perfsuite.techniques.attention import split_attention
 from perfsuite.techniques.common import is_linear, linear_weights, owns_weight, replace_modules
+from perfsuite.techniques.experts import split_experts
 from perfsuite.techniques.quantization.pretrained import mark_pretrained
 from perfsuite.techniques.quantization.readable import QuantizedLayer
 from perfsuite.techniques.selection import selected
@@ -23,8 +24,10 @@ def is_embedding(module: nn.Module) -> bool:
     )  # max_norm writes to the weight at each call
 
 
-def prepare(model: nn.Module, include: Iterable[str], exclude: Iterable[str], embeddings: bool) -> dict[nn.Module, str]:
-    """Split packed attentions in place; then the layers to quantize, with their names.
+def prepare(
+    model: nn.Module, include: Iterable[str], exclude: Iterable[str], embeddings: bool, *, experts: bool = True
+) -> dict[nn.Module, str]:
+    """Split packed attentions, and fused experts, in place; then the layers to quantize, with their names.
 
     A weight that also serves a layer that is not to be quantized stays as it is in both: ties are kept.
     Raises TechniqueError if there is nothing to quantize, or the model is quantized already.
@@ -35,6 +38,8 @@ def prepare(model: nn.Module, include: Iterable[str], exclude: Iterable[str], em
             f"the model is quantized already: {found or 'it'!r} holds integers", "quantize the original, once"
         )
     split_attention(model)
+    if experts:
+        split_experts(model)
     names = selected(model, tuple(include), tuple(exclude))
     wanted = {
         module: name

@@ -34,12 +34,17 @@ class Int8Dynamic(Named, Recorded):
     claims = Claims(bits=8)
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
-        from perfsuite.techniques.quantization.convert import prepare
         from perfsuite.techniques.quantization.layers import Int8Linear, Quantized
         from perfsuite.techniques.quantization.quantize import to_int8
 
         def linear(quantized: Quantized, bias: nn.Parameter | None, name: str) -> Int8Linear:
             return Int8Linear(quantized, bias, per_token=self.per_token)
 
-        chosen = prepare(model, self.include, self.exclude, self.embeddings)
+        chosen = self.chosen(model)
         return to_int8(model, chosen, linear, Int8Linear, per_channel=self.per_channel)
+
+    def chosen(self, model: nn.Module) -> dict[nn.Module, str]:
+        """What it quantizes, with names. Fused experts are split, in place."""
+        from perfsuite.techniques.quantization.convert import prepare
+
+        return prepare(model, self.include, self.exclude, self.embeddings)

@@ -41,8 +41,13 @@ class WeightOnly(Named, Recorded):
         return Claims(bits=self.bits)
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
-        from perfsuite.techniques.quantization.convert import prepare
         from perfsuite.techniques.quantization.quantize import to_packed
 
-        chosen = prepare(model, self.include, self.exclude, self.embeddings)
+        chosen = self.chosen(model)
         return to_packed(model, chosen, self.bits, self.group_size)
+
+    def chosen(self, model: nn.Module) -> dict[nn.Module, str]:
+        """What it quantizes, with names. Fused experts are split, in place."""
+        from perfsuite.techniques.quantization.convert import prepare
+
+        return prepare(model, self.include, self.exclude, self.embeddings)
