@@ -6,6 +6,7 @@ Techniques can then take hold of each expert, as of any linear layer. The weight
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_parameters
 from perfsuite._compat.transformers import FusedExperts, fused_experts
+from perfsuite.techniques.carrying import can_be_replaced, carry
 from perfsuite.techniques.common import replace_modules
 
 _TOKENS = 16  # of the call that proves that both compute the same
 _CLOSE = {torch.float64: 1e-9, torch.float32: 1e-3}  # relative to the norm; half precision rounds between the layers
 _CLOSE_IN_HALF = 5e-2
+_OURS = ("between", "arguments", "like", "expand", "reduce")
 
 
 class SplitExperts(nn.Module):
@@ -49,17 +52,28 @@ class SplitExperts(nn.Module):
         return result
 
 
-def split_experts(model: nn.Module) -> nn.Module:
-    """Replace all fused experts, in place, of which a seeded call shows that the separate layers compute the same."""
+def split_experts(model: nn.Module, names: Collection[str] | None = None) -> tuple[str, ...]:
+    """Replace fused experts, in place; their names. Without names, all of which a seeded call shows that this is right.
+
+    What somebody has put on such a module, such as hooks, is on the one in its place.
+    """
+    known = {module: name for name, module in model.named_modules()}
+    done: list[str] = []
 
     def replace(module: nn.Module) -> nn.Module:
-        fused = fused_experts(module)
-        if fused is None or own_parameters(module).keys() - _names(module, fused):
+        name = known.get(module)  # empty for the model itself, which cannot be replaced in place
+        fused = fused_experts(module) if name and (names is None or name in names) else None
+        consumed = _names(module, fused) if fused is not None else set()
+        if fused is None or own_parameters(module).keys() - consumed or not can_be_replaced(module, _OURS, consumed):
             return module
         split = SplitExperts(module, fused)
-        return split if _computes_the_same(module, split, fused) else module
+        if names is None and not _computes_the_same(module, split, fused):
+            return module
+        done.append(known[module])
+        return carry(module, split, consumed)
 
-    return replace_modules(model, replace)
+    replace_modules(model, replace)
+    return tuple(done)
 
 
 def _names(module: nn.Module, fused: FusedExperts) -> set[str]:

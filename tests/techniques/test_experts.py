@@ -45,9 +45,9 @@ def db(expected, found):
 @pytest.mark.parametrize("name", MODELS)
 def test_separate_layers_compute_the_same(name):
     model = made(name)
-    split = split_experts(copy.deepcopy(model))
-    layers = [module for module in split.modules() if isinstance(module, SplitExperts)]
-    assert len(layers) == 2
+    split = copy.deepcopy(model)
+    names = split_experts(split)
+    assert [type(split.get_submodule(name)) for name in names] == [SplitExperts] * 2
     assert torch.allclose(run(split, INPUTS), run(model, INPUTS), atol=1e-6)
 
 
@@ -88,6 +88,13 @@ def test_static_ranges_leave_them_fused_as_data_may_not_reach_all():
     changed = perfsuite.Int8Static().apply(model, data=[INPUTS])
     assert not any(isinstance(module, SplitExperts) for module in changed.modules())
     assert db(run(model, INPUTS), run(changed, INPUTS)) > 30
+
+
+def test_hooks_of_experts_are_kept():
+    model, seen = made("Mixtral"), []
+    model.model.layers[1].mlp.experts.register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    run(perfsuite.quantize_model(model), INPUTS)
+    assert torch.Size([32, 32]) in seen
 
 
 class Otherwise(tf.models.mixtral.modeling_mixtral.MixtralExperts):
