@@ -14,6 +14,8 @@ from perfsuite.techniques.recorded import Digested, Recorded
 if TYPE_CHECKING:
     from torch import nn
 
+    from perfsuite.techniques.quantization.choosing import Chosen
+
 
 @dataclass(frozen=True)
 class Int8Dynamic(Named, Recorded):
@@ -46,12 +48,17 @@ class Int8Dynamic(Named, Recorded):
 
     def _converted(self, model: nn.Module, structure: Mapping[str, Any] | None) -> tuple[nn.Module, dict[str, Any]]:
         """The model, and what was chosen in it; as the structure says, where there is one."""
-        from perfsuite.techniques.quantization.choosing import prepare
         from perfsuite.techniques.quantization.layers import Int8Linear, Quantized
         from perfsuite.techniques.quantization.quantize import to_int8
 
         def linear(quantized: Quantized, bias: nn.Parameter | None, name: str) -> Int8Linear:
             return Int8Linear(quantized, bias, per_token=self.per_token)
 
-        chosen = prepare(model, self.include, self.exclude, self.embeddings, structure)
+        chosen = self.chosen(model, structure)
         return to_int8(model, chosen, linear, Int8Linear, per_channel=self.per_channel), chosen.structure
+
+    def chosen(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> Chosen:
+        """What it quantizes; of a structure, what was chosen before. Fused experts are split, in place."""
+        from perfsuite.techniques.quantization.choosing import prepare
+
+        return prepare(model, self.include, self.exclude, self.embeddings, structure)

@@ -15,6 +15,8 @@ from perfsuite.techniques.recorded import Digested, Recorded
 if TYPE_CHECKING:
     from torch import nn
 
+    from perfsuite.techniques.quantization.choosing import Chosen
+
 
 @dataclass(frozen=True)
 class WeightOnly(Named, Recorded):
@@ -53,8 +55,13 @@ class WeightOnly(Named, Recorded):
 
     def _converted(self, model: nn.Module, structure: Mapping[str, Any] | None) -> tuple[nn.Module, dict[str, Any]]:
         """The model, and what was chosen in it; as the structure says, where there is one."""
-        from perfsuite.techniques.quantization.choosing import prepare
         from perfsuite.techniques.quantization.quantize import to_packed
 
-        chosen = prepare(model, self.include, self.exclude, self.embeddings, structure)
+        chosen = self.chosen(model, structure)
         return to_packed(model, chosen, self.bits, self.group_size), chosen.structure
+
+    def chosen(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> Chosen:
+        """What it quantizes; of a structure, what was chosen before. Fused experts are split, in place."""
+        from perfsuite.techniques.quantization.choosing import prepare
+
+        return prepare(model, self.include, self.exclude, self.embeddings, structure)
