@@ -42,3 +42,13 @@ def test_the_kernel_of_attention_is_known():
     assert compat.attention_of(config) == {"attn_implementation": "eager"}, "_attn_implementation is elsewhere"
     again = transformers.BertConfig.from_dict(config.to_dict() | compat.attention_of(config))
     assert compat.attention_of(again) == compat.attention_of(config), "from_dict no longer takes attn_implementation"
+
+
+def test_parts_of_a_model_may_have_other_kernels_of_attention():
+    kernels = {"": "sdpa", "text_config": "eager", "vision_config": "sdpa"}
+    config = transformers.CLIPConfig(attn_implementation=kernels)
+    assert compat.attention_of(config) == {"attn_implementation": kernels}, "sub_configs are elsewhere"
+    again = transformers.CLIPConfig.from_dict(config.to_dict() | compat.attention_of(config))
+    assert compat.attention_of(again) == compat.attention_of(config), "from_dict takes no dict of attn_implementation"
+    config = transformers.CLIPConfig(attn_implementation="eager")
+    assert compat.attention_of(config) == {"attn_implementation": "eager"}
