@@ -12,6 +12,7 @@ import msgspec
 import torch
 from safetensors.torch import load_file, save_model
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from perfsuite.errors import StorageError
 from perfsuite.files import read_regular
@@ -40,6 +41,22 @@ class Stored:
 
 class _Index(msgspec.Struct):
     weight_map: dict[str, str]
+
+
+def check_can_be_written(model: nn.Module) -> None:
+    """Raises StorageError, naming it, for what has no values, or is no tensor."""
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise StorageError(
+                f"{name!r} of the {type(model).__name__} is a {type(value).__name__}, and such files hold tensors",
+                "register what it is made of as buffers, in the place of get_extra_state()",
+            )
+        if is_lazy(value):
+            raise StorageError(f"{name!r} is not initialised", "call the model once, and then save it")
+        if value.is_meta:
+            raise StorageError(
+                f"{name!r} is on the meta device, and has no values", "load the whole model, without offloading"
+            )
 
 
 def write_weights(model: nn.Module, path: Path) -> None:

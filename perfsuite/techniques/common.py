@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -140,3 +141,23 @@ def _nested(output: Any) -> Iterator[Tensor]:
             yield value
         else:
             yield from _nested(value)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested tuples, lists, dicts and dataclasses, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    else:
+        for item in items_of(value).values():
+            yield from tensors_in(item)
+
+
+@contextmanager
+def fixed_seed(seed: int) -> Iterator[None]:
+    """Run the body with torch's CPU generator seeded; afterwards it is as it was before."""
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)

@@ -209,7 +209,7 @@ def active(**added):
 
 def test_an_architecture_of_ones_own_is_known_while_its_registries_are_active():
     with pytest.raises(TechniqueError, match=r"found no heads.*\n?.*bert, distilbert, encoder, llama"):
-        HALF.apply(mlps())
+        HALF.apply(nn.Linear(4, 2))
     with active(mlp=MLP):
         assert "mlp" in architectures()
         equals_the_masked_model(HALF, Sample(mlps().double(), Inputs((randn(2, 4).double(),)), ""))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import mul
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -169,6 +171,15 @@ class Group:
         return tuple(part.layer for part in self.slices)
 
     @property
+    def readers(self) -> list[tuple[Tensor, Slice]]:
+        """The weights that read the units, and which of their columns do."""
+        return [(member.sink.values, member.sink) for member in self.members]
+
+    def magnitude(self) -> Tensor:
+        """For each unit (U,): the norms of what computes it times the norm of what reads it, which bounds its part."""
+        return torch.stack([_bound(member) for member in self.members]).sum(dim=0)
+
+    @property
     def owned(self) -> int:
         """How many parameters go with each unit."""
         return sum({key: size for part in self.slices for key, size in part.owned.items()}.values()) // self.count
@@ -186,6 +197,10 @@ class Group:
                 setattr(member.owner, name, len(units) * per_unit)
 
 
+def _bound(group: Group) -> Tensor:
+    return reduce(mul, (part.norms(part.values.detach().cpu()) for part in (*group.sources, group.sink)))
+
+
 def find_groups(model: nn.Module) -> list[Group]:
     """Every group of a model: of the architectures that are registered, or else of plain chains of layers.
 
@@ -196,6 +211,27 @@ def find_groups(model: nn.Module) -> list[Group]:
     found = declared or [_of_chain(model, chain) for chain in chains(model)]
     shared = _shared_parameters(model)
     return [group for group in found if not any(p in shared for layer in group.layers for p in layer.parameters())]
+
+
+def described(model: nn.Module) -> set[str]:
+    """Paths of the parts that architectures describe: their modules, and what they stand in of the same package.
+
+    So a Hugging Face model of which some layers are known is known as a whole. Not so for torch's own modules, which
+    people put around anything.
+    """
+    known, modules = architectures().values(), dict(model.named_modules())
+    found = set()
+    for name, module in modules.items():
+        if any(architecture.is_mine(module) for architecture in known):
+            around = [name] if _package(module) == "torch" else [
+                ".".join(name.split(".")[:end]) for end in range(name.count(".") + 2)
+            ]  # fmt: skip
+            found.add(next(path for path in around if _package(modules[path]) == _package(module)))
+    return found
+
+
+def _package(module: nn.Module) -> str:
+    return type(module).__module__.partition(".")[0]
 
 
 def _declared(name: str, module: nn.Module, known: Mapping[str, Architecture]) -> Iterator[Group]:

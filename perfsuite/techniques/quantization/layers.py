@@ -6,7 +6,9 @@ the zero needs only the sums of W's columns, which are known beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from operator import call
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -26,6 +28,8 @@ from perfsuite.techniques.quantization.linear import (
     prepared,
 )
 from perfsuite.techniques.quantization.readable import QuantizedLayer
+
+_prepares: ContextVar[bool] = ContextVar("perfsuite_prepares", default=True)
 
 
 class Quantized(NamedTuple):
@@ -48,7 +52,12 @@ class OnRows(QuantizedLayer):
     scale: Tensor
 
     def __init__(self, quantized: Quantized) -> None:
-        super().__init__(quantized.codes, quantized.dtype)
+        super().__init__()
+        self.hold_rows(quantized)
+
+    def hold_rows(self, quantized: Quantized) -> None:
+        """Take what it computes with."""
+        self.hold(quantized.codes, quantized.dtype)
         self.register_buffer("scale", quantized.scale.flatten().clone())  # codes may be tied, scales are not
 
     @property
@@ -58,7 +67,12 @@ class OnRows(QuantizedLayer):
     def dequantized(self, dtype: torch.dtype) -> Tensor:
         """(O, I): each row of codes times its scale."""
         scale = _wide(self.scale).unsqueeze(-1)
-        return self.codes.to(scale.dtype).mul_(scale).to(dtype)
+        return self.codes.to(scale.dtype, copy=True).mul_(scale).to(dtype)
+
+    def rows_of(self, ids: Tensor) -> Tensor:
+        """(...) ids to (..., I). Raises IndexError for an id that does not exist, as torch's embedding does."""
+        scale = F.embedding(ids, _wide(self.scale).unsqueeze(-1))  # (..., 1), and the check of the ids
+        return (self.codes[ids] * scale).to(self.like.dtype)  # torch's embedding is slow for int8 rows
 
 
 class Int8Linear(OnRows):
@@ -147,8 +161,7 @@ class Int8Embedding(OnRows):
 
     def forward(self, input: Tensor) -> Tensor:
         """(...) ids to (..., D). Raises IndexError for an id that does not exist, as torch does."""
-        scale = F.embedding(input, _wide(self.scale).unsqueeze(-1))  # (..., 1), and the check of the ids
-        return (self.codes[input] * scale).to(self.like.dtype)  # torch's embedding is slow for int8 rows
+        return self.rows_of(input)
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"
@@ -186,12 +199,22 @@ class Prepared:
         return (Prepared, ())
 
 
+@contextmanager
+def nothing_prepared() -> Iterator[None]:
+    """While open, no operands are kept: for a single call, after which the model may only be saved."""
+    token = _prepares.set(False)
+    try:
+        yield
+    finally:
+        _prepares.reset(token)
+
+
 def can_prepare(layer: Int8Linear) -> bool:
     """Whether operands may be kept from call to call.
 
     Not while a graph is traced (they are no part of it) or gradients are taken (a bias may want some).
     """
-    if in_graph():
+    if in_graph() or not _prepares.get():
         return False
     codes, scale = own_buffers(layer)["codes"], own_buffers(layer)["scale"]
     assert codes is not None

@@ -10,6 +10,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perfsuite._compat.torch import is_followed
@@ -41,6 +42,7 @@ class Dequantized(Tensor):
     """
 
     made_by: Callable[[], Tensor]
+    rows_of: Callable[[Tensor], Tensor] | None = None  # where they can be made without the others
 
     @staticmethod
     def of(
@@ -60,6 +62,8 @@ class Dequantized(Tensor):
                 f"{name!r} writes to the weight of a quantized layer, which is made of integers at each reading",
                 "exclude that layer: exclude=(its name,)",
             )
+        if func is F.embedding and (found := _looked_up(args, kwargs)) is not None:
+            return found
         of_stand_in: Any = super().__torch_function__
         if name in _WITHOUT_VALUES:
             return of_stand_in(func, types, args, kwargs)
@@ -89,6 +93,13 @@ def _writes(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return in_place and bool(args) and isinstance(args[0], Dequantized)
 
 
+def _looked_up(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """The rows that ``F.embedding`` asks for, where there is a short way to them."""
+    given = dict(zip(("input", "weight", "padding_idx", "max_norm"), args, strict=False)) | kwargs
+    rows_of = getattr(given["weight"], "rows_of", None)
+    return None if rows_of is None or given.get("max_norm") is not None else rows_of(given["input"])
+
+
 def _viewed(seen: Any, values: Callable[[], Any]) -> Any:
     """What a view of the stand-in is: one of the weight, where it looks at the same memory; else values.
 
@@ -115,14 +126,14 @@ def _with_values(value: Any) -> Any:
 class QuantizedLayer(nn.Module):
     """Base of layers on integers: their ``weight`` is that of the layer in whose place they are, less what was rounded.
 
-    A subclass has ``codes`` of the integers as a buffer. ``dtype`` is that of the weight, and follows the model's.
+    A subclass calls ``hold``. It may have ``rows_of(ids)``, where some rows can be made without the others.
     """
 
     codes: Tensor
     like: Tensor
 
-    def __init__(self, codes: Tensor, dtype: torch.dtype) -> None:
-        super().__init__()
+    def hold(self, codes: Tensor, dtype: torch.dtype) -> None:
+        """Take the codes, and the dtype of the weight, which follows the model's."""
         self.register_buffer("codes", codes)
         self.register_buffer("like", torch.empty(0, dtype=dtype, device=codes.device), persistent=False)
         before_loading: Any = self.register_load_state_dict_pre_hook  # torch gives it no types
@@ -143,7 +154,9 @@ class QuantizedLayer(nn.Module):
         dtype = self.like.dtype
         if torch.compiler.is_compiling() or is_followed():  # who writes a graph down wants to see operators
             return self.dequantized(dtype)
-        return Dequantized.of(self.weight_shape, dtype, self.codes.device, lambda: self.dequantized(dtype))
+        weight = Dequantized.of(self.weight_shape, dtype, self.codes.device, lambda: self.dequantized(dtype))
+        weight.rows_of = getattr(self, "rows_of", None)
+        return weight
 
     @weight.setter
     def weight(self, value: Any) -> None:
