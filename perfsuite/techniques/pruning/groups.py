@@ -70,11 +70,11 @@ class Slice:
 
     def norms(self, values: Tensor) -> Tensor:
         """The L2 norm, for each unit (U,), of a tensor that is shaped like the layer's weight."""
-        return self.by_unit(values.double().square()).sum(dim=1).sqrt()
+        return self.by_unit(values.double().square()).sum(dim=-1).sqrt()
 
     def per_unit(self, values: Tensor) -> Tensor:
         """Sums, for each unit (U,), of a tensor that is shaped like the layer's weight."""
-        return self.by_unit(values).sum(dim=1)
+        return self.by_unit(values).sum(dim=-1)
 
     def by_unit(self, values: Tensor) -> Tensor:
         """What a tensor that is shaped like the layer's weight holds for each unit (U, N)."""
@@ -99,8 +99,9 @@ class Slice:
 
     @property
     def owned(self) -> dict[tuple[nn.Module, str], int]:
-        """Elements of the tensors that are cut, by layer and name."""
-        names = (self.tensor, *(self.vectors if self.tensor == "weight" else ()))
+        """Elements of what belongs to units, by layer and name: all parameters of a layer that computes them."""
+        whole = isinstance(self, Rows) and self.tensor == "weight"
+        names = own_parameters(self.layer) if whole else (self.tensor,)
         tensors = {name: own_parameters(self.layer).get(name) for name in names}
         return {(self.layer, name): p.numel() for name, p in tensors.items() if p is not None}
 
@@ -138,6 +139,7 @@ class Group:
         attributes: by name, how much of the number each unit stands for: {"num_heads": 1, "all_head_size": 64}.
         config: the same of the fields of a Hugging Face model's config, which follow where all layers agree.
         name: within the module that has several groups of one kind; ``find_groups`` puts the module's before it.
+        multiple: kept units are one of it, as kernels want them.
         tied: groups of which the same units go, as where all layers add one bias for each head to their scores.
     """
 
@@ -150,6 +152,7 @@ class Group:
     config: Mapping[str, int] = field(default_factory=dict)
     name: str = ""
     tied: tuple[Group, ...] = ()
+    multiple: int = 1
 
     @property
     def count(self) -> int:
@@ -174,16 +177,16 @@ class Group:
         return sum({key: size for part in self.slices for key, size in part.owned.items()}.values()) // self.count
 
     def keep(self, units: Tensor) -> None:
-        """Remove all other units, in place. ``units`` (K,) are indices in ascending order."""
+        """Remove all other units, in place. ``units`` (K,) are indices in ascending order, or (L, K) those of lanes."""
         together: dict[tuple[nn.Module, str, int], list[Slice]] = {}
         for part in self.slices:
             together.setdefault((part.layer, part.tensor, part.dim), []).append(part)
         for parts in together.values():
             parts.sort(key=lambda part: part.before)
-            parts[0].cut(torch.cat([part.index(units) for part in parts]))
+            parts[0].cut(torch.cat([part.index(units) for part in parts], dim=-1))
         for member in self.members:
             for name, per_unit in member.attributes.items():
-                setattr(member.owner, name, len(units) * per_unit)
+                setattr(member.owner, name, units.shape[-1] * per_unit)
 
 
 def find_groups(model: nn.Module) -> list[Group]:

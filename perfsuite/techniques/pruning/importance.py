@@ -18,7 +18,7 @@ from perfsuite.techniques.recorded import Digested
 def importance_of(
     model: nn.Module, groups: list[Group], kind: Literal["magnitude", "taylor"], data: Digested
 ) -> dict[tuple[str, str], Tensor]:
-    """Importance (U,) of the units of each group, by its name and kind."""
+    """Importance (U,) of the units of each group, or (L, U) of those of each lane, by its name and kind."""
     values = _magnitude(groups) if kind == "magnitude" else _taylor(model, groups, data)
     return {(group.name, group.kind): value for group, value in zip(groups, values, strict=True)}
 
@@ -38,7 +38,7 @@ def _taylor(model: nn.Module, groups: list[Group], data: Digested) -> list[Tenso
     With a gate g = 1 before the sink, dL/dg is the sum over the columns that read the unit of weight
     times gradient; so one backward pass gives it for all units.
     """
-    totals = [torch.zeros(group.count, dtype=torch.float64) for group in groups]
+    totals = [torch.zeros_like(_bound(group), dtype=torch.float64) for group in groups]
     required = {p: p.requires_grad for p in model.parameters()}
     try:
         for p in required:
