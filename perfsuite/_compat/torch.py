@@ -21,6 +21,17 @@ from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode 
 from torch.utils._pytree import tree_leaves as tree_leaves  # what nested containers hold
 
 
+class PlainDispatchMode(TorchDispatchMode):
+    """For modes under which nothing is compiled: else, by ``_should_skip_dynamo``, a call loads the compiler."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch declares no types here
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
 def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
     """``Module._modules``, to be changed; ``named_children()`` skips a module that stands there twice."""
     return module._modules
@@ -36,6 +47,37 @@ def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
     return module._buffers
 
 
+_HOOKS_OF_CALLS = (
+    "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called", "_backward_pre_hooks", "_backward_hooks",
+)  # fmt: skip
+_HOOKS_OF_STATE = (
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
+
+
+def carry_hooks(old: nn.Module, new: nn.Module) -> None:
+    """What is called before and after each call and each backward pass of ``old`` is called for ``new``, too."""
+    for name in _HOOKS_OF_CALLS:
+        getattr(new, name).update(getattr(old, name))
+    new._is_full_backward_hook = old._is_full_backward_hook
+
+
+def has_state_hooks(module: nn.Module) -> bool:
+    """Whether anything is called when its state dict is made or loaded."""
+    return any(getattr(module, name) for name in _HOOKS_OF_STATE)
+
+
+def is_persistent(module: nn.Module, buffer: str) -> bool:
+    """Whether its state dict has a buffer of this name."""
+    return buffer not in module._non_persistent_buffers_set
+
+
+def pre_hooks(module: nn.Module) -> tuple[object, ...]:
+    """``Module._forward_pre_hooks``: what is called before the module; old-style weight norms are among them."""
+    return tuple(module._forward_pre_hooks.values())
+
+
 def compiler_is_loaded() -> bool:
     """Whether anything can have been compiled: ``torch._dynamo`` is imported by the first ``torch.compile``."""
     return "torch._dynamo" in sys.modules
@@ -44,6 +86,14 @@ def compiler_is_loaded() -> bool:
 def is_compiled(model: nn.Module) -> bool:
     """``_orig_mod`` is what ``torch.compile(model)`` wraps, ``_compiled_call_impl`` what ``Module.compile()`` sets."""
     return hasattr(model, "_orig_mod") or any(module._compiled_call_impl for module in model.modules())
+
+
+def compiled_from(model: nn.Module) -> nn.Module | None:
+    """``_orig_mod``: what ``torch.compile(model)`` was given; None for what it has not made."""
+    return dict(model.named_children()).get(COMPILED) if compiler_is_loaded() and is_compiled(model) else None
+
+
+COMPILED = "_orig_mod"
 
 
 def compile_alone(module: nn.Module, **options: Any) -> Any:
@@ -111,6 +161,11 @@ def version_of(tensor: Tensor) -> int:
 def writes_to_arguments(operator: Any) -> bool:
     """By the ``_schema`` of an operator that is being dispatched."""
     return bool(operator._schema.is_mutable)
+
+
+def decomposed(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``OpOverload.decompose``: calls what a composite operator is made of; NotImplemented for one that is not."""
+    return operator.decompose(*args, **kwargs)
 
 
 def without_modes() -> AbstractContextManager[Any]:

@@ -46,12 +46,10 @@ def drawn(signature: Signature, inputs: Inputs) -> Iterator[tuple[Mapping[str, i
 
 
 def _resized(signature: Signature, inputs: Inputs, sizes: Mapping[str, int]) -> Inputs:
-    shapes = {argument.name: argument.shape for argument in signature.inputs}
+    shapes = {argument.name: argument.resolved(sizes) for argument in signature.inputs}
 
     def resize(name: str, value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        return tiled(value, [size if isinstance(size, int) else sizes[size] for size in shapes[name]])
+        return tiled(value, shapes[name]) if isinstance(value, Tensor) else value
 
     args = tuple(resize(name, value) for name, value in zip(signature.parameters, inputs.args, strict=False))
     return Inputs(args, {name: resize(name, value) for name, value in inputs.kwargs.items()})

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from perfsuite.errors import TechniqueError, UsageError, first_line
 from perfsuite.export.quiet import quiet
 from perfsuite.export.signature import Argument, Constant, Signature
-from perfsuite.export.sizes import Axes, Sizes, dynamic_shapes, examples
+from perfsuite.export.sizes import Axes, Sizes, dynamic_shapes, examples, tiled
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import items_of, main_output
 from perfsuite.units import dtype_name
@@ -68,7 +69,7 @@ def _graph(flat: Flat, example: tuple[Tensor, ...], fixed: Axes = frozenset()) -
     sizes = Sizes(program)
     if more := sizes.bound() - fixed:
         return _graph(flat, example, fixed | more)
-    return Graph(program, _signature(sizes, flat.bound, flat.seen))
+    return Graph(program, _that_answers(_signature(sizes, flat.bound, flat.seen), flat, example))
 
 
 def bind(module: nn.Module, inputs: Inputs) -> Bound:
@@ -130,3 +131,23 @@ def _signature(sizes: Sizes, bound: Bound, seen: Seen) -> Signature:
         for number, (name, tensor) in enumerate(bound.tensors.items())
     )
     return Signature(inputs, seen.names, sizes.ranges(), bound.parameters, dict(bound.constants), seen.returns)
+
+
+def _that_answers(signature: Signature, flat: Flat, example: tuple[Tensor, ...]) -> Signature:
+    """Without sizes of 1 that the module itself has no answer for: torch.export never shows what it does there."""
+    sizes = signature.sizes(example)
+
+    def is_refused(name: str) -> bool:
+        shapes = [argument.resolved({**sizes, name: 1}) for argument in signature.inputs]
+        try:
+            with torch.no_grad(), quiet():
+                flat(*map(tiled, example, shapes))
+        except Exception:  # the module's own code runs, which may fail in any way
+            return True
+        return False
+
+    ranges = {
+        name: replace(here, low=2) if here.low == 1 and is_refused(name) else here
+        for name, here in signature.ranges.items()
+    }
+    return replace(signature, ranges=ranges)

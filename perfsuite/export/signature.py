@@ -36,6 +36,10 @@ class Argument(msgspec.Struct, frozen=True):
     dtype: str
     shape: tuple[int | str, ...]
 
+    def resolved(self, sizes: Mapping[str, int]) -> list[int]:
+        """Its shape, where each name stands for that size."""
+        return [size if isinstance(size, int) else sizes[size] for size in self.shape]
+
 
 class Signature(msgspec.Struct, frozen=True):
     """``parameters``: names in the order of positional arguments; ``constants``: what the graph was made for.

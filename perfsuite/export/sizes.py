@@ -49,14 +49,18 @@ class Sizes:
         return frozenset(place for place in axes if place[1] > 0) or axes
 
     def dimensions(self, number: int, owner: str) -> tuple[int | str, ...]:
-        """Of one input: numbers, and names. The first two axes that change are the batch and the sequence of all."""
+        """Of one input: numbers, and names. The first two axes that change are the batch and the sequence of all.
+
+        The first axis is the batch, but for an input that has it on another one, as the state of an RNN has.
+        """
         found: list[int | str] = []
+        names = [self._names.get(self.equal.get(size, size)) for size in self._shapes[number][1:]]
         for axis, size in enumerate(self._shapes[number]):
             if isinstance(size, int):
                 found.append(size)
                 continue
             usual = _AXES[axis] if axis < len(_AXES) else ""
-            is_free = usual == "batch" or (usual and usual not in self._names.values())
+            is_free = (usual == "batch" and usual not in names) or (usual and usual not in self._names.values())
             found.append(self._names.setdefault(self.equal.get(size, size), usual if is_free else f"{owner}_{axis}"))
         return tuple(found)
 

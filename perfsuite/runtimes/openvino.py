@@ -94,7 +94,8 @@ def _numbered(model: Any) -> Any:
 
 
 def _run(request: Any, tensors: Sequence[Tensor]) -> list[Any]:
-    results = request.infer([tensor.detach().numpy() for tensor in tensors])
+    arrays = [tensor.detach().numpy() for tensor in tensors]
+    results = request.infer(arrays, share_inputs=True, share_outputs=True)
     return [result.copy() for result in results.values()]  # the request writes the next answer into the same memory
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -12,15 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_modules, own_parameters
-from perfsuite.errors import NonFiniteError, OutputError, TechniqueError
+from perfsuite.errors import NonFiniteError, OutputError, TechniqueError, first_line
+from perfsuite.techniques.refused import check_copyable, check_values
+from perfsuite.techniques.ties import copied
 
 
 def check_finite(model: nn.Module) -> None:
     """Raises NonFiniteError, naming the first parameter that holds NaN or infinity, or buffer that holds NaN.
 
     A buffer may be infinite on purpose: many causal masks are. Raises TechniqueError for a parameter
-    that is sparse or not floating point.
+    that is sparse or not floating point, and for a tensor without values.
     """
+    check_values(model)
     for name, p in model.named_parameters():
         if p.layout is not torch.strided:
             raise TechniqueError(
@@ -42,9 +45,19 @@ def check_finite(model: nn.Module) -> None:
 
 
 def copy_finite(model: nn.Module) -> nn.Module:
-    """A deep copy of a model whose weights are all finite; tied parameters stay tied."""
+    """A deep copy of a model whose weights are all finite; tied parameters stay tied.
+
+    Raises what ``check_finite`` does, and TechniqueError for a model that cannot be copied.
+    """
     check_finite(model)
-    return copy.deepcopy(model)
+    check_copyable(model)
+    try:
+        return copied(model)
+    except Exception as error:  # an attribute may be anything, and raise anything
+        raise TechniqueError(
+            f"the {type(model).__name__} cannot be copied: {first_line(error)}",
+            "see to it that copy.deepcopy(model) works: locks, open files and the like do not belong into attributes",
+        ) from error
 
 
 def replace_modules(model: nn.Module, replace: Callable[[nn.Module], nn.Module]) -> nn.Module:
@@ -128,3 +141,23 @@ def _nested(output: Any) -> Iterator[Tensor]:
             yield value
         else:
             yield from _nested(value)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested tuples, lists, dicts and dataclasses, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    else:
+        for item in items_of(value).values():
+            yield from tensors_in(item)
+
+
+@contextmanager
+def fixed_seed(seed: int) -> Iterator[None]:
+    """Run the body with torch's CPU generator seeded; afterwards it is as it was before."""
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)

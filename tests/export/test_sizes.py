@@ -50,6 +50,20 @@ def test_a_size_of_one_that_may_not_change_is_a_number():
     assert shapes(encoder(longest=1), torch.ones(1, 1, dtype=torch.long)) == [("batch", 1)]
 
 
+def test_a_size_of_one_that_the_module_has_no_answer_for_is_refused():
+    found = signature(Calling(lambda x: x[:, 1] + x[:, 0]), torch.randn(4, 3, 5))
+    assert {name: here.low for name, here in found.ranges.items()} == {"batch": 1, "sequence": 2, "x_2": 1}
+    with pytest.raises(UsageError, match="the sequence of 'x' is 1, and the program takes at least 2"):
+        found.bind((torch.randn(4, 1, 5),), {})
+
+
+def test_the_batch_of_a_state_may_stand_on_another_axis():
+    """The state of an LSTM cell: (2, B, D)."""
+    cell = nn.LSTMCell(4, 8)
+    found = shapes(Calling(lambda x, state: cell(x, (state[0], state[1]))[0]), torch.randn(3, 4), torch.randn(2, 3, 8))
+    assert found == [("batch", 4), ("y_0", "batch", 8)]
+
+
 def test_height_and_width_before_a_layer_are_numbers():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 3))
     assert shapes(model, torch.randn(2, 1, 6, 6)) == [("batch", 1, 6, 6)]

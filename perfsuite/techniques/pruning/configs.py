@@ -44,7 +44,7 @@ class Field:
                 setattr(group.owner.config, self.name, group.count * per_unit)
 
 
-def followed(model: nn.Module, groups: Iterable[Group], originals: Mapping[tuple[str, str], int]) -> tuple[Field, ...]:
+def following(model: nn.Module, groups: Iterable[Group], originals: Mapping[tuple[str, str], int]) -> tuple[Field, ...]:
     """The fields of Hugging Face's configs that say, before anything is cut, how many units the groups below have.
 
     ``originals``: by name and kind, how many units groups had before any technique.

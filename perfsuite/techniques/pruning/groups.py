@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from functools import reduce
+from operator import mul
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,112 +20,8 @@ from perfsuite._compat.torch import own_parameters
 from perfsuite.errors import TechniqueError
 from perfsuite.protocols import Architecture
 from perfsuite.registry import architectures
-from perfsuite.techniques.common import is_conv1d, is_linear
 from perfsuite.techniques.pruning.chains import Chain, chains
-
-
-@dataclass(frozen=True)
-class Slice:
-    """The part of a layer that belongs to a group: ``width`` rows or columns of its weight for each unit.
-
-    One layer may compute several things one after the other, such as queries, keys, values. ``before`` and ``after``
-    say how many rows or columns for each unit stand before and after these (``fused`` counts them).
-    ``tensor``: the parameter that is cut, where it is no layer's weight; the module that has it is the layer then.
-    """
-
-    layer: Any
-    width: int = 1
-    before: int = 0
-    after: int = 0
-    tensor: str = "weight"
-    dim: ClassVar[int]
-    vectors: ClassVar[tuple[str, ...]] = ()  # tensors (features,) that are cut along
-    sizes: ClassVar[tuple[str, ...]]  # attributes that say how many features there are
-
-    @property
-    def features(self) -> int:
-        """How many rows or columns the layer has: of all units, and of all that it computes."""
-        sized = self.tensor == "weight" and getattr(self.layer, "num_features", None)
-        return int(sized or self.values.shape[self.axis])
-
-    @property
-    def per_count(self) -> int:
-        """How many of them go with each unit."""
-        return self.before + self.width + self.after
-
-    @property
-    def values(self) -> Tensor:
-        """The parameter that is cut."""
-        found: Tensor = getattr(self.layer, self.tensor)
-        return found
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the parameter is the layer's own, and no subclass of ``nn.Linear`` computes something else."""
-        is_other = isinstance(self.layer, nn.Linear) and not is_linear(self.layer)
-        return not is_other and own_parameters(self.layer).get(self.tensor) is not None
-
-    @property
-    def axis(self) -> int:
-        """The dimension of the parameter that units lie along."""
-        return 1 - self.dim if is_conv1d(self.layer) else self.dim
-
-    def norms(self, values: Tensor) -> Tensor:
-        """The L2 norm, for each unit (U,), of a tensor that is shaped like the layer's weight."""
-        return self.by_unit(values.double().square()).sum(dim=-1).sqrt()
-
-    def per_unit(self, values: Tensor) -> Tensor:
-        """Sums, for each unit (U,), of a tensor that is shaped like the layer's weight."""
-        return self.by_unit(values).sum(dim=-1)
-
-    def by_unit(self, values: Tensor) -> Tensor:
-        """What a tensor that is shaped like the layer's weight holds for each unit (U, N)."""
-        rows = values.movedim(self.axis, 0)
-        count = len(rows) // self.per_count
-        return rows.narrow(0, count * self.before, count * self.width).reshape(count, -1)
-
-    def index(self, units: Tensor) -> Tensor:
-        """Which rows or columns belong to these units."""
-        start = self.features // self.per_count * self.before
-        return (start + units.cpu()[:, None] * self.width + torch.arange(self.width)).flatten()
-
-    def cut(self, index: Tensor) -> None:
-        """Keep these rows or columns of the layer alone, in place."""
-        _cut(self.layer, self.tensor, self.axis, index)
-        if self.tensor == "weight":
-            for name in self.vectors:
-                _cut(self.layer, name, 0, index)
-            for name in self.sizes:
-                if hasattr(self.layer, name):
-                    setattr(self.layer, name, len(index))
-
-    @property
-    def owned(self) -> dict[tuple[nn.Module, str], int]:
-        """Elements of what belongs to units, by layer and name: all parameters of a layer that computes them."""
-        whole = isinstance(self, Rows) and self.tensor == "weight"
-        names = own_parameters(self.layer) if whole else (self.tensor,)
-        tensors = {name: own_parameters(self.layer).get(name) for name in names}
-        return {(self.layer, name): p.numel() for name, p in tensors.items() if p is not None}
-
-
-class Rows(Slice):
-    """``width`` outputs of a layer for each unit: rows of a weight (O, I, ...), elements of a bias or batch norm."""
-
-    dim = 0
-    vectors = ("bias", "running_mean", "running_var")
-    sizes = ("out_features", "out_channels", "num_features", "nf")
-
-
-class Columns(Slice):
-    """``width`` inputs of a layer for each unit: columns of a weight (O, I, ...)."""
-
-    dim = 1
-    sizes = ("in_features", "in_channels", "nx", "embedding_dim")
-
-
-def fused(layer: Any, *widths: int) -> tuple[Rows, ...]:
-    """The rows of a layer that computes several things one after the other, each ``width`` wide for each unit."""
-    return tuple(Rows(layer, width, sum(widths[:at]), sum(widths[at + 1 :])) for at, width in enumerate(widths))
+from perfsuite.techniques.pruning.slices import Columns, Rows, Slice
 
 
 @dataclass(frozen=True)
@@ -172,6 +70,15 @@ class Group:
         return tuple(part.layer for part in self.slices)
 
     @property
+    def readers(self) -> list[tuple[Tensor, Slice]]:
+        """The weights that read the units, and which of their columns do."""
+        return [(member.sink.values, member.sink) for member in self.members]
+
+    def magnitude(self) -> Tensor:
+        """For each unit (U,): the norms of what computes it times the norm of what reads it, which bounds its part."""
+        return torch.stack([_bound(member) for member in self.members]).sum(dim=0)
+
+    @property
     def owned(self) -> int:
         """How many parameters go with each unit."""
         return sum({key: size for part in self.slices for key, size in part.owned.items()}.values()) // self.count
@@ -189,6 +96,10 @@ class Group:
                 setattr(member.owner, name, units.shape[-1] * per_unit)
 
 
+def _bound(group: Group) -> Tensor:
+    return reduce(mul, (part.norms(part.values.detach().cpu()) for part in (*group.sources, group.sink)))
+
+
 def find_groups(model: nn.Module) -> list[Group]:
     """Every group of a model: of the architectures that are registered, or else of plain chains of layers.
 
@@ -199,6 +110,27 @@ def find_groups(model: nn.Module) -> list[Group]:
     found = declared or [_of_chain(model, chain) for chain in chains(model)]
     shared = _shared_parameters(model)
     return [group for group in found if not any(p in shared for layer in group.layers for p in layer.parameters())]
+
+
+def described(model: nn.Module) -> set[str]:
+    """Paths of the parts that architectures describe: their modules, and what they stand in of the same package.
+
+    So a Hugging Face model of which some layers are known is known as a whole. Not so for torch's own modules, which
+    people put around anything.
+    """
+    known, modules = architectures().values(), dict(model.named_modules())
+    found = set()
+    for name, module in modules.items():
+        if any(architecture.is_mine(module) for architecture in known):
+            around = [name] if _package(module) == "torch" else [
+                ".".join(name.split(".")[:end]) for end in range(name.count(".") + 2)
+            ]  # fmt: skip
+            found.add(next(path for path in around if _package(modules[path]) == _package(module)))
+    return found
+
+
+def _package(module: nn.Module) -> str:
+    return type(module).__module__.partition(".")[0]
 
 
 def _declared(name: str, module: nn.Module, known: Mapping[str, Architecture]) -> Iterator[Group]:
@@ -257,10 +189,3 @@ def check_divisible(group: Group) -> None:
                 f"{group.kind} of {part.per_count}",
                 f"exclude it: exclude=({group.name!r},)",
             )
-
-
-def _cut(layer: nn.Module, name: str, dim: int, index: Tensor) -> None:
-    old = getattr(layer, name, None)
-    if old is not None:
-        new = old.detach().index_select(dim, index.to(old.device))
-        setattr(layer, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)

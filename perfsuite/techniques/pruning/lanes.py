@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perfsuite.techniques.pruning.groups import Columns, Rows, Slice
+from perfsuite.techniques.pruning.slices import Columns, Rows, Slice
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from torch import nn
 
 from perfsuite._compat.torch import own_modules, own_parameters
 from perfsuite.techniques.common import is_linear
-from perfsuite.techniques.pruning.groups import Columns, Group, Rows, Slice
+from perfsuite.techniques.pruning.groups import Group
 from perfsuite.techniques.pruning.reading import reads, reads_only, sizes_from_input
+from perfsuite.techniques.pruning.slices import Columns, Rows, Slice
 
 # What an attention may read of itself without more than its projections knowing of single heads.
 PLAIN_ATTENTION = frozenset({

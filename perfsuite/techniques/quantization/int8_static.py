@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
+from perfsuite.techniques.fidelity import promised
 from perfsuite.techniques.naming import Grammar, Named, Words
 from perfsuite.techniques.recorded import Digested, Recorded
 
@@ -44,17 +45,22 @@ class Int8Static(Named, Recorded):
         if not 0.5 < self.percentile <= 1:
             raise UsageError(f"percentile {self.percentile} is not in (0.5, 1]", "use 0.9999, say")
 
+    @property
+    def least_db(self) -> float | None:
+        return promised(8)
+
     def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
         from perfsuite.techniques.quantization.calibration import calibrate
-        from perfsuite.techniques.quantization.convert import prepare
+        from perfsuite.techniques.quantization.choosing import prepare
 
         chosen = prepare(model, self.include, self.exclude, self.embeddings)
-        return self._converted(model, chosen, calibrate(model, chosen, data, self.range_of)), {}
+        return self._converted(model, chosen, calibrate(model, chosen, data, self.range_of)), chosen.structure
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
-        from perfsuite.techniques.quantization.convert import prepare
+        from perfsuite.techniques.quantization.choosing import prepare
 
-        return self._converted(model, prepare(model, self.include, self.exclude, self.embeddings), {})
+        chosen = prepare(model, self.include, self.exclude, self.embeddings, structure)
+        return self._converted(model, chosen, {})
 
     def range_of(self, seen: Histogram) -> tuple[float, float]:
         """The lowest and highest value that a grid shall hold, of the values that were seen."""
@@ -67,7 +73,7 @@ class Int8Static(Named, Recorded):
                 return seen.least_error()
 
     def _converted(
-        self, model: nn.Module, chosen: dict[nn.Module, str], grids: Mapping[str, tuple[Tensor, Tensor]]
+        self, model: nn.Module, chosen: Mapping[nn.Module, str], grids: Mapping[str, tuple[Tensor, Tensor]]
     ) -> nn.Module:
         """The model with activations on these grids, by the layer's name; zeros where there is none."""
         from perfsuite.techniques.quantization.layers import Int8Linear, Quantized, StaticInt8Linear

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
+from perfsuite.techniques.fidelity import promised
 from perfsuite.techniques.naming import Count, Grammar, Named
-from perfsuite.techniques.recorded import Recorded
+from perfsuite.techniques.recorded import Digested, Recorded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,9 +41,20 @@ class WeightOnly(Named, Recorded):
     def claims(self) -> Claims:
         return Claims(bits=self.bits)
 
+    @property
+    def least_db(self) -> float | None:
+        return promised(self.bits)
+
+    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
+        return self._converted(model, None)
+
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
-        from perfsuite.techniques.quantization.convert import prepare
+        return self._converted(model, structure)[0]
+
+    def _converted(self, model: nn.Module, structure: Mapping[str, Any] | None) -> tuple[nn.Module, dict[str, Any]]:
+        """The model, and what was chosen in it; as the structure says, where there is one."""
+        from perfsuite.techniques.quantization.choosing import prepare
         from perfsuite.techniques.quantization.quantize import to_packed
 
-        chosen = prepare(model, self.include, self.exclude, self.embeddings)
-        return to_packed(model, chosen, self.bits, self.group_size)
+        chosen = prepare(model, self.include, self.exclude, self.embeddings, structure)
+        return to_packed(model, chosen, self.bits, self.group_size), chosen.structure

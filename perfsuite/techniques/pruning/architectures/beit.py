@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from perfsuite.protocols import Architecture
-from perfsuite.techniques.pruning.groups import Columns, Group, class_is
+from perfsuite.techniques.pruning.groups import Group, class_is
 from perfsuite.techniques.pruning.layouts import projected
+from perfsuite.techniques.pruning.slices import Columns
 
 _is_layer = class_is("transformers", "BeitLayer")
 _is_model = class_is("transformers", "BeitModel")

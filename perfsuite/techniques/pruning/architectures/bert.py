@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from perfsuite.protocols import Architecture
-from perfsuite.techniques.pruning.groups import Columns, Group, Rows
+from perfsuite.techniques.pruning.groups import Group
 from perfsuite.techniques.pruning.layouts import (
     PLAIN_FEED_FORWARD,
     feed_forward,
@@ -22,6 +22,7 @@ from perfsuite.techniques.pruning.layouts import (
     is_plain_attention,
 )
 from perfsuite.techniques.pruning.reading import follows, reads_only
+from perfsuite.techniques.pruning.slices import Columns, Rows
 
 _PROJECTIONS = ("query", "key", "value")
 _INNER = {

@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 
 from perfsuite.protocols import Architecture
-from perfsuite.techniques.pruning.groups import Columns, Group, Rows, class_is
+from perfsuite.techniques.pruning.groups import Group, class_is
 from perfsuite.techniques.pruning.layouts import heads, said
+from perfsuite.techniques.pruning.slices import Columns, Rows
 
 _POSITIONS = ("pos_proj", "pos_q_proj", "pos_key_proj", "pos_query_proj")
 _is_attention = class_is("transformers", "DebertaAttention", "DebertaV2Attention")

@@ -13,10 +13,11 @@ from torch import nn
 
 from perfsuite._compat.torch import own_parameters
 from perfsuite.protocols import Architecture
-from perfsuite.techniques.pruning.groups import Group, Slice
+from perfsuite.techniques.pruning.groups import Group
 from perfsuite.techniques.pruning.lanes import ExpertColumns, ExpertRows
 from perfsuite.techniques.pruning.layouts import is_of_transformers, said
 from perfsuite.techniques.pruning.reading import source_of
+from perfsuite.techniques.pruning.slices import Slice
 
 _TENSORS = ("gate_up_proj", "down_proj")
 _ALIGNED = 8  # kernels for grouped products take widths of 16 bytes alone

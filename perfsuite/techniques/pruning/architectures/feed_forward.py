@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from perfsuite.protocols import Architecture
-from perfsuite.techniques.pruning.groups import Columns, Group, Rows, fused
+from perfsuite.techniques.pruning.groups import Group
 from perfsuite.techniques.pruning.layouts import (
     PLAIN_FEED_FORWARD,
     feed_forward,
@@ -21,6 +21,7 @@ from perfsuite.techniques.pruning.layouts import (
     is_of_transformers,
 )
 from perfsuite.techniques.pruning.reading import follows, reads_only, source_of
+from perfsuite.techniques.pruning.slices import Columns, Rows, fused
 
 _PLAIN = (
     ("fc1", "fc2"), ("lin1", "lin2"), ("linear1", "linear2"), ("c_fc", "c_proj"), ("wi", "wo"), ("ffn", "ffn_output"),

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from perfsuite.protocols import Architecture
-from perfsuite.techniques.pruning.groups import Group, Rows
+from perfsuite.techniques.pruning.groups import Group
 from perfsuite.techniques.pruning.layouts import (
     PLAIN_FEED_FORWARD,
     feed_forward,
@@ -24,6 +24,7 @@ from perfsuite.techniques.pruning.layouts import (
     projected,
 )
 from perfsuite.techniques.pruning.reading import reads_only
+from perfsuite.techniques.pruning.slices import Rows
 
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 _OUTPUTS = ("o_proj", "dense")

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from perfsuite.protocols import Architecture
-from perfsuite.techniques.pruning.groups import Columns, Group, class_is, fused
+from perfsuite.techniques.pruning.groups import Group, class_is
 from perfsuite.techniques.pruning.layouts import heads
+from perfsuite.techniques.pruning.slices import Columns, fused
 
 
 def _groups(module: Any) -> Iterator[Group]:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from perfsuite.protocols import Architecture
-from perfsuite.techniques.pruning.groups import Columns, Group, Rows, class_is
+from perfsuite.techniques.pruning.groups import Group, class_is
 from perfsuite.techniques.pruning.layouts import heads
+from perfsuite.techniques.pruning.slices import Columns, Rows
 
 
 def _groups(encoder: Any) -> Iterator[Group]:

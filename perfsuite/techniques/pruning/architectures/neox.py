@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from perfsuite.protocols import Architecture
-from perfsuite.techniques.pruning.groups import Columns, Group, Rows, class_is
+from perfsuite.techniques.pruning.groups import Group, class_is
 from perfsuite.techniques.pruning.layouts import said
+from perfsuite.techniques.pruning.slices import Columns, Rows
 
 _FIELDS = ("num_attention_heads",)
 _is_mine = class_is("transformers", "GPTNeoXAttention", "GPTNeoXJapaneseAttention")

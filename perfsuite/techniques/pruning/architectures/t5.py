@@ -13,8 +13,9 @@ from typing import Any
 from torch import nn
 
 from perfsuite.protocols import Architecture
-from perfsuite.techniques.pruning.groups import Columns, Group, Rows, class_is
+from perfsuite.techniques.pruning.groups import Group, class_is
 from perfsuite.techniques.pruning.layouts import heads
+from perfsuite.techniques.pruning.slices import Columns, Rows
 
 _FAMILIES = ("T5", "MT5", "Pop2Piano")
 _is_stack = class_is("transformers", *(f"{family}Stack" for family in _FAMILIES))
