@@ -115,18 +115,27 @@ def find_groups(model: nn.Module) -> list[Group]:
 def described(model: nn.Module) -> set[str]:
     """Paths of the parts that architectures describe: their modules, and what they stand in of the same package.
 
-    So a Hugging Face model of which some layers are known is known as a whole. Not so for torch's own modules, which
-    people put around anything.
+    So a Hugging Face model of which some heads are known is known as a whole; where only feed-forward networks are, its
+    attention is still to be found. Not so for torch's own modules, which people put around anything.
     """
-    known, modules = architectures().values(), dict(model.named_modules())
-    found = set()
-    for name, module in modules.items():
-        if any(architecture.is_mine(module) for architecture in known):
-            around = [name] if _package(module) == "torch" else [
-                ".".join(name.split(".")[:end]) for end in range(name.count(".") + 2)
-            ]  # fmt: skip
-            found.add(next(path for path in around if _package(modules[path]) == _package(module)))
-    return found
+    modules = dict(model.named_modules())
+    kinds = {name: _kinds(module) for name, module in modules.items()}
+    mine = {name: _around(name, modules) for name, found in kinds.items() if found}
+    with_heads = {mine[name] for name in mine if "heads" in kinds[name]}
+    return {around if around in with_heads else name for name, around in mine.items()}
+
+
+def _kinds(module: nn.Module) -> set[str]:
+    """The kinds of units that architectures know of a module itself."""
+    mine = (architecture for architecture in architectures().values() if architecture.is_mine(module))
+    return {group.kind for architecture in mine for group in architecture.groups(module)}
+
+
+def _around(name: str, modules: Mapping[str, nn.Module]) -> str:
+    """The path of the outermost module of the same package that this one stands in."""
+    package = _package(modules[name])
+    paths = [".".join(name.split(".")[:end]) for end in range(name.count(".") + 2)] if name else [""]
+    return name if package == "torch" else next(path for path in paths if _package(modules[path]) == package)
 
 
 def _package(module: nn.Module) -> str:
