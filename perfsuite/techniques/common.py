@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -59,6 +59,12 @@ def copy_finite(model: nn.Module) -> nn.Module:
             f"the {type(model).__name__} cannot be copied: {first_line(error)}",
             "see to it that copy.deepcopy(model) works: locks, open files and the like do not belong into attributes",
         ) from error
+
+
+def sharing_parameters(model: nn.Module, *, buffers: bool = False) -> nn.Module:
+    """A deep copy whose parameters (and buffers) are those of the model, until others are set in their place."""
+    shared: Iterable[Tensor] = itertools.chain(model.parameters(), model.buffers() if buffers else ())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
 
 
 def replace_modules(model: nn.Module, replace: Callable[[nn.Module], nn.Module]) -> nn.Module:
