@@ -11,7 +11,7 @@ from perfsuite.techniques.quantization.grid import on_grid, quantize_rows, scale
 from perfsuite.techniques.quantization.layers import Quantized
 from perfsuite.techniques.quantization.packing import Packed, quantize_groups
 
-_ELEMENTS = 2**20  # of a chunk; packing takes some 30 bytes for each
+_ELEMENTS = 2**18  # of a chunk; packing takes some 40 bytes for each
 
 
 def int8_rows(weight: Tensor) -> Quantized:

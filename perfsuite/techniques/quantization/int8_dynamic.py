@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from perfsuite.techniques.naming import Grammar, Named, Words
 from perfsuite.techniques.recorded import Digested, Recorded
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Int8Dynamic(Named, Recorded):
 
     grammar = Grammar("int8-dynamic", Words("per_token", {"tensor": False}), Words("embeddings", {"linear": False}))
     claims = Claims(bits=8)
+
+    def reads(self, model: nn.Module) -> Iterable[Tensor]:
+        from perfsuite.techniques.quantization.choosing import plain_weights
+
+        return plain_weights(model)
 
     def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
         return self._converted(model, None)

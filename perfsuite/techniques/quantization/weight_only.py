@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from perfsuite.techniques.naming import Count, Grammar, Named
 from perfsuite.techniques.recorded import Digested, Recorded
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class WeightOnly(Named, Recorded):
     @property
     def claims(self) -> Claims:
         return Claims(bits=self.bits)
+
+    def reads(self, model: nn.Module) -> Iterable[Tensor]:
+        from perfsuite.techniques.quantization.choosing import plain_weights
+
+        return plain_weights(model)
 
     def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
         return self._converted(model, None)
