@@ -21,6 +21,17 @@ from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode 
 from torch.utils._pytree import tree_leaves as tree_leaves  # what nested containers hold
 
 
+class PlainDispatchMode(TorchDispatchMode):
+    """For modes under which nothing is compiled: else, by ``_should_skip_dynamo``, a call loads the compiler."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch declares no types here
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
 def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
     """``Module._modules``, to be changed; ``named_children()`` skips a module that stands there twice."""
     return module._modules
@@ -175,6 +186,11 @@ def version_of(tensor: Tensor) -> int:
 def writes_to_arguments(operator: Any) -> bool:
     """By the ``_schema`` of an operator that is being dispatched."""
     return bool(operator._schema.is_mutable)
+
+
+def decomposed(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``OpOverload.decompose``: calls what a composite operator is made of; NotImplemented for one that is not."""
+    return operator.decompose(*args, **kwargs)
 
 
 def without_modes() -> AbstractContextManager[Any]:

@@ -116,7 +116,9 @@ def optimize(
     smaller_by = f"{before / 1e6:.2f} MB -> {after / 1e6:.2f} MB, {before / after:.2f}x"
     say(f"{origin.name} ({origin.weights} weights): {smaller_by}")
     for step in provenance(smaller):
-        say(f"  {step.technique}: {step.coverage}" if step.coverage else f"  {step.technique}")
+        say(
+            f"  {step.technique}: {'; '.join(str(part) for part in (step.coverage, step.fidelity) if part is not None)}"
+        )
     load = "load_model" if runtime == EAGER else "load_program"
     say(f"written: {folder}\nload it with perfsuite.{load}({str(folder)!r})")
 
@@ -194,6 +196,9 @@ def _checked(reports: list[Path] | None, plot: Path | None, batch_sizes: str) ->
 def _say_effectiveness(report: Report) -> None:
     """Zeros, size, and how well the output or the accuracy is kept, over growing sparsity."""
     for row in report.rows():
+        if row.get("failed"):
+            say(f"  {row['variant']:14} {row['failed']}")
+            continue
         kept = f"accuracy {row['accuracy']:.1%}" if row.get("accuracy") is not None else ""
         sqnr = f"{row['sqnr_db']:5.1f} dB" if row.get("sqnr_db") is not None else ""
         size = f"{row['size_bytes'] / 1e6:7.2f} MB"

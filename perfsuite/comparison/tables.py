@@ -141,6 +141,11 @@ def ledger(study: Study) -> Section:
     return Section("Ledger", ("variant", "claimed", "stored in the file", "realized speedup"), tuple(rows), words=True)
 
 
+def failed(study: Study) -> Section:
+    """The variants that could not be made or called, and why."""
+    return Section("Not measured", ("variant", "why"), tuple(study.failed.items()), words=True)
+
+
 def claimed(claims: Mapping[str, float], touched: Mapping[str, float] | None = None) -> str:
     """What a technique promises, in words, and for which fraction of the weights' bytes, where that is not all."""
     parts: dict[float, list[str]] = {}

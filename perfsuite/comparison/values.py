@@ -102,7 +102,8 @@ class Timing:
 class Study:
     """All that was measured of a model's variants, side by side; the original comes first.
 
-    ``blocks`` are the samples themselves, by batch size.
+    ``blocks`` are the samples themselves, by batch size. ``failed``: by name, why a variant could not be made
+    or called.
     """
 
     model: str
@@ -112,6 +113,7 @@ class Study:
     blocks: Mapping[int, tuple[Block, ...]] = field(repr=False)
     machine: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def original(self) -> Profile:
@@ -126,6 +128,18 @@ class Study:
         rows = [self._row(profile, size) for profile in self.profiles for size in self.batch_sizes]
         known = {key for row in rows for key, value in row.items() if value is not None}
         return [{key: value for key, value in row.items() if key in known} for row in rows]
+
+    def all_rows(self) -> list[Row]:
+        """With those that failed, which have nothing but the reason."""
+        rows = self.rows()
+        if not self.failed:
+            return rows
+        return [{**row, "failed": None} for row in rows] + [
+            {**dict.fromkeys(rows[0]), "model": self.model, "variant": name, "device": self.device}
+            | {"batch_size": size, "failed": why}
+            for name, why in self.failed.items()
+            for size in self.batch_sizes
+        ]
 
     def ledger(self) -> list[Row]:
         """For each variant: what it claims, what is stored in the saved file, what is realized here.
@@ -148,7 +162,10 @@ class Study:
     def to_run(self) -> Run:
         """For reporters: nothing is judged, everything is information, by case; and the samples in ms."""
         claims = {profile.variant: {**profile.claimed, "series": profile.series} for profile in self.profiles}
-        information, samples = {}, {}
+        information: dict[str, dict[str, Any]] = {
+            self._case(name, size): {"failed": why} for name, why in self.failed.items() for size in self.batch_sizes
+        }
+        samples = {}
         for row in self.rows():
             key = self._case(row["variant"], row["batch_size"])
             information[key] = {_METRIC.get(name, name): value for name, value in row.items() if value is not None}

@@ -35,11 +35,12 @@ def save(model: nn.Module, folder: str | os.PathLike[str], technique: Technique 
 
     Our techniques record themselves in the model; one that does not is given as ``technique``. Of a compiled model,
     and of one spread over devices, the model inside is saved.
-    Raises StorageError if the folder cannot be written or holds something else.
+    Raises StorageError if the folder cannot be written or holds something else, and for a model without values.
     """
     target = Path(folder)
     ACCOUNT.check_target(target)
     inside = unwrapped(model)
+    weights.check_can_be_written(inside)
     told = max((inside, model), key=lambda each: len(provenance(each)))  # a technique may have been given the wrapper
     recipe = recipe_of(inside, steps_of(told, technique))
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,9 @@ from perfsuite.errors import TechniqueError
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import main_output
-from perfsuite.techniques.recorded import Digested
+
+if TYPE_CHECKING:
+    from perfsuite.techniques.recorded import Digested
 
 _IGNORED = -100  # the label that torch's cross entropy leaves out by default
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -67,6 +69,12 @@ def copy_finite(model: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
             f"the {type(model).__name__} cannot be copied: {first_line(error)}",
             "see to it that copy.deepcopy(model) works: locks, open files and the like do not belong into attributes",
         ) from error
+
+
+def sharing_parameters(model: nn.Module, *, buffers: bool = False) -> nn.Module:
+    """A deep copy whose parameters (and buffers) are those of the model, until others are set in their place."""
+    shared: Iterable[Tensor] = itertools.chain(model.parameters(), model.buffers() if buffers else ())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
 
 
 def replace_modules(model: nn.Module, replace: Callable[[nn.Module], nn.Module]) -> nn.Module:
@@ -152,3 +160,23 @@ def _nested(output: Any) -> Iterator[Tensor]:
             yield value
         else:
             yield from _nested(value)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested tuples, lists, dicts and dataclasses, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    else:
+        for item in items_of(value).values():
+            yield from tensors_in(item)
+
+
+@contextmanager
+def fixed_seed(seed: int) -> Iterator[None]:
+    """Run the body with torch's CPU generator seeded; afterwards it is as it was before."""
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)

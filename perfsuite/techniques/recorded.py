@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,7 @@ import msgspec
 from perfsuite.protocols import Inputs, Technique
 from perfsuite.techniques.claims import claims_of
 from perfsuite.techniques.coverage import Coverage, Removed, warn_if_little
+from perfsuite.techniques.fidelity import Fidelity, Promise, checks
 from perfsuite.units import dtype_name
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``config`` holds the fields of the technique, ``structure`` what it decided about the shape of
     this model, ``data`` a digest of the calibration data that it read, ``dtype`` that of the weights
-    it was given, ``coverage`` what it has touched of them.
+    it was given, ``coverage`` what it has touched of them, ``fidelity`` how near the result's answer was found to be.
     """
 
     technique: str
@@ -40,6 +42,7 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: str = ""
     dtype: str = ""
     coverage: Coverage | None = None
+    fidelity: Fidelity | None = None
 
 
 def provenance(model: nn.Module) -> tuple[Step, ...]:
@@ -75,6 +78,12 @@ def coverage_of(model: nn.Module) -> str:
     return "; then ".join(f"{step.technique}: {step.coverage}" for step in steps)
 
 
+def fidelity_of(model: nn.Module) -> str:
+    """What was seen of each technique's promise, in words; empty where none was made."""
+    steps = [step for step in provenance(model) if step.fidelity is not None]
+    return "; then ".join(f"{step.technique}: {step.fidelity}" for step in steps)
+
+
 def dtype_of(model: nn.Module) -> str:
     """The dtype of a model's weights, as "float32"; empty if it has none."""
     return next((dtype_name(p.dtype) for p in model.parameters() if p.is_floating_point()), "")
@@ -85,6 +94,7 @@ class Digested:
 
     def __init__(self, data: Iterable[Any] | None) -> None:
         self._data = data
+        self._first: Inputs | None = None
         self._hash = hashlib.sha256()
         self.batches = 0
 
@@ -105,7 +115,18 @@ class Digested:
                 if hasattr(value, "detach"):
                     self._hash.update(_bytes(value))
             self.batches += 1
+            self._first = self._first or inputs
             yield inputs
+
+    def first(self) -> Inputs | None:
+        """The first batch, which is read again as such by who reads all of them; None where there is none."""
+        if self._first is None and self._data is not None:
+            items = iter(self._data)
+            item = next(items, None)
+            if items is self._data:  # it can be read once
+                self._data = itertools.chain(() if item is None else (item,), items)
+            self._first = None if item is None else Inputs.of_batch(item)
+        return self._first
 
     @property
     def digest(self) -> str:
@@ -164,11 +185,29 @@ class Recorded(ABC):
         coverage = counted(model, changed, self.removed(structure))
         fields = dataclasses.asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
         config = msgspec.json.decode(msgspec.json.encode(fields))  # as it will be read back: no tuples
-        step = Step(self.name, config, structure, digested.digest, dtype_of(model), coverage)
+        fidelity = self._checked(model, changed, digested)
+        step = Step(self.name, config, structure, digested.digest, dtype_of(model), coverage, fidelity)
         write_provenance(changed, (*provenance(model), step))
         if claims_of(self).shrinks and not self.leaves_alone:
             warn_if_little(self.name, type(model).__name__, coverage)
+        if self.promise is not None and fidelity is not None:
+            self.promise.warn_if_far(self.name, type(model).__name__, fidelity)
         return changed
+
+    def _checked(self, model: nn.Module, changed: nn.Module, data: Digested) -> Fidelity | None:
+        """What was seen of the promise. Raises TechniqueError where it is not kept."""
+        if self.promise is None:
+            return None
+        if not checks():
+            return Fidelity(None, "it was switched off")
+        from perfsuite.techniques.checking import check
+
+        return check(self.name, self.promise.least, model, changed, data)
+
+    @property
+    def promise(self) -> Promise | None:
+        """How near a result's answers are to those of the model; None where that is not promised."""
+        return None
 
     def _check(self, model: nn.Module) -> None:
         """Refuse, before anything is changed, what could be changed in appearance only."""

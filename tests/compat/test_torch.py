@@ -403,3 +403,27 @@ def test_a_torch_without_onednns_int8_measures_all_the_same():
     """Int8 then takes another kernel, whose name baselines tell apart; nothing else notices."""
     done = subprocess.run([sys.executable, "-c", WITHOUT_ONEDNN], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_mode_that_skips_the_compiler_does_not_load_it():
+    program = """
+import torch
+from perfsuite._compat.torch import PlainDispatchMode, compiler_is_loaded
+class Seen(PlainDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        seen.append(function)
+        return function(*args, **(kwargs or {}))
+seen = []
+with Seen():
+    torch.ones(2).relu()
+assert seen, "a TorchDispatchMode no longer sees operators"
+assert not compiler_is_loaded(), "TorchDispatchMode._should_skip_dynamo no longer says whether torch._dynamo is loaded"
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_composite_operators_are_taken_apart():
+    x = torch.ones(1, 2)
+    found = compat.decomposed(torch.ops.aten.square.default, (x,), {})
+    assert torch.equal(found, x), "OpOverload.decompose no longer calls what an operator is made of"
+    assert compat.decomposed(torch.ops.aten.relu.default, (x,), {}) is NotImplemented, "relu is taken apart"

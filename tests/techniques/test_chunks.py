@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from perfsuite import Int8Dynamic, WeightOnly
+from perfsuite import Int8Dynamic, WeightOnly, unchecked
 from perfsuite.models.seeding import seeded
 from perfsuite.techniques.quantization import chunks
 from perfsuite.techniques.quantization.grid import quantize_rows
@@ -60,7 +60,7 @@ class Largest(TorchDispatchMode):
 def test_nothing_larger_than_the_weight_is_made(name, monkeypatch):
     monkeypatch.setattr(chunks, "_ELEMENTS", 2**14)
     layer = nn.Linear(512, 1024, bias=False, dtype=torch.bfloat16)
-    with Largest() as largest:
+    with Largest() as largest, unchecked():
         parse_technique(name).apply(nn.Sequential(layer))
     assert largest.bytes <= layer.weight.nbytes
 
@@ -86,9 +86,11 @@ print((peak() - before + size) / size)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-@pytest.mark.parametrize(("name", "most"), [("int8-dynamic", 1.6), ("weight-only-4", 1.5)])
+@pytest.mark.parametrize(("name", "most"), [("int8-dynamic", 1.8), ("weight-only-4", 1.8)])
 def test_the_peak_of_memory_is_the_model_and_its_result(name, most):
-    """In bf16, whose int8 is half of it; the float weights are not copied before."""
+    """In bf16, whose int8 is half of it; the float weights are not copied before: that made 2.5 and more. The rest is
+    what a call of either takes, by which the result is checked.
+    """
     found = subprocess.run([sys.executable, "-c", PEAK, name], check=True, capture_output=True, text=True)
     assert float(found.stdout) < most
 

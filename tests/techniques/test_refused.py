@@ -104,6 +104,8 @@ def test_the_remedy_works(make, words, remedy):
     elif remedy:
         typed = refused.value.remedy.removeprefix("give it some: ").removeprefix("take it off first: ")
         exec(typed.removesuffix(", then load or initialise the weights"), {"model": model, "torch": torch})
+    if remedy == "model.to_empty(device='cpu')":
+        model.load_state_dict(mlp(4, 8, 4).state_dict())
     if remedy:
         assert called(parse_technique("int8-dynamic").apply(model)) is not model
 

@@ -6,7 +6,9 @@ the zero needs only the sums of W's columns, which are known beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from operator import call
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -26,6 +28,8 @@ from perfsuite.techniques.quantization.linear import (
     prepared,
 )
 from perfsuite.techniques.quantization.readable import QuantizedLayer
+
+_prepares: ContextVar[bool] = ContextVar("perfsuite_prepares", default=True)
 
 
 class Quantized(NamedTuple):
@@ -195,12 +199,22 @@ class Prepared:
         return (Prepared, ())
 
 
+@contextmanager
+def nothing_prepared() -> Iterator[None]:
+    """While open, no operands are kept: for a single call, after which the model may only be saved."""
+    token = _prepares.set(False)
+    try:
+        yield
+    finally:
+        _prepares.reset(token)
+
+
 def can_prepare(layer: Int8Linear) -> bool:
     """Whether operands may be kept from call to call.
 
     Not while a graph is traced (they are no part of it) or gradients are taken (a bias may want some).
     """
-    if in_graph():
+    if in_graph() or not _prepares.get():
         return False
     codes, scale = own_buffers(layer)["codes"], own_buffers(layer)["scale"]
     assert codes is not None
