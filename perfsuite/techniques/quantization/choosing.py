@@ -25,7 +25,7 @@ from perfsuite.techniques.selection import selected
 _OURS = (StaticInt8Linear, Int8Embedding, PackedLinear)
 _TAKEN = {name for kind in _OURS for name in dir(kind)} - {*dir(nn.Module), *dir(nn.Linear), *dir(nn.Embedding)} | {
     "codes", "scale", "scales", "like", "input_scale", "input_zero", "per_token", "sharing", "bits", "group_size",
-    "_prepared",
+    "_prepared", "place", "is_turned",
 }  # fmt: skip
 
 

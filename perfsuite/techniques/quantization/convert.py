@@ -25,8 +25,8 @@ def convert(
         if module not in chosen:
             return module
         made = make(module, chosen[module])
-        if is_conv1d(module) and isinstance(made, QuantizedLayer):
-            made.is_turned = True
+        if isinstance(made, QuantizedLayer):
+            made.is_turned, made.place = is_conv1d(module), chosen[module]
         return carry(module, made).train(module.training)
 
     converted = replace_modules(model, replace)
