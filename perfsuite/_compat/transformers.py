@@ -51,10 +51,21 @@ def dtypes_when_loaded(model: nn.Module, dtype: torch.dtype) -> Dtypes:
     return found
 
 
-def attention_of(config: Any) -> dict[str, str]:
-    """The choice of torch's kernel or plain operators, which ``to_dict`` leaves out; others are for some GPUs."""
+def attention_of(config: Any) -> dict[str, Any]:
+    """The choice of torch's kernel or plain operators, which ``to_dict`` leaves out; others are for some GPUs.
+
+    A name; where parts of the model have made another choice, a dict: the own one under "", theirs under their names.
+    """
+    chosen = _attention(config)
+    return {"attn_implementation": chosen} if chosen else {}
+
+
+def _attention(config: Any) -> str | dict[str, Any] | None:
     chosen = getattr(config, "_attn_implementation", None)
-    return {"attn_implementation": chosen} if chosen in ("eager", "sdpa") else {}
+    own = chosen if chosen in ("eager", "sdpa") else None
+    named = {name: getattr(config, name, None) for name in getattr(config, "sub_configs", ())}
+    parts = {name: _attention(part) for name, part in named.items() if part is not None}
+    return own if all(part == own for part in parts.values()) else {"": own, **parts}
 
 
 def _config_as_built(model: Any, dtype: torch.dtype) -> Any:

@@ -205,10 +205,12 @@ class Recorded(ABC):
     def _check(self, model: nn.Module) -> None:
         """Refuse, before anything is changed, what could be changed in appearance only."""
         from perfsuite.techniques.adapters import check_merged
+        from perfsuite.techniques.references import check_functions
         from perfsuite.techniques.refused import check_changeable
 
         if self.changes_layers:
             check_changeable(model)
+            check_functions(model)
         if not self.keeps_adapters:
             check_merged(model)
 

@@ -55,3 +55,13 @@ def test_fused_experts_say_how_they_are_laid_out():
     assert (found.hidden_size, found.transposed, len(found.arguments)) == (8, True, 3)
     assert (found.expand_bias.shape, found.reduce_bias.shape) == ((3, 12), (3, 8)), "biases have other names"
     assert compat.fused_experts(llama()) is None
+
+
+def test_parts_of_a_model_may_have_other_kernels_of_attention():
+    kernels = {"": "sdpa", "text_config": "eager", "vision_config": "sdpa"}
+    config = transformers.CLIPConfig(attn_implementation=kernels)
+    assert compat.attention_of(config) == {"attn_implementation": kernels}, "sub_configs are elsewhere"
+    again = transformers.CLIPConfig.from_dict(config.to_dict() | compat.attention_of(config))
+    assert compat.attention_of(again) == compat.attention_of(config), "from_dict takes no dict of attn_implementation"
+    config = transformers.CLIPConfig(attn_implementation="eager")
+    assert compat.attention_of(config) == {"attn_implementation": "eager"}

@@ -62,7 +62,7 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
                 plan.append((group.units, units))
             else:
                 group.keep(units)
-            kept[kind][group.name] = len(units)
+            kept[kind][group.name] = units.shape[-1]
             of[kind][group.name] = originals[group.name, kind]
     sync_configs(model, fields)
     structure: dict[str, Any] = {"kept": dict(kept), "of": dict(of)}
@@ -183,9 +183,13 @@ def _counts_to_keep(
     }
     if technique.scope == "global":
         wanted = _ranked_together(groups, importance, sum(wanted.values()), technique)
-    multiple = technique.round_to if kind == "units" else 1
+    asked = technique.round_to if kind == "units" else 1
+    multiples = {group.name: math.lcm(asked, group.multiple if isinstance(group, Group) else 1) for group in groups}
     return {
-        group.name: min(group.count, math.ceil(max(1, wanted[group.name]) / multiple) * multiple) for group in groups
+        group.name: min(
+            group.count, math.ceil(max(1, wanted[group.name]) / multiples[group.name]) * multiples[group.name]
+        )
+        for group in groups
     }
 
 
@@ -198,7 +202,8 @@ def _ranked_together(
         values = importance[group.name, group.kind]
         if technique.importance == "magnitude":  # layers have scales of their own; Taylor is in units of the loss
             values = values / values.mean().clamp(min=torch.finfo(values.dtype).tiny)
-        candidates += [(value, group.name) for value in values.sort(descending=True).values[1:].tolist()]
+        ranked = values.sort(dim=-1, descending=True).values.reshape(-1, group.count).mean(dim=0)
+        candidates += [(value, group.name) for value in ranked[1:].tolist()]
     kept = {group.name: 1 for group in groups}
     for _, name in sorted(candidates, key=lambda entry: -entry[0])[: max(0, total - len(groups))]:
         kept[name] += 1
@@ -206,6 +211,9 @@ def _ranked_together(
 
 
 def _largest(importance: Tensor, count: int) -> Tensor:
-    """Indices of the ``count`` most important units, in ascending order; among equals the later ones go first."""
-    order = importance.argsort(descending=True, stable=True)
-    return order[:count].sort().values
+    """Indices of the ``count`` most important units (K,), or of each lane (L, K), in ascending order.
+
+    Among equals the later ones go first.
+    """
+    order = importance.argsort(dim=-1, descending=True, stable=True)
+    return order[..., :count].sort(dim=-1).values
