@@ -12,6 +12,7 @@ from perfsuite._compat.torch import own_parameters
 from perfsuite.techniques.common import linear_weights
 from perfsuite.techniques.quantization.chunks import int8_rows, int8_whole, packed_rows
 from perfsuite.techniques.quantization.convert import Memo, convert
+from perfsuite.techniques.quantization.convolution import Int8Convolution, is_convolution
 from perfsuite.techniques.quantization.kernels import kernel_name
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, OnRows, Quantized
 from perfsuite.techniques.quantization.packing import PackedLinear
@@ -40,14 +41,17 @@ def to_int8(
 
 
 def to_packed(model: nn.Module, chosen: Mapping[nn.Module, str], bits: int, group_size: int) -> nn.Module:
-    """Packed linear weights in the place of the chosen layers; embeddings in int8."""
+    """Packed linear weights in the place of the chosen layers; embeddings and convolutions in int8."""
     tied = _tied_to_embeddings(chosen)
     rows = Memo(int8_rows)
     groups = Memo(lambda weight: packed_rows(weight, bits, group_size))
+    kernels = Memo(lambda weight: int8_rows(weight.flatten(1)))
 
     def make(module: nn.Module, name: str) -> nn.Module:
         if isinstance(module, nn.Embedding):
             return _embedding(module, rows)
+        if is_convolution(module):
+            return Int8Convolution(module, kernels(module))
         weights = linear_weights(module)
         if module in tied:  # one tensor serves both
             return Int8Linear(rows(module), weights.bias)

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightOnly(Named, Recorded):
-    """``weight-only-4``: linear weights at 2 to 8 bits, grouped and packed; embeddings in int8; activations in float.
+    """``weight-only-4``: linear weights at 2 to 8 bits, grouped and packed; activations in float.
 
-    ``weight-only-4-g128`` sets ``group_size``. It makes the file small, and no call faster.
+    Embeddings and convolutions are in int8. ``weight-only-4-g128`` sets ``group_size``. It makes the file small, and no
+    call faster.
     """
 
     bits: int = 4
@@ -69,4 +70,4 @@ class WeightOnly(Named, Recorded):
         """What it quantizes; of a structure, what was chosen before. Fused experts are split, in place."""
         from perfsuite.techniques.quantization.choosing import prepare
 
-        return prepare(model, self.include, self.exclude, self.embeddings, structure)
+        return prepare(model, self.include, self.exclude, self.embeddings, structure, convolutions=True)
