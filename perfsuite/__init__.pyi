@@ -30,6 +30,7 @@ from perfsuite.spec import Metric as Metric
 from perfsuite.techniques.coverage import Coverage as Coverage
 from perfsuite.techniques.coverage import CoverageWarning as CoverageWarning
 from perfsuite.techniques.fidelity import Fidelity as Fidelity
+from perfsuite.techniques.fidelity import FidelityWarning as FidelityWarning
 from perfsuite.techniques.fidelity import unchecked as unchecked
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper as MixedPrecisionWrapper
 from perfsuite.techniques.precision.half import Precision as Precision

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_modules, own_parameters
 from perfsuite.errors import NonFiniteError, OutputError, TechniqueError, first_line
+from perfsuite.techniques.references import put_in_place
 from perfsuite.techniques.refused import check_copyable, check_values
 from perfsuite.techniques.ties import copied
 
@@ -60,11 +61,17 @@ def copy_finite(model: nn.Module) -> nn.Module:
         ) from error
 
 
+def sharing_parameters(model: nn.Module, *, buffers: bool = False) -> nn.Module:
+    """A deep copy whose parameters (and buffers) are those of the model, until others are set in their place."""
+    shared: Iterable[Tensor] = itertools.chain(model.parameters(), model.buffers() if buffers else ())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+
+
 def replace_modules(model: nn.Module, replace: Callable[[nn.Module], nn.Module]) -> nn.Module:
     """Put ``replace(module)`` in the place of each submodule, the root included.
 
-    A module that stands in two places is replaced by one and the same new module in both. Where
-    ``replace`` returns another module, its children are not visited.
+    A module that stands in two places is replaced by one and the same new module in both; attributes count, too, and
+    the lists and dicts in them. Where ``replace`` returns another module, its children are not visited.
     """
     done: dict[nn.Module, nn.Module] = {}  # keyed by the module, not its id: keeps the old one alive
 
@@ -77,7 +84,9 @@ def replace_modules(model: nn.Module, replace: Callable[[nn.Module], nn.Module])
                         own_modules(module)[name] = visit(child)
         return done[module]
 
-    return visit(model)
+    replaced = visit(model)
+    put_in_place(replaced, done)
+    return replaced
 
 
 @dataclass(frozen=True)

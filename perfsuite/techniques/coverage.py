@@ -71,11 +71,11 @@ def warn_if_little(name: str, model: str, coverage: Coverage) -> None:
         warnings.warn(
             f"{name} has touched less than half of the weights of the {model}: {coverage}",
             CoverageWarning,
-            stacklevel=_outside(),
+            stacklevel=level_outside(),
         )
 
 
-def _outside() -> int:
+def level_outside() -> int:
     """How many frames up the first one is that is no code of perfsuite."""
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "perfsuite":

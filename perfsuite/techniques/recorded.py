@@ -19,7 +19,7 @@ import msgspec
 from perfsuite.protocols import Inputs, Technique
 from perfsuite.techniques.claims import claims_of
 from perfsuite.techniques.coverage import Coverage, Removed, warn_if_little
-from perfsuite.techniques.fidelity import Fidelity, checks
+from perfsuite.techniques.fidelity import Fidelity, Promise, checks
 from perfsuite.units import dtype_name
 
 if TYPE_CHECKING:
@@ -183,30 +183,34 @@ class Recorded(ABC):
         write_provenance(changed, (*provenance(model), step))
         if claims_of(self).shrinks and not self.leaves_alone:
             warn_if_little(self.name, type(model).__name__, coverage)
+        if self.promise is not None and fidelity is not None:
+            self.promise.warn_if_far(self.name, type(model).__name__, fidelity)
         return changed
 
     def _checked(self, model: nn.Module, changed: nn.Module, data: Digested) -> Fidelity | None:
         """What was seen of the promise. Raises TechniqueError where it is not kept."""
-        if self.least_db is None:
+        if self.promise is None:
             return None
         if not checks():
             return Fidelity(None, "it was switched off")
         from perfsuite.techniques.checking import check
 
-        return check(self.name, self.least_db, model, changed, data)
+        return check(self.name, self.promise.least, model, changed, data)
 
     @property
-    def least_db(self) -> float | None:
-        """How near a result's answers are at least, in dB, to those of the model; None where that is not promised."""
+    def promise(self) -> Promise | None:
+        """How near a result's answers are to those of the model; None where that is not promised."""
         return None
 
     def _check(self, model: nn.Module) -> None:
         """Refuse, before anything is changed, what could be changed in appearance only."""
         from perfsuite.techniques.adapters import check_merged
+        from perfsuite.techniques.references import check_functions
         from perfsuite.techniques.refused import check_changeable
 
         if self.changes_layers:
             check_changeable(model)
+            check_functions(model)
         if not self.keeps_adapters:
             check_merged(model)
 

@@ -44,6 +44,29 @@ def test_hooks_of_calls_go_from_one_module_to_another():
     assert seen == ["before", "after", "before backward", "after backward"], "a kind of hook has another place"
 
 
+def test_a_compiled_layer_can_be_bound_to_another_and_left_uncompiled():
+    compiled = torch.compile(nn.Linear(2, 2), backend="eager")
+    assert compat.is_compiled_alone(compiled), "torch.compile(layer) has no _orig_mod"
+    assert not compat.is_compiled_alone(nn.Sequential(compiled))
+    compat.own_modules(compiled)["_orig_mod"] = nn.Linear(2, 3)
+    compat.bind_compiled(compiled)
+    assert compiled(torch.ones(1, 2)).shape == (1, 3), "what is called is still the first layer"
+    seen = []
+    compiled.register_forward_hook(lambda *args: seen.append(torch.compiler.is_compiling()))
+    with compat.uncompiled(nn.Sequential(compiled)):
+        compiled(torch.ones(1, 2))
+    assert seen == [False]
+
+
+def test_hooks_of_calls_are_listed():
+    layer = nn.Linear(2, 2)
+    layer.register_forward_pre_hook(len)
+    layer.register_forward_hook(print)
+    layer.register_full_backward_pre_hook(repr)
+    layer.register_full_backward_hook(abs)
+    assert compat.hooks_of_calls(layer) == (len, print, repr, abs), "a kind of hook has another place"
+
+
 @pytest.mark.parametrize("kind", [
     "register_state_dict_post_hook", "register_state_dict_pre_hook", "register_load_state_dict_pre_hook",
     "register_load_state_dict_post_hook",

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from perfsuite import quantize_model
 from perfsuite.errors import TechniqueError
@@ -78,6 +79,16 @@ def test_the_weight_is_that_of_the_original_in_its_dtype(name, dtype):
         assert fidelity(before.double(), weight.double())["sqnr"] > 35
         assert torch.equal(weight, layer.dequantized(dtype))
         assert type(weight + 0) is torch.Tensor
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_the_weight_of_a_conv1d_is_turned_as_that_has_it(name):
+    with seeded(0):
+        model = nn.Sequential(Conv1D(12, 16), Conv1D(12, 12))  # 16 and 12 inputs, 12 outputs
+    for original, layer in zip(model, quantized(name, model), strict=True):
+        assert isinstance(layer, QuantizedLayer)
+        assert layer.weight.shape == original.weight.shape
+        assert fidelity(original.weight.detach().double(), layer.weight.double())["sqnr"] > 35
 
 
 def test_the_dtype_of_the_weight_follows_that_of_the_model():

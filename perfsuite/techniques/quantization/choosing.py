@@ -13,6 +13,7 @@ from perfsuite.errors import StorageError, TechniqueError
 from perfsuite.techniques.attention import split_attention
 from perfsuite.techniques.carrying import can_be_replaced
 from perfsuite.techniques.common import is_linear, owns_weight
+from perfsuite.techniques.experts import split_experts
 from perfsuite.techniques.quantization.alike import computes_linear, looks_up_rows
 from perfsuite.techniques.quantization.layers import Int8Embedding, StaticInt8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear
@@ -28,10 +29,14 @@ _TAKEN = {name for kind in _OURS for name in dir(kind)} - {*dir(nn.Module), *dir
 
 
 class Layers(msgspec.Struct, frozen=True):
-    """What a model records of the choice: names of layers of a class of their own, and of those that stay in float."""
+    """What a model records of the choice: names of layers of a class of their own, and of those that stay in float.
+
+    ``split``: names of fused experts that were split into layers.
+    """
 
     alike: tuple[str, ...] = ()
     in_float: tuple[str, ...] = ()
+    split: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, structure: Mapping[str, Any]) -> Layers:
@@ -56,8 +61,10 @@ def prepare(
     exclude: Iterable[str],
     embeddings: bool,
     structure: Mapping[str, Any] | None = None,
+    *,
+    experts: bool = True,
 ) -> Chosen:
-    """Split packed attentions in place; then the layers to quantize.
+    """Split packed attentions, and fused ``experts``, in place; then the layers to quantize.
 
     A weight that also serves a layer that is not to be quantized stays as it is in both: ties are kept. ``structure``
     is what was chosen before, of a model of this shape. Raises TechniqueError if there is nothing to quantize, or the
@@ -68,14 +75,16 @@ def prepare(
         raise TechniqueError(
             f"the model is quantized already: {found or 'it'!r} holds integers", "quantize the original, once"
         )
+    before = None if structure is None else Layers.of(structure)
     split_attention(model)
+    split = split_experts(model, None if before is None else before.split) if experts else ()
     names = selected(model, tuple(include), tuple(exclude))
     candidates = {
         module: name
         for name, module in model.named_modules()
         if name in names and (_is_like_linear(module) or (embeddings and isinstance(module, nn.Embedding)))
     }
-    layers = _decided(candidates) if structure is None else Layers.of(structure)
+    layers = msgspec.structs.replace(_decided(candidates), split=split) if before is None else before
     chosen = _without_ties(model, _outermost(candidates, layers))
     if not chosen:
         raise TechniqueError(

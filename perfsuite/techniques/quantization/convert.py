@@ -12,6 +12,7 @@ from perfsuite._compat.torch import own_parameters, unfuse
 from perfsuite.techniques.carrying import carry
 from perfsuite.techniques.common import is_conv1d, linear_weights, replace_modules
 from perfsuite.techniques.quantization.pretrained import mark_pretrained
+from perfsuite.techniques.quantization.readable import QuantizedLayer
 
 
 def convert(
@@ -24,7 +25,10 @@ def convert(
             unfuse(module)
         if module not in chosen:
             return module
-        return carry(module, make(module, chosen[module])).train(module.training)
+        made = make(module, chosen[module])
+        if is_conv1d(module) and isinstance(made, QuantizedLayer):
+            made.is_turned = True
+        return carry(module, made).train(module.training)
 
     converted = replace_modules(model, replace)
     mark_pretrained(converted)

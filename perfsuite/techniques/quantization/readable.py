@@ -131,6 +131,7 @@ class QuantizedLayer(nn.Module):
 
     codes: Tensor
     like: Tensor
+    is_turned = False  # whether the weight is shown as (I, O), as Hugging Face's Conv1D has it
 
     def hold(self, codes: Tensor, dtype: torch.dtype) -> None:
         """Take the codes, and the dtype of the weight, which follows the model's."""
@@ -151,11 +152,11 @@ class QuantizedLayer(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The weight, for who reads it. Raises TechniqueError for who writes to it."""
-        dtype = self.like.dtype
         if torch.compiler.is_compiling() or is_followed():  # who writes a graph down wants to see operators
-            return self.dequantized(dtype)
-        weight = Dequantized.of(self.weight_shape, dtype, self.codes.device, lambda: self.dequantized(dtype))
-        weight.rows_of = getattr(self, "rows_of", None)
+            return self._shown()
+        shape = self.weight_shape[::-1] if self.is_turned else self.weight_shape
+        weight = Dequantized.of(shape, self.like.dtype, self.codes.device, self._shown)
+        weight.rows_of = None if self.is_turned else getattr(self, "rows_of", None)
         return weight
 
     @weight.setter
@@ -164,6 +165,10 @@ class QuantizedLayer(nn.Module):
             "the weight of a quantized layer is made of integers, and cannot be set",
             "write to the model before it is quantized",
         )
+
+    def _shown(self) -> Tensor:
+        weight = self.dequantized(self.like.dtype)
+        return weight.t() if self.is_turned else weight
 
 
 def name_codes(layer: nn.Module, state: MutableMapping[str, Any], prefix: str, *rest: Any) -> None:

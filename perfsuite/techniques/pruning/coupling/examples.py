@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import itertools
 from collections.abc import Iterator
@@ -12,18 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.protocols import Inputs
-from perfsuite.techniques.common import fixed_seed
+from perfsuite.techniques.common import fixed_seed, sharing_parameters
 
 _MOST_TRIED = 80
+_CORNER = 32  # pixels: enough for most networks, and fast in float64
 _SIZES = (32, 28, 64, 16, 224, 96, 48, *(n for n in range(4, 34) if n not in (16, 28, 32)))
 _LENGTHS = (8, 16, 32, 5, 10, 4, 64)
 
 
 def example_for(model: nn.Module, given: Inputs | None) -> Inputs | None:
     """Inputs that the model can be called with; None where none is known. ``given`` is calibration data."""
-    mine = [_few(given), given] if given is not None and _is_usable(given) else []
+    mine = [_small(_few(given)), _few(given), given] if given is not None and _is_usable(given) else []
     candidates = itertools.chain(mine, _guesses(model))
-    copied = copy.deepcopy(model).eval()
+    copied = sharing_parameters(model).eval()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     for inputs in itertools.islice(candidates, _MOST_TRIED):
         if runs(copied, inputs.to(device)):
@@ -47,13 +47,13 @@ def runs(model: nn.Module, inputs: Inputs) -> bool:
 
 
 def variants(inputs: Inputs) -> Iterator[Inputs]:
-    """The same inputs, and others of other sizes, which not every model takes."""
-    yield inputs
-    if all(size > 1 for size in _sizes(inputs, 0)):
-        yield _mapped(inputs, lambda t: t[:1] if t.dim() else t)
+    """The same inputs of other sizes, the more unlike first: fewer examples, shorter ones. Not all models take them."""
+    fewer = _mapped(inputs, lambda t: t[:1] if t.dim() else t)
     lengths = _sizes(inputs, 1)
     if len(lengths) == 1 and min(lengths) > 2:
-        yield _mapped(inputs, lambda t: t[:, :-1] if t.dim() > 1 else t)
+        yield _mapped(fewer, lambda t: t[:, :-1] if t.dim() > 1 else t)
+    if _sizes(inputs, 0) - {1}:
+        yield fewer
 
 
 def _sizes(inputs: Inputs, dim: int) -> set[int]:
@@ -71,6 +71,11 @@ def _mapped(inputs: Inputs, change: Any) -> Inputs:
 def _few(inputs: Inputs) -> Inputs:
     """Two examples of a batch are enough."""
     return _mapped(inputs, lambda t: t[:2] if t.dim() else t) if len(_sizes(inputs, 0)) == 1 else inputs
+
+
+def _small(inputs: Inputs) -> Inputs:
+    """The corners of large images."""
+    return _mapped(inputs, lambda t: t[..., :_CORNER, :_CORNER] if t.dim() == 4 and min(t.shape[2:]) > 96 else t)
 
 
 def _guesses(model: nn.Module) -> Iterator[Inputs]:
@@ -115,9 +120,10 @@ def _of_transformers(model: nn.Module) -> Iterator[Inputs]:
     with fixed_seed(0):
         if name == "pixel_values":
             channels = getattr(config, "num_channels", 3)
-            for size in (getattr(config, "image_size", None), 32, 64, 224):
-                if isinstance(size, int):
-                    yield Inputs(kwargs={"pixel_values": torch.randn(2, channels, size, size)})
+            own = getattr(config, "image_size", None)
+            sizes = sorted({32, 64, 224, own if isinstance(own, int) else 64}, key=lambda size: abs(size - _CORNER))
+            for size in sizes:
+                yield Inputs(kwargs={"pixel_values": torch.randn(2, channels, size, size)})
         elif name in ("input_values", "input_features"):
             bins = getattr(config, "num_mel_bins", 80)
             length = 2 * getattr(config, "max_source_positions", 500)

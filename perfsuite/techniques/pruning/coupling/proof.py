@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.protocols import Inputs
-from perfsuite.techniques.common import fixed_seed, tensors_in
+from perfsuite.techniques.common import fixed_seed, sharing_parameters, tensors_in
 from perfsuite.techniques.pruning.coupling.examples import runs, variants
 from perfsuite.techniques.pruning.coupling.numbers import settled
-from perfsuite.techniques.pruning.coupling.units import Units, cut, without
+from perfsuite.techniques.pruning.coupling.units import Units, cut, put, without
 
 _MOST_CALLS = 400
+_MOST_GROUPS = 4000
 Plan = Sequence[tuple[Units, Tensor]]
 
 
@@ -62,7 +63,7 @@ class Prover:
         """Whether the model without all but the kept units equals the masked one."""
         if self._calls >= _MOST_CALLS or not self._inputs:
             return False
-        masked, small = copy.deepcopy(self._model), copy.deepcopy(self._model)
+        masked, small = (sharing_parameters(self._model, buffers=True) for _ in range(2))
         mask(masked, plan)
         try:
             cut(small, plan)
@@ -106,25 +107,32 @@ class Prover:
         return float((one[finite] - other[finite]).abs().max()) <= self._tolerance * scale
 
     def _exact(self, model: nn.Module, inputs: Inputs) -> tuple[nn.Module, float, list[Inputs]]:
-        """In float64; in float32 a model that only computes in that."""
-        for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+        """In float64; in float32 a model that only computes in that, or that would take minutes."""
+        precisions = ((torch.float64, 1e-9), (torch.float32, 1e-3))
+        for dtype, tolerance in precisions[1:] if _is_slow_in_float64(model) else precisions:
             copied = copy.deepcopy(model).to(dtype).eval()
             _randomise(copied)
-            taken = [each for each in (_in(dtype, variant) for variant in variants(inputs)) if runs(copied, each)]
-            if taken:
-                return copied, tolerance, taken
+            others = (_in(dtype, variant) for variant in variants(inputs))
+            if runs(copied, _in(dtype, inputs)):
+                other = next((each for each in others if runs(copied, each)), None)
+                return copied, tolerance, [_in(dtype, inputs), *([] if other is None else [other])]
         return copied, 0.0, []
 
 
+def _is_slow_in_float64(model: nn.Module) -> bool:
+    """Whether there are many groups in convolutions, which torch computes one by one in float64 on CPUs."""
+    convolutions = (module for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd))
+    return sum(module.groups for module in convolutions if module.groups > 1) > _MOST_GROUPS
+
+
 def mask(model: nn.Module, plan: Plan) -> None:
-    """Zero, in place, what reads the units that are not kept."""
+    """Set weights in which what reads the units that are not kept is zero."""
     for group, kept in plan:
         for part in group.parts:
             if "reads" in part.roles:
                 positions = part.positions[without(group.count, kept)].flatten()
-                weight = part.places[0].of(model)
-                with torch.no_grad():
-                    weight.index_fill_(part.dim, positions.to(weight.device), 0)
+                weight = part.places[0].of(model).detach()
+                put(model, part.places, weight.index_fill(part.dim, positions.to(weight.device), 0))
 
 
 def _halved(group: Units) -> tuple[Units, Tensor]:
@@ -143,7 +151,7 @@ def _randomise(model: nn.Module) -> None:
     with fixed_seed(1), torch.no_grad():
         for p in model.parameters():
             if p.dim() > 1:
-                p.normal_(0, (p.numel() / p.shape[0]) ** -0.5)
+                p.copy_(_normal(p) * (p.numel() / p.shape[0]) ** -0.5)
             else:
                 p.add_(torch.randn_like(p), alpha=0.3)
         for name, buffer in model.named_buffers():
@@ -151,6 +159,12 @@ def _randomise(model: nn.Module) -> None:
                 buffer.normal_(0, 0.3)
             elif name.endswith("running_var"):
                 buffer.uniform_(0.5, 1.5)
+
+
+def _normal(like: Tensor) -> Tensor:
+    """Normal numbers, which in large tensors come again after a prime number of them: drawing takes long."""
+    drawn = torch.randn(min(like.numel(), 1_000_003), dtype=like.dtype)
+    return drawn.repeat(-(-like.numel() // len(drawn)))[: like.numel()].reshape(like.shape).to(like.device)
 
 
 def _in(dtype: torch.dtype, inputs: Inputs) -> Inputs:
