@@ -113,7 +113,7 @@ class Prover:
             copied = copy.deepcopy(model).to(dtype).eval()
             _randomise(copied)
             others = (_in(dtype, variant) for variant in variants(inputs))
-            if runs(copied, _in(dtype, inputs)):
+            if runs(copied, _in(dtype, inputs)) and _is_finite(copied, _in(dtype, inputs)):
                 other = next((each for each in others if runs(copied, each)), None)
                 return copied, tolerance, [_in(dtype, inputs), *([] if other is None else [other])]
         return copied, 0.0, []
@@ -145,6 +145,11 @@ def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     with torch.no_grad():
         output = model(*inputs.args, **inputs.kwargs)
     return [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]
+
+
+def _is_finite(model: nn.Module, inputs: Inputs) -> bool:
+    with fixed_seed(0):
+        return any(bool(tensor.isfinite().any()) for tensor in _outputs(model, inputs))
 
 
 def _randomise(model: nn.Module) -> None:
