@@ -10,7 +10,7 @@ import ctypes
 import inspect
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,6 +47,43 @@ def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
     return module._buffers
 
 
+_HOOKS_OF_CALLS = (
+    "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called", "_backward_pre_hooks", "_backward_hooks",
+)  # fmt: skip
+_HOOKS_OF_STATE = (
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
+
+
+def carry_hooks(old: nn.Module, new: nn.Module) -> None:
+    """What is called before and after each call and each backward pass of ``old`` is called for ``new``, too."""
+    for name in _HOOKS_OF_CALLS:
+        getattr(new, name).update(getattr(old, name))
+    new._is_full_backward_hook = old._is_full_backward_hook
+
+
+def hooks_of_calls(module: nn.Module) -> tuple[object, ...]:
+    """What is called before and after each call, and each backward pass."""
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return tuple(hook for kind in kinds for hook in getattr(module, kind).values())
+
+
+def has_state_hooks(module: nn.Module) -> bool:
+    """Whether anything is called when its state dict is made or loaded."""
+    return any(getattr(module, name) for name in _HOOKS_OF_STATE)
+
+
+def is_persistent(module: nn.Module, buffer: str) -> bool:
+    """Whether its state dict has a buffer of this name."""
+    return buffer not in module._non_persistent_buffers_set
+
+
+def pre_hooks(module: nn.Module) -> tuple[object, ...]:
+    """``Module._forward_pre_hooks``: what is called before the module; old-style weight norms are among them."""
+    return tuple(module._forward_pre_hooks.values())
+
+
 def compiler_is_loaded() -> bool:
     """Whether anything can have been compiled: ``torch._dynamo`` is imported by the first ``torch.compile``."""
     return "torch._dynamo" in sys.modules
@@ -55,6 +92,33 @@ def compiler_is_loaded() -> bool:
 def is_compiled(model: nn.Module) -> bool:
     """``_orig_mod`` is what ``torch.compile(model)`` wraps, ``_compiled_call_impl`` what ``Module.compile()`` sets."""
     return hasattr(model, "_orig_mod") or any(module._compiled_call_impl for module in model.modules())
+
+
+def compiled_from(model: nn.Module) -> nn.Module | None:
+    """``_orig_mod``: what ``torch.compile(model)`` was given; None for what it has not made."""
+    return dict(model.named_children()).get(COMPILED) if compiler_is_loaded() and is_compiled(model) else None
+
+
+COMPILED = "_orig_mod"
+
+
+def is_compiled_alone(module: nn.Module) -> bool:
+    """Whether it is what ``torch.compile(layer)`` gives: a module around that layer, with a function made for it."""
+    return COMPILED in own_modules(module)
+
+
+def bind_compiled(module: Any) -> None:
+    """``OptimizedModule._initialize``: what is called is the layer that stands inside now."""
+    module._initialize()
+
+
+def uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
+    """Inside, what is compiled in it runs as it is written, so that hooks see each call."""
+    return torch.compiler.set_stance("force_eager") if is_compiled(model) or _is_in_part(model) else nullcontext()
+
+
+def _is_in_part(model: nn.Module) -> bool:
+    return any(map(is_compiled_alone, model.modules()))
 
 
 def compile_alone(module: nn.Module, **options: Any) -> Any:

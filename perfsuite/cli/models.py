@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,7 +108,7 @@ def optimize(
     from perfsuite.techniques.values import parse_technique
 
     parsed = parse_technique(technique)
-    with show_progress():
+    with show_progress(), _said_below():
         origin = source(spec, seed=seed)
         smaller = parsed.apply(origin.module, data=origin.calibration(8, seed))
         folder, after = _written(smaller, origin, output, runtime, seed)
@@ -114,7 +116,9 @@ def optimize(
     smaller_by = f"{before / 1e6:.2f} MB -> {after / 1e6:.2f} MB, {before / after:.2f}x"
     say(f"{origin.name} ({origin.weights} weights): {smaller_by}")
     for step in provenance(smaller):
-        say(f"  {step.technique}")
+        say(
+            f"  {step.technique}: {'; '.join(str(part) for part in (step.coverage, step.fidelity) if part is not None)}"
+        )
     load = "load_model" if runtime == EAGER else "load_program"
     say(f"written: {folder}\nload it with perfsuite.{load}({str(folder)!r})")
 
@@ -157,7 +161,18 @@ def _compare(
     from perfsuite.comparison.timing import Sampling
 
     sampling = Sampling(blocks=blocks, seed=seed)
-    return benchmark_optimizations(model, techniques, batch_sizes=batch_sizes, sampling=sampling, fresh=fresh)
+    with _said_below():
+        return benchmark_optimizations(model, techniques, batch_sizes=batch_sizes, sampling=sampling, fresh=fresh)
+
+
+@contextmanager
+def _said_below() -> Iterator[None]:
+    """Without warnings of what a technique has left alone: the command says that of each, in its result."""
+    from perfsuite.techniques.coverage import CoverageWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CoverageWarning)
+        yield
 
 
 def _draw(report: Report, path: Path | None, levels: Report | None = None) -> None:
@@ -181,6 +196,9 @@ def _checked(reports: list[Path] | None, plot: Path | None, batch_sizes: str) ->
 def _say_effectiveness(report: Report) -> None:
     """Zeros, size, and how well the output or the accuracy is kept, over growing sparsity."""
     for row in report.rows():
+        if row.get("failed"):
+            say(f"  {row['variant']:14} {row['failed']}")
+            continue
         kept = f"accuracy {row['accuracy']:.1%}" if row.get("accuracy") is not None else ""
         sqnr = f"{row['sqnr_db']:5.1f} dB" if row.get("sqnr_db") is not None else ""
         size = f"{row['size_bytes'] / 1e6:7.2f} MB"

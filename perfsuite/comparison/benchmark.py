@@ -62,6 +62,7 @@ class OptimizationBenchmark:
         self._notes = list(about_source(self.source, sizes[0], seed))
         self._variants: dict[str, Variant] = {}
         self._examined: dict[str, Examined] = {}
+        self._failed: dict[str, str] = {}
         self._study: Study | None = None
 
     @property
@@ -141,6 +142,12 @@ class OptimizationBenchmark:
             raise UsageError("there is nothing to compare with the original", "call benchmark_optimized_model() first")
         return Comparison(self._measured())
 
+    def add_failed(self, name: str, why: str) -> None:
+        """A variant that could not be made or called: in the report it is a row that says why."""
+        self._failed[name] = why
+        if self._study is not None:
+            self._study = replace(self._study, failed=dict(self._failed))
+
     def note(self, text: str) -> None:
         """Add a remark that the report ends with."""
         self._notes.append(text)
@@ -175,8 +182,9 @@ class OptimizationBenchmark:
         self.benchmark_original_model()
         if self._study is None or blocks is not None:
             profiles = [found.profile for found in self._examined.values()]
-            self._study = measure(
+            study = measure(
                 self.source.name, list(self._variants.values()), profiles,
                 self._inputs, self._device, self.sampling, self._notes, blocks,
             )  # fmt: skip
+            self._study = replace(study, failed=dict(self._failed))
         return self._study

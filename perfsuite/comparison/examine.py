@@ -58,7 +58,7 @@ def examine(
     stored = None if subject.why_not_stored else subject.stored
     profile = Profile(
         variant.name, variant.technique, variant.engine, variant.reference, variant.claimed, stored, scores, calls,
-        variant.series, bytes_of(variant.deployed) or None,
+        variant.series, bytes_of(variant.deployed) or None, variant.touched, variant.coverage,
     )  # fmt: skip
     return Examined(profile, {} if original else outputs)
 

@@ -15,7 +15,7 @@ from perfsuite.case import EAGER, Case, form_of, split_form
 from perfsuite.comparison.benchmark import BATCH_SIZES, OptimizationBenchmark
 from perfsuite.comparison.timing import Sampling
 from perfsuite.comparison.views import Report
-from perfsuite.errors import DuplicateNameError, TechniqueError, UsageError
+from perfsuite.errors import DuplicateNameError, PerfsuiteError, UnavailableError, UsageError, first_line
 from perfsuite.executors.collecting import collected
 from perfsuite.executors.jobs import Executor, Job
 from perfsuite.models.source import Generator
@@ -54,10 +54,10 @@ def benchmark_optimizations(
             and the techniques must have names. With a runtime, each variant has a process of its own, and they
             take turns: the threads of one would take cores from the other.
 
-    A technique that does not apply to the model is named in the notes.
+    A technique that does not apply to the model, or whose result cannot be called, is a row with the reason.
 
-    Raises what OptimizationBenchmark does; UnknownNameError for an unknown technique; TechniqueError if
-    none of the techniques applies; EngineError if a fresh process fails.
+    Raises what OptimizationBenchmark does; UnknownNameError for an unknown technique; UnavailableError for a runtime
+    that is not installed; what the first technique raised if none works; EngineError if a fresh process fails.
     """
     forms = _with_references(_parsed(techniques if isinstance(techniques, Iterable) else [techniques]))
     name = _name_for_fresh(model, forms, input_generator, data) if fresh else ""
@@ -156,22 +156,32 @@ def _with_references(forms: Sequence[Form]) -> list[Form]:
 
 
 def _add(benchmark: OptimizationBenchmark, forms: Sequence[Form], data: Iterable[Any] | None, folder: Path) -> None:
-    """Add what each technique makes of the original. Raises the first error if none applies."""
+    """Add what each technique makes of the original, or why there is nothing. Raises the first error if none works."""
+    benchmark.benchmark_original_model()
     if data is None:
         data = benchmark.source.calibration(benchmark.batch_sizes[0], benchmark.sampling.seed)
     kept = tuple(data) if isinstance(data, Iterator) else data  # each technique reads it from the start
-    refused: list[TechniqueError] = []
+    failed: list[Exception] = []
     for form in forms:
+        made: nn.Module | None = None
         try:
             made = applied(form.technique, benchmark.model, kept)
             program = _deployed(made, form, benchmark.example, folder) if form.runtime != EAGER else None
-        except TechniqueError as error:
-            refused.append(error)
-            benchmark.note(f"{form.name} does not apply: {error.what}")
-        else:
             _add_form(benchmark, form, made, program)
-    if len(refused) == len(forms):
-        raise refused[0]
+        except UnavailableError:  # says nothing of the technique
+            raise
+        except Exception as error:  # what a technique has made of a model may fail in any way
+            failed.append(error)
+            benchmark.add_failed(form.name, _why(error, what="its first call" if made is not None else "applying it"))
+    if len(failed) == len(forms):
+        raise failed[0]
+
+
+def _why(error: Exception, what: str) -> str:
+    """In one line."""
+    if isinstance(error, PerfsuiteError):
+        return f"{error.what}; {error.remedy}" if error.remedy else error.what
+    return f"{what} failed: {type(error).__name__}: {first_line(error)}"
 
 
 def _deployed(model: nn.Module, form: Form, example: Inputs, folder: Path) -> Program:

@@ -130,16 +130,33 @@ def gains(study: Study) -> Section:
 def ledger(study: Study) -> Section:
     """The honesty ledger: claimed, stored, realized."""
     rows = [
-        (entry["variant"], claimed(entry["claimed"]), _stored_text(entry["stored"]), _realized(entry["realized"]))
+        (
+            entry["variant"],
+            claimed(entry["claimed"], entry["touched"]),
+            _stored_text(entry["stored"]),
+            _realized(entry["realized"]),
+        )
         for entry in study.ledger()
     ]
     return Section("Ledger", ("variant", "claimed", "stored in the file", "realized speedup"), tuple(rows), words=True)
 
 
-def claimed(claims: Mapping[str, float]) -> str:
-    """What a technique promises, in words."""
-    said = [_CLAIMS[key](value) if key in _CLAIMS else f"{key} {value:g}" for key, value in claims.items()]
-    return ", ".join(said) or "-"
+def failed(study: Study) -> Section:
+    """The variants that could not be made or called, and why."""
+    return Section("Not measured", ("variant", "why"), tuple(study.failed.items()), words=True)
+
+
+def claimed(claims: Mapping[str, float], touched: Mapping[str, float] | None = None) -> str:
+    """What a technique promises, in words, and for which fraction of the weights' bytes, where that is not all."""
+    parts: dict[float, list[str]] = {}
+    for key, value in claims.items():
+        said = _CLAIMS[key](value) if key in _CLAIMS else f"{key} {value:g}"
+        parts.setdefault(round((touched or {}).get(key, 1.0), 2), []).append(said)
+    return ", ".join(", ".join(said) + _of_bytes(share) for share, said in parts.items()) or "-"
+
+
+def _of_bytes(share: float) -> str:
+    return "" if share == 1 else f" (of {percent(share)} of the bytes)"
 
 
 def _others(study: Study) -> list[Row]:

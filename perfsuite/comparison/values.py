@@ -44,8 +44,9 @@ class Call:
 class Profile:
     """One variant without a clock. ``reference``: its own fp32 form, empty if that is the original.
 
-    ``engine``: what runs it; empty where nobody said. ``claimed``: what its techniques promise. ``series``: what they
-    are called without the fraction that they remove, and that fraction.
+    ``engine``: what runs it; empty where nobody said. ``claimed``: what its techniques promise; ``touched``: by claim,
+    the fraction of the weights' bytes that it holds for; ``coverage``: that in words. ``series``: what they are called
+    without the fraction that they remove, and that fraction.
     """
 
     variant: str
@@ -58,6 +59,8 @@ class Profile:
     calls: Mapping[int, Call]
     series: tuple[str, float] | None = None
     deployed_bytes: int | None = None
+    touched: Mapping[str, float] = field(default_factory=dict)
+    coverage: str = ""
 
     @property
     def size_bytes(self) -> int | None:
@@ -99,7 +102,8 @@ class Timing:
 class Study:
     """All that was measured of a model's variants, side by side; the original comes first.
 
-    ``blocks`` are the samples themselves, by batch size.
+    ``blocks`` are the samples themselves, by batch size. ``failed``: by name, why a variant could not be made
+    or called.
     """
 
     model: str
@@ -109,6 +113,7 @@ class Study:
     blocks: Mapping[int, tuple[Block, ...]] = field(repr=False)
     machine: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def original(self) -> Profile:
@@ -124,6 +129,18 @@ class Study:
         known = {key for row in rows for key, value in row.items() if value is not None}
         return [{key: value for key, value in row.items() if key in known} for row in rows]
 
+    def all_rows(self) -> list[Row]:
+        """With those that failed, which have nothing but the reason."""
+        rows = self.rows()
+        if not self.failed:
+            return rows
+        return [{**row, "failed": None} for row in rows] + [
+            {**dict.fromkeys(rows[0]), "model": self.model, "variant": name, "device": self.device}
+            | {"batch_size": size, "failed": why}
+            for name, why in self.failed.items()
+            for size in self.batch_sizes
+        ]
+
     def ledger(self) -> list[Row]:
         """For each variant: what it claims, what is stored in the saved file, what is realized here.
 
@@ -134,6 +151,8 @@ class Study:
                 "variant": profile.variant,
                 "technique": profile.technique,
                 "claimed": dict(profile.claimed),
+                "touched": dict(profile.touched),
+                "coverage": profile.coverage or None,
                 "stored": self._stored(profile),
                 "realized": {size: self._realized(profile, size) for size in self.batch_sizes},
             }
@@ -143,7 +162,10 @@ class Study:
     def to_run(self) -> Run:
         """For reporters: nothing is judged, everything is information, by case; and the samples in ms."""
         claims = {profile.variant: {**profile.claimed, "series": profile.series} for profile in self.profiles}
-        information, samples = {}, {}
+        information: dict[str, dict[str, Any]] = {
+            self._case(name, size): {"failed": why} for name, why in self.failed.items() for size in self.batch_sizes
+        }
+        samples = {}
         for row in self.rows():
             key = self._case(row["variant"], row["batch_size"])
             information[key] = {_METRIC.get(name, name): value for name, value in row.items() if value is not None}
@@ -175,6 +197,7 @@ class Study:
             "model": self.model,
             "variant": profile.variant,
             "technique": profile.technique or None,
+            "coverage": profile.coverage or None,
             "engine": profile.engine or None,
             "reference": profile.reference or None,
             "device": self.device,

@@ -14,7 +14,7 @@ from torch import nn
 
 from perfsuite.errors import ModelError, UsageError
 from perfsuite.measure.engines import EAGER, as_module, engine_of
-from perfsuite.techniques.recorded import provenance
+from perfsuite.techniques.recorded import coverage_of, provenance
 from perfsuite.techniques.values import claims_of_steps
 
 AnyModel = nn.Module | Callable[..., Any]
@@ -47,6 +47,16 @@ class Variant:
     def claimed(self) -> dict[str, float]:
         """What the recorded techniques promise, and what the user says that they do."""
         return claims_of_steps(provenance(self.module)).numbers | dict(self.claims)
+
+    @property
+    def touched(self) -> Mapping[str, float]:
+        """By claim of the recorded techniques, the fraction of the weights' bytes that it holds for."""
+        return claims_of_steps(provenance(self.module)).touched
+
+    @property
+    def coverage(self) -> str:
+        """What the recorded techniques have touched, in words."""
+        return coverage_of(self.module)
 
     @property
     def series(self) -> tuple[str, float] | None:

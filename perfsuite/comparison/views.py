@@ -27,8 +27,8 @@ class View(ABC):
     study: Study
 
     def rows(self) -> list[Row]:
-        """One flat dict for each variant and batch size, units in the names."""
-        return self.study.rows()
+        """One flat dict for each variant and batch size, units in the names; one that failed has the reason alone."""
+        return self.study.all_rows()
 
     def lines(self, width: int = WIDTH) -> Iterator[str]:
         """Text for a terminal of that width."""
@@ -81,8 +81,8 @@ class Report(View):
 
     def _sections(self) -> tuple[Section, ...]:
         study = self.study
-        compared = self.comparison._sections() if len(study.profiles) > 1 else ()
-        return (tables.performance(self.rows()), tables.stored(study), *compared)
+        compared = self.comparison._sections() if len(study.profiles) > 1 or study.failed else ()
+        return (tables.performance(study.rows()), tables.stored(study), *compared)
 
 
 class Comparison(View):
@@ -98,7 +98,8 @@ class Comparison(View):
 
     def _sections(self) -> tuple[Section, ...]:
         study = self.study
-        return (tables.relative(study), tables.energy(study), tables.gains(study), tables.ledger(study))
+        told = (tables.relative(study), tables.energy(study), tables.gains(study), tables.ledger(study))
+        return (*told, tables.failed(study))
 
 
 @dataclass(frozen=True, eq=False)

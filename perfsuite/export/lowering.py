@@ -119,7 +119,7 @@ class StaticProduct(nn.Module):
 
     def __init__(self, layer: StaticInt8Linear, *, symmetric: bool = False) -> None:
         super().__init__()
-        self.register_buffer("weight", layer.weight.t().contiguous())
+        self.register_buffer("weight", layer.codes.t().contiguous())
         self.register_buffer("scale", layer.scale.float())
         self.register_buffer("no_zero", torch.zeros_like(layer.scale, dtype=torch.int8))
         scale, zero = _symmetric(layer) if symmetric else _unsigned(layer)
@@ -147,10 +147,10 @@ class DynamicProduct(nn.Module):
     def __init__(self, layer: Int8Linear) -> None:
         super().__init__()
         self.per_token = layer.per_token
-        self.register_buffer("weight", layer.weight.t().contiguous())
+        self.register_buffer("weight", layer.codes.t().contiguous())
         self.register_buffer("scale", layer.scale.float())
         self.register_buffer("no_zero", torch.zeros((), dtype=torch.int8))
-        self.register_buffer("sums", layer.weight.sum(dim=1).float())
+        self.register_buffer("sums", layer.codes.sum(dim=1).float())
         self.bias = layer.bias
 
     def forward(self, input: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class CompressedProduct(nn.Module):
 
     def __init__(self, layer: Int8Linear) -> None:
         super().__init__()
-        self.register_buffer("weight", layer.weight.t().contiguous())
+        self.register_buffer("weight", layer.codes.t().contiguous())
         self.register_buffer("scale", layer.scale.float())
         self.register_buffer("no_zero", torch.zeros_like(layer.scale, dtype=torch.int8))
         self.bias = layer.bias
@@ -241,7 +241,7 @@ class Rows(nn.Module):
 
     def __init__(self, layer: Int8Embedding) -> None:
         super().__init__()
-        self.register_buffer("weight", layer.weight)
+        self.register_buffer("weight", layer.codes)
         self.register_buffer("scale", layer.scale.float().unsqueeze(-1))
         self.dtype = layer.like.dtype
 

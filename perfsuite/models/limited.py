@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,33 @@ _REMEDY = "check that the recipe and the weights belong together, or save the mo
 
 @dataclass(frozen=True)
 class Header:
-    """The shape of each tensor in a safetensors file."""
+    """The tensors of safetensors files: shapes, dtypes as the files have them ("BF16"), and which are stored elsewhere.
+
+    ``tied``: names of tensors that are not stored, with the name of the one that they are.
+    """
 
     shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def elements(self) -> int:
         return sum(map(math.prod, self.shapes.values()))
 
 
-def read_header(path: Path) -> Header:
-    """Raises OSError and SafetensorError for what is no such file."""
-    check_regular(path)
-    with safetensors.safe_open(path, framework="pt") as file:
-        return Header({name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
+def read_header(*paths: Path) -> Header:
+    """Of one file, or of several that hold a model together. Raises OSError and SafetensorError for no such file."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, str] = {}
+    tied: dict[str, str] = {}
+    for path in paths:
+        check_regular(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  # the file is no dict
+                part = file.get_slice(name)
+                shapes[name], dtypes[name] = tuple(part.get_shape()), part.get_dtype()
+            tied |= file.metadata() or {}
+    return Header(shapes, dtypes, {name: other for name, other in tied.items() if other in shapes})
 
 
 def check_counts(config: Mapping[str, Any], header: Header) -> None:

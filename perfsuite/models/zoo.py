@@ -19,7 +19,7 @@ SST2 = "distilbert-base-uncased-finetuned-sst-2-english"
 def model_spec(name: str, registry: Registry[ModelSpec] = MODELS) -> ModelSpec:
     """A model by name; ``hf:NAME`` is any Hugging Face model, from the hub or a local folder."""
     if name.startswith("hf:"):
-        return ModelSpec(name, partial(_hugging_face, name.removeprefix("hf:")), _text_inputs)
+        return ModelSpec(name, partial(_hugging_face, name.removeprefix("hf:")), _any_inputs)
     return registry.get(name)
 
 
@@ -65,15 +65,21 @@ def _minilm(seed: int) -> Built:
 
 
 def _hugging_face(name: str, seed: int) -> Built:
-    from perfsuite.models.huggingface import pretrained
+    from perfsuite.models.huggingface import hugging_face
 
-    return Built(pretrained(name), "pretrained")
+    return hugging_face(name, TEXT_TOKENS)
 
 
 def _text_inputs(module: nn.Module, batch_size: int, seed: int) -> Any:
     from perfsuite.models.huggingface import text_inputs
 
     return text_inputs(module, batch_size, TEXT_TOKENS, seed)
+
+
+def _any_inputs(module: nn.Module, batch_size: int, seed: int) -> Any:
+    from perfsuite.models.huggingface_inputs import inputs_for
+
+    return inputs_for(module, batch_size, TEXT_TOKENS, seed)
 
 
 def _docstrings_task() -> Task:

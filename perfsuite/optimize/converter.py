@@ -23,7 +23,6 @@ _NAMES: dict[Any, PrecisionName] = {
     torch.float16: "fp16", "fp16": "fp16", "float16": "fp16",
     torch.bfloat16: "bf16", "bf16": "bf16", "bfloat16": "bf16",
 }  # fmt: skip
-_SENSITIVE = ("LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d")
 _PROBE = (128, 768)  # tokens and width of the linear layer that stands for a model when there are no inputs
 
 
@@ -105,9 +104,7 @@ class MixedPrecisionConverter:
     def _technique(self, name: PrecisionName) -> Technique:
         if self.use_auto_cast:
             return Precision(name, autocast=True)
-        types = {type(module).__name__ for module in self.model.modules() if module is not self.model}
-        kept = self.keep_fp32 if self.keep_fp32 is not None else tuple(kind for kind in _SENSITIVE if kind in types)
-        return Precision(name, keep_fp32=kept)
+        return Precision(name, keep_fp32=_norms(self.model) if self.keep_fp32 is None else self.keep_fp32)
 
     def _speedups(self, converted: dict[PrecisionName, nn.Module]) -> dict[str, Speedup]:
         if self.inputs is None:
@@ -133,6 +130,21 @@ class MixedPrecisionConverter:
             "speedup_over_fp32": {name: found.ratio for name, found in speedups.items()},
             "text": {name: str(found) for name, found in speedups.items()},
         }
+
+
+def _norms(model: nn.Module) -> tuple[str, ...]:
+    """The types of normalising layers: torch's, and others that are called so (``LlamaRMSNorm``)."""
+    return tuple(
+        sorted({type(module).__name__ for module in model.modules() if module is not model and _is_norm(module)})
+    )
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """What has layers inside is a block, and what has matrices multiplies, whatever its name says."""
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return True
+    is_small = all(tensor.dim() < 2 for tensor in (*module.parameters(), *module.buffers()))
+    return "norm" in type(module).__name__.lower() and is_small and not any(True for _ in module.children())
 
 
 @cache

@@ -18,7 +18,9 @@ from perfsuite.techniques.pruning.magnitude import Magnitude, check_sparsity
 from perfsuite.techniques.pruning.pattern import Pattern
 from perfsuite.techniques.pruning.schedule import Iterated, Round, prune_iteratively
 from perfsuite.techniques.pruning.structured import Structured
+from perfsuite.techniques.recorded import coverage_of, provenance
 from perfsuite.techniques.selection import names
+from perfsuite.techniques.values import claims_of_steps
 
 DEFAULT_SPARSITY = 0.5
 
@@ -166,16 +168,17 @@ class ModelPruner:
     def get_pruning_info(self) -> dict[str, Any]:
         """The honesty ledger of the last run.
 
-        ``claimed`` is what was asked for; ``stored`` is counted in the saved file; ``realized`` is the
-        measured speedup with its interval, or says why there is none. ``final_sparsity`` is what the
-        file shows: zeros for magnitude pruning, missing numbers for structured pruning.
+        ``claimed`` is what was asked for, as far as it was done, and ``coverage`` says of what; ``stored`` is counted
+        in the saved file; ``realized`` is the measured speedup with its interval, or says why there is none.
+        ``final_sparsity`` is what the file shows: zeros for magnitude pruning, missing numbers for structured pruning.
         """
         if self._result is None or self.model is None:
             raise UsageError("nothing was pruned yet", "call prune() first")
         before, after = count_stored(self.model), count_stored(self._result.model)
         return {
             "method": self.config.method,
-            "claimed": self.config.claimed,
+            "claimed": claims_of_steps(provenance(self._result.model)).numbers or self.config.claimed,
+            "coverage": coverage_of(self._result.model),
             "stored": _stored(before, after),
             "realized": self._realized(),
             "final_sparsity": 1 - after.nonzeros / before.elements if self.config.is_structured else after.sparsity,

@@ -19,6 +19,7 @@ from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic
 from perfsuite.techniques.quantization.int8_static import Int8Static, Ranges
 from perfsuite.techniques.quantization.kernels import kernel_name
 from perfsuite.techniques.quantization.weight_only import WeightOnly
+from perfsuite.techniques.recorded import coverage_of, fidelity_of
 from perfsuite.techniques.selection import names
 from perfsuite.units import Unit, format_value
 
@@ -135,7 +136,7 @@ class _Quantizer:
         return self._result
 
     def get_size_info(self) -> dict[str, Any]:
-        """Bytes of the saved files, counted; ``technique`` and ``kernel`` say what was done and what runs it."""
+        """Bytes of the saved files, counted; the rest says what was done, how well, and what runs it."""
         if self._result is None:
             raise UsageError("nothing was quantized yet", "call optimize() first")
         before, after = count_stored(self.model).size_bytes, count_stored(self._result).size_bytes
@@ -146,6 +147,8 @@ class _Quantizer:
             "original_size": format_value(before, Unit.BYTES),
             "quantized_size": format_value(after, Unit.BYTES),
             "technique": self._technique.name,
+            "coverage": coverage_of(self._result),
+            "fidelity": fidelity_of(self._result),
             "excluded": getattr(self._technique, "exclude", ()),
             "kernel": kernel_name(device_of(self.model)),
         }

@@ -15,8 +15,8 @@ from perfsuite.progress import tell
 from perfsuite.protocols import wants_gradients
 from perfsuite.techniques.calibrating import batches, in_eval_mode
 from perfsuite.techniques.common import copy_finite, main_output
+from perfsuite.techniques.fidelity import unchecked
 from perfsuite.techniques.precision.half import Precision
-from perfsuite.techniques.quantization.convert import prepare
 from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic
 from perfsuite.techniques.quantization.int8_static import Int8Static
 from perfsuite.techniques.quantization.weight_only import WeightOnly
@@ -37,7 +37,17 @@ def hold_floor(
     Returns the technique with those layers in its ``exclude``, and its result. Raises TechniqueError
     if the floor is not reached although a single layer is left.
     """
-    kept = None if data is None else tuple(data)
+    with unchecked():  # the score says what is good enough
+        return _held(model, technique, None if data is None else tuple(data), score, floor)
+
+
+def _held(
+    model: nn.Module,
+    technique: Quantization | Precision,
+    kept: tuple[Any, ...] | None,
+    score: Callable[[nn.Module], float],
+    floor: float,
+) -> tuple[Quantization | Precision, nn.Module]:
     result = technique.apply(model, data=kept)
     reached = score(result)
     if reached >= floor:
@@ -68,14 +78,15 @@ def sensitivities(model: nn.Module, technique: Quantization, data: Iterable[Any]
     """
     kept = None if data is None else tuple(data)
     prepared = copy_finite(model)
-    chosen = prepare(prepared, technique.include, technique.exclude, technique.embeddings)
-    names = [name for name in chosen.values() if name]
+    names = [name for name in technique.chosen(prepared).values() if name]
     expected = _outputs(prepared, kept)
     ranked: dict[str, float] = {}
     for number, name in enumerate(names, start=1):
         alone = replace(technique, include=(name,), exclude=())
         try:
-            ranked[name] = fidelity(expected, _outputs(alone.apply(prepared, data=kept), kept))["sqnr"]
+            with unchecked():  # it is measured here
+                quantized = alone.apply(prepared, data=kept)
+            ranked[name] = fidelity(expected, _outputs(quantized, kept))["sqnr"]
         except TechniqueError:
             continue  # its weight is tied: it is never quantized alone
         tell("measuring the sensitivity of layers", number, len(names))

@@ -5,7 +5,6 @@ What torch dispatches is not what a compiled call does, so that operators, FLOPs
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,9 +32,10 @@ class Compile:
     def load(self, module: nn.Module, inputs: Inputs, folder: Path) -> Program:
         """A compiled copy. Raises UnavailableError without a C++ compiler."""
         from perfsuite._compat.torch import compile_alone
+        from perfsuite.techniques.ties import copied
 
         cpp_compiler_for(NAME)
-        return Program(compile_alone(copy.deepcopy(module)), observable=WEIGHTS | AUTOGRAD)
+        return Program(compile_alone(copied(module)), observable=WEIGHTS | AUTOGRAD)
 
 
 RUNTIME = Compile()

@@ -15,8 +15,9 @@ from perfsuite.measure.subject import Subject, awaited
 from perfsuite.protocols import Inputs, ModelSpec, Runtime, Technique, Workload, check_installed
 from perfsuite.runtimes.eager import RUNTIME as EAGER_RUNTIME
 from perfsuite.spec import CANDIDATE, YARDSTICK, Context
-from perfsuite.techniques.claims import claims_of
-from perfsuite.techniques.values import Original
+from perfsuite.techniques.claims import Claims, claims_of
+from perfsuite.techniques.recorded import coverage_of, provenance
+from perfsuite.techniques.values import Original, claims_of_steps
 
 if TYPE_CHECKING:
     import torch
@@ -181,8 +182,10 @@ class ModelCase:
         from perfsuite.measure.memory import accelerator_peak_bytes, resident_bytes
 
         shown: dict[str, object] = {"resident_bytes": resident_bytes(), "weights": self.weights}
-        if claims := claims_of(self.technique).described:
+        if claims := self._claims.described:
             shown["claims"] = claims
+        if "model" in self.__dict__ and (touched := coverage_of(self.model)):
+            shown["coverage"] = touched
         if not traced:
             return shown
         peak = accelerator_peak_bytes(self._candidate.call, self.device)
@@ -191,6 +194,13 @@ class ModelCase:
         if self._candidate.was_traced and self._candidate.trace.uncounted:
             shown["flops_do_not_count"] = self._candidate.trace.uncounted
         return shown
+
+    @property
+    def _claims(self) -> Claims:
+        """What was done, where the model is there to tell; its name says the series."""
+        asked = claims_of(self.technique)
+        done = claims_of_steps(provenance(self.model)) if "model" in self.__dict__ else Claims()
+        return replace(done, series=asked.series) if done.numbers else asked
 
     def arm(self, name: str, yardstick: str) -> Callable[[], object]:
         """Of a subject, after a first call: a program may compile something in it, and take long."""

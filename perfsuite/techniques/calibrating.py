@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,11 @@ from perfsuite.errors import TechniqueError
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import main_output
-from perfsuite.techniques.recorded import Digested
+
+if TYPE_CHECKING:
+    from perfsuite.techniques.recorded import Digested
+
+_IGNORED = -100  # the label that torch's cross entropy leaves out by default
 
 
 def batches(model: nn.Module, data: Digested, what: str) -> Iterator[Inputs]:
@@ -34,8 +40,11 @@ def batches(model: nn.Module, data: Digested, what: str) -> Iterator[Inputs]:
 def loss_of(model: nn.Module, inputs: Inputs) -> Tensor:
     """The loss on one batch.
 
-    With integer labels (N,): cross entropy of the main output (N, C). With others: the mean squared
-    error. Without labels: the mean square of the main output, so that gradients say what moves it.
+    With integer labels, cross entropy of the main output: of (N, C) for labels (N,), of tokens (N, T, C) for (N, T),
+    of images (N, C, H, W) or steps (N, C, L), as torch has them, for (N, H, W) or (N, L). With others: the mean
+    squared error. Without labels: the mean square of the main output, so that gradients say what moves it.
+
+    Raises TechniqueError for labels that do not fit the output, or fit it in two ways.
     """
     output = main_output(model(*inputs.args, **inputs.kwargs))
     labels = inputs.labels
@@ -48,7 +57,34 @@ def loss_of(model: nn.Module, inputs: Inputs) -> Tensor:
                 "give as many numbers as the model does, or integer classes",
             )
         return F.mse_loss(output, labels.view_as(output))
-    return F.cross_entropy(output.flatten(0, -2), labels.flatten())
+    return _cross_entropy(output, labels)
+
+
+def _cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
+    """Over the dimension of the output that labels leave: the last one, or the one after the batch."""
+    shape = output.shape
+    by_dim = {output.dim() - 1: shape[:-1], 1: (*shape[:1], *shape[2:])} if output.dim() > 1 else {}
+    fitting = [dim for dim, left in by_dim.items() if _fits(labels, left)]
+    if len(fitting) != 1:
+        how = "in two ways" if fitting else "in no way"
+        raise TechniqueError(
+            f"labels of shape {tuple(labels.shape)} fit an output of {tuple(shape)} {how}: its classes are to be in "
+            "the last dimension, or in the one after the batch",
+            "give batches that have another length than there are classes" if fitting else "give a class for each item",
+        )
+    logits, flat = output.movedim(fitting[0], -1).flatten(0, -2), labels.flatten().long()
+    foreign = flat[((flat < 0) | (flat >= logits.shape[1])) & (flat != _IGNORED)]
+    if foreign.numel():
+        raise TechniqueError(
+            f"a label is {int(foreign[0])}, the model has {logits.shape[1]} classes",
+            f"give classes from 0, or {_IGNORED} for what does not count",
+        )
+    return F.cross_entropy(logits, flat, ignore_index=_IGNORED)
+
+
+def _fits(labels: Tensor, left: Sequence[int]) -> bool:
+    """Whether there is a label for each item: in its place, or all of them in a row."""
+    return tuple(labels.shape) in (tuple(left), (*left, 1)) or tuple(labels.shape) == (math.prod(left),)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,15 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_modules, own_parameters
-from perfsuite.errors import NonFiniteError, OutputError, TechniqueError
+from perfsuite.errors import NonFiniteError, OutputError, TechniqueError, first_line
+from perfsuite.techniques.references import put_in_place
+from perfsuite.techniques.refused import check_copyable, check_values
+from perfsuite.techniques.ties import copied
 
 
 def check_finite(model: nn.Module) -> None:
     """Raises NonFiniteError, naming the first parameter that holds NaN or infinity, or buffer that holds NaN.
 
     A buffer may be infinite on purpose: many causal masks are. Raises TechniqueError for a parameter
-    that is sparse or not floating point.
+    that is sparse or not floating point, and for a tensor without values.
     """
+    check_values(model)
     for name, p in model.named_parameters():
         if p.layout is not torch.strided:
             raise TechniqueError(
@@ -43,9 +46,19 @@ def check_finite(model: nn.Module) -> None:
 
 
 def copy_finite(model: nn.Module) -> nn.Module:
-    """A deep copy of a model whose weights are all finite; tied parameters stay tied."""
+    """A deep copy of a model whose weights are all finite; tied parameters stay tied.
+
+    Raises what ``check_finite`` does, and TechniqueError for a model that cannot be copied.
+    """
     check_finite(model)
-    return copy.deepcopy(model)
+    check_copyable(model)
+    try:
+        return copied(model)
+    except Exception as error:  # an attribute may be anything, and raise anything
+        raise TechniqueError(
+            f"the {type(model).__name__} cannot be copied: {first_line(error)}",
+            "see to it that copy.deepcopy(model) works: locks, open files and the like do not belong into attributes",
+        ) from error
 
 
 def sharing_parameters(model: nn.Module, *, buffers: bool = False) -> nn.Module:
@@ -57,8 +70,8 @@ def sharing_parameters(model: nn.Module, *, buffers: bool = False) -> nn.Module:
 def replace_modules(model: nn.Module, replace: Callable[[nn.Module], nn.Module]) -> nn.Module:
     """Put ``replace(module)`` in the place of each submodule, the root included.
 
-    A module that stands in two places is replaced by one and the same new module in both. Where
-    ``replace`` returns another module, its children are not visited.
+    A module that stands in two places is replaced by one and the same new module in both; attributes count, too, and
+    the lists and dicts in them. Where ``replace`` returns another module, its children are not visited.
     """
     done: dict[nn.Module, nn.Module] = {}  # keyed by the module, not its id: keeps the old one alive
 
@@ -71,7 +84,9 @@ def replace_modules(model: nn.Module, replace: Callable[[nn.Module], nn.Module])
                         own_modules(module)[name] = visit(child)
         return done[module]
 
-    return visit(model)
+    replaced = visit(model)
+    put_in_place(replaced, done)
+    return replaced
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,14 @@ import hashlib
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from perfsuite.protocols import Inputs, Technique
+from perfsuite.techniques.claims import claims_of
+from perfsuite.techniques.coverage import Coverage, Removed, warn_if_little
+from perfsuite.techniques.fidelity import Fidelity, Promise, checks
 from perfsuite.units import dtype_name
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``config`` holds the fields of the technique, ``structure`` what it decided about the shape of
     this model, ``data`` a digest of the calibration data that it read, ``dtype`` that of the weights
-    it was given.
+    it was given, ``coverage`` what it has touched of them, ``fidelity`` how near the result's answer was found to be.
     """
 
     technique: str
@@ -38,6 +41,8 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     structure: dict[str, Any] = {}
     data: str = ""
     dtype: str = ""
+    coverage: Coverage | None = None
+    fidelity: Fidelity | None = None
 
 
 def provenance(model: nn.Module) -> tuple[Step, ...]:
@@ -60,7 +65,23 @@ def with_steps_of(
     """The result's record, completed for a technique that does not keep one itself (one from outside)."""
     found = provenance(result)
     keeps_one = len(found) > len(before) and found[-1].technique == technique.name
-    return found if keeps_one else (*before, Step(technique.name, dtype=dtype_of(model)))
+    if keeps_one:
+        return found
+    from perfsuite.techniques.counting import counted
+
+    return (*before, Step(technique.name, dtype=dtype_of(model), coverage=counted(model, result)))
+
+
+def coverage_of(model: nn.Module) -> str:
+    """What each technique has touched of a model, in words; empty where none has, or nobody has counted."""
+    steps = [step for step in provenance(model) if step.coverage is not None]
+    return "; then ".join(f"{step.technique}: {step.coverage}" for step in steps)
+
+
+def fidelity_of(model: nn.Module) -> str:
+    """What was seen of each technique's promise, in words; empty where none was made."""
+    steps = [step for step in provenance(model) if step.fidelity is not None]
+    return "; then ".join(f"{step.technique}: {step.fidelity}" for step in steps)
 
 
 def dtype_of(model: nn.Module) -> str:
@@ -73,6 +94,7 @@ class Digested:
 
     def __init__(self, data: Iterable[Any] | None) -> None:
         self._data = data
+        self._first: Inputs | None = None
         self._hash = hashlib.sha256()
         self.batches = 0
 
@@ -93,17 +115,18 @@ class Digested:
                 if hasattr(value, "detach"):
                     self._hash.update(_bytes(value))
             self.batches += 1
+            self._first = self._first or inputs
             yield inputs
 
     def first(self) -> Inputs | None:
-        """The first item, which is read again as such by who reads all of them; None where there is none."""
-        if self._data is None:
-            return None
-        items = iter(self._data)
-        item = next(items, None)
-        if items is self._data:  # it can be read once
-            self._data = itertools.chain(() if item is None else (item,), items)
-        return None if item is None else Inputs.of_batch(item)
+        """The first batch, which is read again as such by who reads all of them; None where there is none."""
+        if self._first is None and self._data is not None:
+            items = iter(self._data)
+            item = next(items, None)
+            if items is self._data:  # it can be read once
+                self._data = itertools.chain(() if item is None else (item,), items)
+            self._first = None if item is None else Inputs.of_batch(item)
+        return self._first
 
     @property
     def digest(self) -> str:
@@ -124,8 +147,11 @@ class Recorded(ABC):
 
     ``change`` works on a copy whose weights are known to be finite, and returns the model with what a
     fresh one must know to be shaped alike; ``shape`` gives a fresh model that shape. Where ``shape`` does all that is
-    to be done, there is no ``change``.
+    to be done, there is no ``change``. ``keeps_adapters``: whether the result computes with adapters that stand beside
+    layers.
     """
+
+    keeps_adapters: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -138,15 +164,65 @@ class Recorded(ABC):
         """Without a structure of its own, a technique keeps the shape it is given."""
         return model
 
+    def removed(self, structure: Mapping[str, Any]) -> dict[str, Removed]:
+        """By kind, the units that went, as ``structure`` tells; of a technique that takes out units."""
+        return {}
+
     def apply(self, model: nn.Module, *, data: Iterable[Any] | None = None) -> nn.Module:
         from perfsuite.techniques.common import copy_finite
+        from perfsuite.techniques.counting import counted
 
-        before, digested = provenance(model), Digested(data)
+        self._check(model)
+        digested = Digested(data)
         changed, structure = self.change(copy_finite(model), digested)
+        coverage = counted(model, changed, self.removed(structure))
         fields = dataclasses.asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
         config = msgspec.json.decode(msgspec.json.encode(fields))  # as it will be read back: no tuples
-        write_provenance(changed, (*before, Step(self.name, config, structure, digested.digest, dtype_of(model))))
+        fidelity = self._checked(model, changed, digested)
+        step = Step(self.name, config, structure, digested.digest, dtype_of(model), coverage, fidelity)
+        write_provenance(changed, (*provenance(model), step))
+        if claims_of(self).shrinks and not self.leaves_alone:
+            warn_if_little(self.name, type(model).__name__, coverage)
+        if self.promise is not None and fidelity is not None:
+            self.promise.warn_if_far(self.name, type(model).__name__, fidelity)
         return changed
+
+    def _checked(self, model: nn.Module, changed: nn.Module, data: Digested) -> Fidelity | None:
+        """What was seen of the promise. Raises TechniqueError where it is not kept."""
+        if self.promise is None:
+            return None
+        if not checks():
+            return Fidelity(None, "it was switched off")
+        from perfsuite.techniques.checking import check
+
+        return check(self.name, self.promise.least, model, changed, data)
+
+    @property
+    def promise(self) -> Promise | None:
+        """How near a result's answers are to those of the model; None where that is not promised."""
+        return None
+
+    def _check(self, model: nn.Module) -> None:
+        """Refuse, before anything is changed, what could be changed in appearance only."""
+        from perfsuite.techniques.adapters import check_merged
+        from perfsuite.techniques.references import check_functions
+        from perfsuite.techniques.refused import check_changeable
+
+        if self.changes_layers:
+            check_changeable(model)
+            check_functions(model)
+        if not self.keeps_adapters:
+            check_merged(model)
+
+    @property
+    def changes_layers(self) -> bool:
+        """Whether layers are replaced or written to; else it may be told to let them be, as autocast does."""
+        return True
+
+    @property
+    def leaves_alone(self) -> bool:
+        """Whether it was asked for a part of the model only."""
+        return bool(getattr(self, "include", ())) or not getattr(self, "embeddings", True)
 
     def skeleton(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> nn.Module:
         return self.shape(model, structure or {})

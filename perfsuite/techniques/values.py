@@ -132,11 +132,11 @@ def rebuild(model: nn.Module, steps: Iterable[Step], known: Mapping[str, Techniq
 
 
 def claims_of_steps(steps: Iterable[Step]) -> Claims:
-    """What recorded steps claim together. Of one that no technique can be made of here, nothing is known."""
+    """What recorded steps claim together, as far as it was done. Of one that is not known here, nothing is."""
     found = []
     for step in steps:
         try:
-            found.append((step.technique, claims_of(_technique_of(step))))
+            found.append((step.technique, claims_of(_technique_of(step)).after(step.coverage)))
         except PerfsuiteError:
             found.append((step.technique, Claims()))
     return combined(found)

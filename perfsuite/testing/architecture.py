@@ -15,6 +15,7 @@ from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Architecture, Inputs, ModelSpec, Technique
 from perfsuite.registry import Registries
 from perfsuite.techniques.attention import split_attention
+from perfsuite.techniques.pruning.configs import configs_above
 from perfsuite.techniques.pruning.groups import Group, find_groups
 from perfsuite.techniques.pruning.structured import Structured
 from perfsuite.testing.contract import Law, drawn, each, round_trips_through_files
@@ -40,25 +41,31 @@ def finds_its_units(architecture: Architecture, sample: Sample) -> None:
 def numbers_agree_with_shapes(technique: Technique, sample: Sample) -> None:
     """Before and after, the attributes and config fields that groups name say what the shapes are.
 
-    Where there is a Hugging Face config, groups name its fields. One that layers disagree on keeps what it was.
+    Where there is a Hugging Face config, groups name its fields; it is right where all layers agree.
     """
     model = split_attention(copy.deepcopy(sample.model))
-    built = copy.deepcopy(getattr(model, "config", None))
     for each_model in (model, technique.apply(sample.model, data=sample.data)):
         groups = find_groups(each_model)
         for group in groups:
             for name, per_unit in group.attributes.items():
                 _agrees(group.owner, name, group.count * per_unit)
-        if hasattr(built, "to_dict"):
-            _config_agrees(each_model.config, groups, built)
+        for group in groups:
+            for config in configs_above(each_model, group.name):
+                _config_agrees(config, group, [other for other in groups if other.config.keys() & group.config.keys()])
 
 
-def _config_agrees(config: Any, groups: Sequence[Group], built: Any) -> None:
-    unnamed = [group.name for group in groups if not group.config]
-    assert not unnamed, f"no field of the config is named that says how many units {unnamed} have"
-    for field in {field for group in groups for field in group.config}:
-        numbers = {group.count * group.config[field] for group in groups if field in group.config}
-        _agrees(config, field, numbers.pop() if len(numbers) == 1 else getattr(built, field))
+def _config_agrees(config: Any, group: Group, others: Sequence[Group]) -> None:
+    """All fields of heads, and some field of units, say how many there are, where layers agree on it."""
+    assert group.config, f"no field of the config is named that says how many units {group.name!r} has"
+    said = {name: value for name in group.config if isinstance(value := getattr(config, name, None), int)}
+    right = {name: group.count * group.config[name] for name in said}
+    if not said or len({other.count for other in others}) > 1:
+        return
+    if group.kind == "heads":
+        for name, number in right.items():
+            _agrees(config, name, number)
+    else:  # a mixture has a field for each kind of expert
+        assert said.items() & right.items(), f"{said} of the config: the shapes of {group.name!r} say {right}"
 
 
 def _agrees(owner: Any, name: str, number: int) -> None:

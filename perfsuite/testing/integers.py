@@ -27,7 +27,7 @@ def multiplies_integers_exactly(runtime: Runtime, technique: Technique, sample: 
     extreme = _extreme_sample()
     model = technique.apply(extreme.model, data=extreme.data)
     (layer,) = (layer for layer in model.modules() if isinstance(layer, Int8Linear))
-    assert set(layer.weight.abs().flatten().tolist()) == {127}, "the weights are not at the ends of their grid"
+    assert set(layer.codes.abs().flatten().tolist()) == {127}, "the weights are not at the ends of their grid"
     with loaded(runtime, Sample(model, extreme.inputs, extreme.description)) as program:
         found = answer(program, extreme.inputs).double()
     weight, x = _weight(extreme.model).double(), extreme.inputs.args[0].double()
@@ -50,7 +50,7 @@ def has_an_integer_product_for_each_layer(runtime: Runtime, technique: Technique
 def stores_the_integers(runtime: Runtime, technique: Technique, sample: Sample) -> None:
     """Files hold the int8 weights, once and as int8."""
     model = technique.apply(_large(), data=[Inputs((torch.ones(1, 512),))])
-    weights = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, Int8Linear))
+    weights = sum(layer.codes.numel() for layer in model.modules() if isinstance(layer, Int8Linear))
     with loaded(runtime, Sample(model, Inputs((torch.ones(2, 512),)), "two large layers")) as program:
         size = bytes_of(program.files)
     assert program.files, "the program has no files"

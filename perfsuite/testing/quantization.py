@@ -86,9 +86,8 @@ def the_file_is_that_small(technique: Technique, sample: Sample) -> None:
     layers = [layer for layer in result.modules() if isinstance(layer, Layer)]
     owned = {id(t) for layer in layers for t in layer.buffers()}
     for layer in layers:
-        stored = layer.codes if isinstance(layer, PackedLinear) else layer.weight
-        if stored.data_ptr() not in seen:
-            seen.add(stored.data_ptr())
+        if layer.codes.data_ptr() not in seen:
+            seen.add(layer.codes.data_ptr())
             bits = layer.bits if isinstance(layer, PackedLinear) else 8
             wanted += _weights(layer).numel() * bits / 8 + bits * _weights(layer).shape[0]  # the last byte of a row
             wanted += sum(t.numel() * t.element_size() for name, t in layer.state_dict().items() if "scale" in name)
@@ -176,9 +175,7 @@ def _pairs(technique: Technique, model: nn.Module, sample: Sample) -> Iterator[t
 
 
 def _weights(layer: Layer) -> Tensor:
-    if isinstance(layer, PackedLinear):
-        return layer.weight(torch.float64)
-    return layer.weight.double() * layer.scale.double().unsqueeze(-1)
+    return layer.dequantized(torch.float64)
 
 
 def _scales(layer: Layer) -> Tensor:

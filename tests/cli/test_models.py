@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+import warnings
 
 import pytest
 from typer.testing import CliRunner
@@ -98,10 +99,20 @@ def test_a_saved_model_is_loaded_as_the_command_says(tmp_path):
     assert done.exit_code == 0, done.output
     size, step, written, advice = done.stdout.splitlines()
     assert re.fullmatch(r"encoder-small \(random-init weights\): [\d.]+ MB -> [\d.]+ MB, 1\.00x", size)
-    assert (step, written) == ("  magnitude-50", f"written: {folder}")
+    assert re.fullmatch(
+        r"  magnitude-50: 12 of 13 weights changed \(\d+% of bytes\); .* 1 of type Embedding; 1.00x.*", step
+    )
+    assert written == f"written: {folder}"
     assert advice.startswith("load it with perfsuite.")
     loaded = eval(advice.removeprefix("load it with "), {"perfsuite": perfsuite})
     assert count_stored(loaded).sparsity > 0.1
+
+
+def test_what_is_left_alone_is_said_once_and_in_the_result(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", perfsuite.CoverageWarning)
+        done = invoke("optimize", "encoder-small", "-t", "structured-50", "-o", tmp_path / "smaller")
+    assert "4 of the 4 heads that were to go, of 8 in 2 layers" in done.stdout
 
 
 def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path):

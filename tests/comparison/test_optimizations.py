@@ -1,19 +1,22 @@
 from contextlib import closing
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import nn
 
 from perfsuite import Int8Static, Magnitude
 from perfsuite.case import Case
 from perfsuite.comparison.energy import Absent
 from perfsuite.comparison.optimizations import benchmark_optimizations
 from perfsuite.comparison.timing import Sampling
-from perfsuite.errors import EngineError, TechniqueError, UnknownNameError, UsageError
+from perfsuite.errors import EngineError, ModelError, TechniqueError, UnknownNameError, UsageError
 from perfsuite.executors.jobs import Job
 from perfsuite.executors.local import LocalProcesses
 from perfsuite.measure.latency import Plan
 from perfsuite.models.seeding import token_ids
 from perfsuite.protocols import Built, ModelSpec
+from perfsuite.report.markdown import escape
 from perfsuite.techniques.common import copy_finite
 from perfsuite.techniques.values import parse_technique
 from perfsuite.testing.contract import state_bytes
@@ -69,13 +72,78 @@ def test_calibration_data_are_the_given_ones_else_the_tasks_else_from_other_seed
     assert seen[0] == seen[1]
 
 
-def test_a_technique_that_does_not_apply_is_named_and_the_others_are_measured():
+def test_a_technique_that_does_not_apply_is_a_row_and_the_others_are_measured():
     quantized = parse_technique("int8-dynamic").apply(encoder())
     report = benchmark_optimizations(quantized, ["int8-dynamic", "fp32"], tokens, sampling=quick())
     assert [profile.variant for profile in report.study.profiles] == ["original", "fp32"]
-    assert any(note.startswith("int8-dynamic does not apply: ") for note in report.study.notes)
+    *measured, failed = [row for row in report.rows() if row["batch_size"] == 1]
+    assert [row["failed"] for row in measured] == [None, None]
+    assert (failed["variant"], failed["p50_ms"], failed.keys()) == ("int8-dynamic", None, measured[0].keys())
+    assert failed["failed"].startswith("the model is quantized already: ")
+    assert failed["failed"].endswith("; quantize the original, once")
     with pytest.raises(TechniqueError):
         benchmark_optimizations(quantized, ["int8-dynamic"], tokens, sampling=quick())
+
+
+@dataclass(frozen=True)
+class Breaking:
+    """A technique whose result cannot be called, or that cannot be applied."""
+
+    at: str
+    error: Exception
+    name: str = "breaking"
+
+    def apply(self, model, *, data=None):
+        if self.at == "apply":
+            raise self.error
+        result = copy_finite(model)
+        result.register_forward_pre_hook(self._fail)
+        return result
+
+    def _fail(self, *given):
+        raise self.error
+
+    def skeleton(self, model):
+        return model
+
+
+@pytest.mark.parametrize(
+    ("at", "error", "why"),
+    [
+        ("apply", ValueError("codes"), "applying it failed: ValueError: codes"),
+        (
+            "call",
+            RuntimeError("float != signed char\nmore"),
+            "its first call failed: RuntimeError: float != signed char",
+        ),
+        ("call", ModelError("no", "do"), "no; do"),
+    ],
+)
+def test_a_variant_that_fails_is_a_row_that_says_so_wherever_rows_are_shown(at, error, why, tmp_path):
+    report = benchmark_optimizations(SPEC, [Breaking(at, error), "fp32"], batch_sizes=[1], sampling=quick())
+    assert [row["variant"] for row in report.rows()] == ["original", "fp32", "breaking"]
+    assert report.rows()[-1]["failed"] == why
+    assert [row.get("failed") for row in report.comparison.rows()] == [None, why]
+    assert "Not measured" in str(report)
+    assert f"| breaking | {escape(why)} |" in report.to_markdown()
+    assert why in str(report.to_run().information.values())
+    assert report.to_dataframe()["failed"].tolist()[-1] == why
+    assert report.plot(tmp_path / "chart.png").is_file()
+    with pytest.raises(type(error)):
+        benchmark_optimizations(SPEC, [Breaking(at, error)], batch_sizes=[1], sampling=quick())
+
+
+def test_an_original_that_fails_is_no_row():
+    with pytest.raises(RuntimeError, match="it broke"):
+        benchmark_optimizations(Broken(), ["fp32"], tokens, sampling=quick())
+
+
+class Broken(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 3)
+
+    def forward(self, x):
+        raise RuntimeError("it broke")
 
 
 def test_a_technique_from_outside_needs_only_a_name():

@@ -27,6 +27,62 @@ def test_a_modules_own_dictionaries():
     assert compat.own_buffers(module)["table"] is module.table, "Module._buffers holds other objects"
     compat.own_modules(module)["1"] = None
     assert module[1] is None, "what is written to Module._modules no longer changes the module"
+    hook = layer.register_forward_pre_hook(print)
+    assert compat.pre_hooks(layer) == (print,), "Module._forward_pre_hooks no longer holds the hooks by their handles"
+    hook.remove()
+    assert compat.pre_hooks(layer) == ()
+
+
+def test_hooks_of_calls_go_from_one_module_to_another():
+    old, new, seen = nn.Linear(2, 2), nn.Linear(2, 2), []
+    old.register_forward_pre_hook(lambda module, args, kwargs: seen.append("before"), with_kwargs=True)
+    old.register_forward_hook(lambda module, args, kwargs, y: seen.append("after"), with_kwargs=True, always_call=True)
+    old.register_full_backward_pre_hook(lambda module, outputs: seen.append("before backward"))
+    old.register_full_backward_hook(lambda module, inputs, outputs: seen.append("after backward"))
+    compat.carry_hooks(old, new)
+    new(torch.ones(1, 2, requires_grad=True)).sum().backward()
+    assert seen == ["before", "after", "before backward", "after backward"], "a kind of hook has another place"
+
+
+def test_a_compiled_layer_can_be_bound_to_another_and_left_uncompiled():
+    compiled = torch.compile(nn.Linear(2, 2), backend="eager")
+    assert compat.is_compiled_alone(compiled), "torch.compile(layer) has no _orig_mod"
+    assert not compat.is_compiled_alone(nn.Sequential(compiled))
+    compat.own_modules(compiled)["_orig_mod"] = nn.Linear(2, 3)
+    compat.bind_compiled(compiled)
+    assert compiled(torch.ones(1, 2)).shape == (1, 3), "what is called is still the first layer"
+    seen = []
+    compiled.register_forward_hook(lambda *args: seen.append(torch.compiler.is_compiling()))
+    with compat.uncompiled(nn.Sequential(compiled)):
+        compiled(torch.ones(1, 2))
+    assert seen == [False]
+
+
+def test_hooks_of_calls_are_listed():
+    layer = nn.Linear(2, 2)
+    layer.register_forward_pre_hook(len)
+    layer.register_forward_hook(print)
+    layer.register_full_backward_pre_hook(repr)
+    layer.register_full_backward_hook(abs)
+    assert compat.hooks_of_calls(layer) == (len, print, repr, abs), "a kind of hook has another place"
+
+
+@pytest.mark.parametrize("kind", [
+    "register_state_dict_post_hook", "register_state_dict_pre_hook", "register_load_state_dict_pre_hook",
+    "register_load_state_dict_post_hook",
+])  # fmt: skip
+def test_hooks_of_a_state_dict_are_noticed(kind):
+    layer = nn.Linear(2, 2)
+    assert not compat.has_state_hooks(layer), "a plain layer has hooks on its state dict"
+    getattr(layer, kind)(lambda *given: None)
+    assert compat.has_state_hooks(layer), f"{kind} puts hooks in another place"
+
+
+def test_buffers_that_are_not_saved_are_known():
+    module = nn.Module()
+    module.register_buffer("saved", torch.ones(1))
+    module.register_buffer("scratch", torch.ones(1), persistent=False)
+    assert [compat.is_persistent(module, name) for name in ("saved", "scratch")] == [True, False]
 
 
 def test_what_is_compiled_is_known_and_what_compiles_is_loaded_late():
@@ -35,6 +91,9 @@ def test_what_is_compiled_is_known_and_what_compiles_is_loaded_late():
     assert compat.is_compiled(wrapped), "torch.compile(model) has no _orig_mod"
     assert compat.is_compiled(nn.Sequential(itself)), "Module.compile() no longer sets _compiled_call_impl"
     assert not compat.is_compiled(nn.Linear(2, 2)), "a plain module looks compiled"
+    layer = nn.Linear(2, 2)
+    assert compat.compiled_from(torch.compile(layer, backend="eager")) is layer, "torch.compile(model) has no _orig_mod"
+    assert compat.compiled_from(itself) is None, "Module.compile() wraps"
     program = """
 import torch
 from perfsuite._compat.torch import compiler_is_loaded

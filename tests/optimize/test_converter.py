@@ -3,7 +3,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, T5Config, T5Model
 
 from perfsuite import MixedPrecisionConverter, MixedPrecisionWrapper, SlowerHereWarning, convert_to_mixed_precision
 from perfsuite.errors import TechniqueError, UsageError
@@ -14,6 +14,7 @@ from perfsuite.optimize.measured import Speedup
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.recorded import provenance
 from perfsuite.testing.contract import run, state_bytes
+from tests.techniques.transformers_models import llama, t5
 
 TOKENS = torch.arange(14).reshape(2, 7)
 
@@ -100,6 +101,40 @@ def test_auto_passes_over_a_precision_that_cannot_hold_the_weights(figures):
         convert_to_mixed_precision(model, "fp16")
 
 
+SMALL = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+
+
+def pictures():
+    norms = (nn.InstanceNorm2d(4, affine=True), nn.BatchNorm2d(4), nn.GroupNorm(2, 4))
+    return nn.Sequential(nn.Conv2d(3, 4, 3), *norms, nn.LocalResponseNorm(2), nn.Conv2d(4, 4, 1))
+
+
+NORMED = {
+    "t5": (
+        lambda: T5Model(T5Config(vocab_size=50, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=2)),
+        Inputs(kwargs={"input_ids": TOKENS, "decoder_input_ids": TOKENS}), 7,
+    ),
+    "llama": (lambda: LlamaModel(LlamaConfig(num_attention_heads=2, **SMALL)), Inputs((TOKENS,)), 3),
+    "pictures": (pictures, Inputs((torch.ones(2, 3, 5, 5).cumsum(-1),)), 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "inputs", "count"), NORMED.values(), ids=NORMED)
+def test_norms_of_any_name_stay_in_fp32(figures, make, inputs, count):
+    """T5's, Llama's RMSNorm and InstanceNorm were cast, and it was said that norms are not."""
+    with seeded(0):
+        model = make().eval()
+    half = convert_to_mixed_precision(model, "bf16")
+    norms = {m for m in half.modules() if "Norm" in type(m).__name__ and any(True for _ in m.parameters())}
+    assert len(norms) == count
+    assert {p.dtype for m in norms for p in m.parameters()} == {torch.float32}
+    others = [p.dtype for m in half.modules() if isinstance(m, nn.Linear | nn.Conv2d) for p in m.parameters()]
+    assert set(others) == {torch.bfloat16}
+    before, after = run(model, inputs), run(half, inputs)
+    assert after.dtype is torch.float32
+    assert float((before - after).norm() / before.norm()) < 0.03
+
+
 def test_norms_stay_in_fp32_unless_something_is_said(figures):
     kept = convert_to_mixed_precision(encoder(), "bf16")
     norms = {m for m in kept.modules() if isinstance(m, nn.LayerNorm)}
@@ -111,6 +146,32 @@ def test_norms_stay_in_fp32_unless_something_is_said(figures):
         output = run(model, Inputs((TOKENS,)))
         assert output.dtype is torch.float32
         assert bool(output.isfinite().all())
+
+
+class PreNorm(nn.Module):
+    """A block that is called by its norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm((3, 4))
+        self.layer = nn.Linear(4, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "norms"),
+    [
+        (lambda: llama(), ("LlamaRMSNorm",)), (lambda: t5(), ("T5LayerNorm",)),
+        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.InstanceNorm2d(2, affine=True)), ("InstanceNorm2d",)),
+        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)), ("BatchNorm2d",)),
+        (lambda: nn.Sequential(PreNorm(), nn.RMSNorm(4)), ("LayerNorm", "RMSNorm")),
+    ],
+)  # fmt: skip
+def test_norms_stay_in_fp32_whoever_made_them(figures, make, norms):
+    kept = convert_to_mixed_precision(make(), "bf16")
+    leaves = [m for m in kept.modules() if not list(m.children()) and list(m.parameters())]
+    found = {type(m).__name__: {p.dtype for p in m.parameters()} for m in leaves}
+    assert {name for name, dtypes in found.items() if dtypes == {torch.float32}} == set(norms)
+    assert {torch.bfloat16} in found.values()
 
 
 def test_models_are_measured_in_eval_mode_and_get_their_modes_back(figures, monkeypatch):

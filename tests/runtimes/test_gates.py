@@ -87,7 +87,10 @@ def test_products_that_are_computed_in_bf16_are_red_and_named(tmp_path, monkeypa
     judged(tmp_path, case("openvino", "fp32"), limits, update=True)
     monkeypatch.setitem(openvino._FLOATS, "INFERENCE_PRECISION_HINT", "bf16")
     found = judged(tmp_path, case("openvino", "fp32"), limits)
-    assert {name for name, verdict in found.items() if verdict.status is Status.REGRESSED} == {"operators", "effective_bits"}
+    assert {name for name, verdict in found.items() if verdict.status is Status.REGRESSED} == {
+        "operators",
+        "effective_bits",
+    }
     assert 5 < found["effective_bits"].measured < 10  # bf16 has 8
     assert any("+12 FullyConnected bf16" in line for line in found["operators"].details)
 

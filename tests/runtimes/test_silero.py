@@ -6,7 +6,6 @@ import torch
 
 import perfsuite
 from perfsuite.measure.outputs import fidelity
-from perfsuite.protocols import Inputs
 from tests.runtimes.silero import FILE, Silero, audio
 
 EXACT_DB, INT8_DB = 90, 25

@@ -53,11 +53,16 @@ class Force(nn.Module):
 def test_a_report_gets_what_the_technique_claims(tmp_path):
     spec = ModelSpec("m", lambda seed: Built(nn.Linear(4, 1), "none"), lambda module, size, seed: torch.ones(size, 4))
     session = Session(Settings(root=tmp_path, storage=tmp_path, threads=1, block_s=0.1))
-    for technique, claims in (("magnitude-25+bf16", {"sparsity": 0.25, "bits": 16, "series": ("magnitude+bf16", 0.25)}),
-                              ("fp32", None)):  # fmt: skip
+    claimed = {"sparsity": 0.25, "bits": 16, "series": ("magnitude+bf16", 0.25)}
+    for technique, claims in (
+        ("magnitude-25+bf16", {**claimed, "touched": {"sparsity": 1.0, "bits": 1.0}}),
+        ("fp32", None),
+    ):
         case = ModelCase(spec, parse_technique(technique), "cpu", 1, 0)
         judged = session.gate(case, {"size": "<=1 MB"}, Rerun("pytest"))
         assert judged.information.get("claims") == claims
+        touched = judged.information.get("coverage", "")
+        assert ("magnitude-25: 1 of 1 weights changed" in touched) is (claims is not None)
 
 
 def gate(tmp_path, make, limits, technique="fp32", grad=False):
@@ -155,7 +160,7 @@ def test_a_gate_on_latency_alone_builds_one_model_copies_it_nowhere_and_saves_no
         built.append(Whole())
         return built[-1]
 
-    monkeypatch.setattr("perfsuite.storage.write_weights", lambda *given: pytest.fail("it was saved"))
+    monkeypatch.setattr("perfsuite.storage.weights.write_weights", lambda *given: pytest.fail("it was saved"))
     monkeypatch.setattr("perfsuite.measure.trace._Recorder", lambda *given: pytest.fail("it was traced"))
     assert gate(tmp_path, make, {"latency": "<=9 s"}) == {"latency": Status.PASS}
     assert len(built) == 1

@@ -152,7 +152,9 @@ def test_a_technique_from_outside_is_recorded(tmp_path):
     technique = Pipeline((Magnitude(0.5), Round(), Int8Dynamic()))
     model = technique.apply(encoder())
     assert [step.technique for step in provenance(model)] == ["magnitude-50", "round-2", "int8-dynamic"]
-    assert provenance(applied(Round(), encoder())) == (Step("round-2", dtype="float32"),)
+    (step,) = provenance(applied(Round(), encoder()))
+    assert step == Step("round-2", dtype="float32", coverage=step.coverage)
+    assert (step.coverage.forms, step.coverage.share) == ({"changed": 13}, 1.0)
     folder = save(model, tmp_path / "saved")
     assert torch.equal(run(load(folder, technique=technique), INPUTS), run(model, INPUTS))
     with pytest.raises(UnknownNameError, match="round-2"):

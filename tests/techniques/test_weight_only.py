@@ -55,8 +55,8 @@ def test_the_lowest_and_the_highest_code_come_back(bits):
 def test_weights_are_within_half_a_step_at_any_width_and_group(x, bits, group_size):
     layer = packed(x, bits, group_size)
     scales = layer.scales.double().repeat_interleave(group_size, dim=1)[:, : x.shape[1]]
-    assert bool(((layer.weight(torch.float64) - x.double()).abs() <= scales * 0.5001).all())
-    assert bool((layer.weight(torch.float64)[x == 0] == 0).all())
+    assert bool(((layer.dequantized(torch.float64) - x.double()).abs() <= scales * 0.5001).all())
+    assert bool((layer.dequantized(torch.float64)[x == 0] == 0).all())
 
 
 @pytest.mark.parametrize("bits", [-1, 0, 1, 9, 16, 4.5])
@@ -86,7 +86,7 @@ def test_bits_and_groups_that_are_no_integers_are_refused_when_they_are_given(bi
 def test_weights_near_the_largest_float_do_not_become_nan():
     huge = torch.full((2, 4), torch.finfo(torch.float32).max)
     for bits in (2, 8):
-        assert bool(packed(huge, bits).weight(torch.float64).isfinite().all())
+        assert bool(packed(huge, bits).dequantized(torch.float64).isfinite().all())
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
@@ -115,7 +115,7 @@ def test_groups_wider_than_the_layer_and_of_one_weight():
     with seeded(0):
         weight = torch.randn(5, 7)
     assert packed(weight, 8, 1000).scales.shape == (5, 1)
-    torch.testing.assert_close(packed(weight, 4, 1).weight(torch.float32), weight, rtol=2**-6, atol=0)
+    torch.testing.assert_close(packed(weight, 4, 1).weight, weight, rtol=2**-6, atol=0)
 
 
 def test_conv1d_is_packed_as_the_linear_layer_that_it_is():
@@ -138,7 +138,7 @@ def test_gpt2_with_tied_embeddings(gpt2, technique, tmp_path):
     table, head = small.transformer.wte, small.lm_head
     assert isinstance(table, Int8Embedding)
     assert isinstance(head, Int8Linear)
-    assert table.weight.data_ptr() == head.weight.data_ptr()
+    assert table.codes.data_ptr() == head.codes.data_ptr()
     assert not any(isinstance(module, Conv1D) for module in small.modules())
     before, after = run(gpt2, inputs), run(small, inputs)
     assert fidelity(before.double(), after.double())["sqnr"] > 20
@@ -177,4 +177,4 @@ def test_unpacking_is_differentiable_for_what_comes_before():
     with seeded(0):
         layer, x = WeightOnly(4, 8).apply(nn.Linear(16, 5)), torch.randn(3, 16, requires_grad=True)
     layer(x).sum().backward()
-    torch.testing.assert_close(x.grad, layer.weight(torch.float32).sum(dim=0).expand(3, 16))
+    torch.testing.assert_close(x.grad, layer.weight.sum(dim=0).expand(3, 16))

@@ -178,8 +178,8 @@ class Saturating(nn.Module):
 
     def forward(self, x):
         rows = self.layer.rows(x)
-        pairs = (rows.unsigned().int()[:, None] * self.layer.weight.int()).unflatten(-1, (-1, 2)).sum(-1)
-        sums = pairs.clamp(-(2**15), 2**15 - 1).sum(-1) - (rows.zero + 128).int() * self.layer.weight.int().sum(-1)
+        pairs = (rows.unsigned().int()[:, None] * self.layer.codes.int()).unflatten(-1, (-1, 2)).sum(-1)
+        sums = pairs.clamp(-(2**15), 2**15 - 1).sum(-1) - (rows.zero + 128).int() * self.layer.codes.int().sum(-1)
         return (sums * rows.scale * self.layer.scale).view(*x.shape[:-1], -1)
 
 

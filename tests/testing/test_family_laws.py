@@ -160,12 +160,12 @@ def layer_of(result):
 
 
 def off_by_one(result, model):
-    layer_of(result).weight[0, 0] += 2
+    layer_of(result).codes[0, 0] += 2
 
 
 def no_exact_zero(result, model):
     layer = layer_of(result)
-    layer.weight[layer.weight == 0] = 1
+    layer.codes[layer.codes == 0] = 1
 
 
 def drifts(result, model):

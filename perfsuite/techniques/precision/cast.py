@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from perfsuite._compat.torch import own_buffers, own_parameters
 from perfsuite.errors import TechniqueError
+from perfsuite.techniques.casting import cast_tensors, dtypes_of_transformers, floats
 from perfsuite.techniques.selection import selected
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -19,7 +19,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def cast(model: nn.Module, name: str, keep_fp32: Sequence[str] = ()) -> nn.Module:
     """Cast the model in place to "bf16" or "fp16" and return it; its callers keep their dtype.
 
-    Layers selected by ``keep_fp32`` stay in fp32: their inputs are cast to it, their outputs back.
+    Layers selected by ``keep_fp32`` stay in fp32: their inputs are cast to it, their outputs back. In models of
+    transformers, what ``from_pretrained`` keeps in fp32 stays so, too (frequencies of rotary positions).
     Raises TechniqueError for a weight that the dtype cannot hold (fp16 ends at 65504) and for a
     model without floating-point weights.
     """
@@ -29,15 +30,16 @@ def cast(model: nn.Module, name: str, keep_fp32: Sequence[str] = ()) -> nn.Modul
         raise TechniqueError(f"{name}: the model has no floating-point parameter to cast", "choose another technique")
     kept = _kept(model, keep_fp32)
     held = {id(t) for module in kept for t in (*module.parameters(), *module.buffers())}
-    _check_range(model, name, held)
-    for module in model.modules():
-        for tensors in (own_parameters(module), own_buffers(module)):
-            for key, tensor in tensors.items():
-                if tensor is not None and tensor.is_floating_point() and id(tensor) not in held:
-                    _cast_tensor(tensors, key, dtype)
+    others = dtypes_of_transformers(model, dtype)
+
+    def wanted(name: str, tensor: Tensor) -> torch.dtype:
+        return tensor.dtype if id(tensor) in held else others.get(name, dtype)
+
+    _check_range(model, name, wanted)
+    cast_tensors(model, wanted)
     for module in kept:
         _cast_at_the_border(module, torch.float32, dtype)
-    reference = next((name for name, p in model.named_parameters() if p.is_floating_point() and id(p) not in held), "")
+    reference = next((name for name, p in model.named_parameters() if p.dtype == dtype and id(p) not in held), "")
     _cast_at_the_border(model, dtype, outer, reference)
     return model
 
@@ -53,25 +55,14 @@ def _kept(model: nn.Module, keep_fp32: Sequence[str]) -> list[nn.Module]:
     return [model.get_submodule(name) for name in sorted(outermost)]
 
 
-def _check_range(model: nn.Module, name: str, held: set[int]) -> None:
-    largest = torch.finfo(DTYPES[name]).max
-    for tensor_name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
-        if not tensor.is_floating_point() or id(tensor) in held:
-            continue
+def _check_range(model: nn.Module, name: str, wanted: Callable[[str, Tensor], torch.dtype]) -> None:
+    for tensor_name, tensor in floats(model):
+        largest = torch.finfo(wanted(tensor_name, tensor)).max
         if bool((tensor.isfinite() & (tensor.abs() > largest)).any()):
             raise TechniqueError(
                 f"{name}: {tensor_name!r} holds values beyond {largest:g}, which would become infinite",
                 "use bf16, which has the range of fp32",
             )
-
-
-def _cast_tensor(tensors: Any, key: str, dtype: torch.dtype) -> None:
-    """In place for a parameter, so that it stays the one that others are tied to."""
-    tensor = tensors[key]
-    if isinstance(tensor, nn.Parameter):
-        tensor.data = tensor.data.to(dtype)
-    else:
-        tensors[key] = tensor.to(dtype)
 
 
 def _cast_at_the_border(module: nn.Module, inside: torch.dtype, outside: torch.dtype, reference: str = "") -> None:
@@ -82,7 +73,8 @@ def _cast_at_the_border(module: nn.Module, inside: torch.dtype, outside: torch.d
 class CastInputs:
     """A forward pre-hook; a class, so that deep copies carry it along.
 
-    Casts to the dtype of the parameter named ``reference``, which the model may be moved to later.
+    Casts to the dtype of the parameter named ``reference``, which the model may be moved to later; of a layer that was
+    quantized since it is the dtype of the weight that its integers stand for.
     """
 
     def __init__(self, dtype: torch.dtype, reference: str = "") -> None:
@@ -90,8 +82,17 @@ class CastInputs:
         self.reference = reference
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        dtype = module.get_parameter(self.reference).dtype if self.reference else self.dtype
+        dtype = _dtype_now(module, self.reference, self.dtype)
         return cast_floats(args, dtype), cast_floats(kwargs, dtype)
+
+
+def _dtype_now(module: Any, reference: str, otherwise: torch.dtype) -> torch.dtype:
+    """That of the tensor of this name; another technique may have left none, as where it has split an attention."""
+    try:
+        dtype: torch.dtype = operator.attrgetter(reference)(module).dtype
+    except AttributeError:
+        return otherwise
+    return dtype
 
 
 class CastOutput:

@@ -30,6 +30,8 @@ class Precision(Recorded):
     autocast: bool = False
     keep_fp32: tuple[str, ...] = ()
 
+    keeps_adapters = True
+
     def __post_init__(self) -> None:
         if self.dtype not in ("bf16", "fp16"):
             raise UsageError(f"unknown precision {self.dtype!r}", "use 'bf16' or 'fp16'")
@@ -39,6 +41,10 @@ class Precision(Recorded):
     @property
     def name(self) -> str:
         return Grammar(self.dtype, _AUTOCAST).write(self)
+
+    @property
+    def changes_layers(self) -> bool:
+        return not self.autocast
 
     @classmethod
     def bf16(cls, argument: str | None) -> Precision:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from functools import reduce
+from operator import mul
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,63 +20,8 @@ from perfsuite._compat.torch import own_parameters
 from perfsuite.errors import TechniqueError
 from perfsuite.protocols import Architecture
 from perfsuite.registry import architectures
-from perfsuite.techniques.common import is_conv1d, is_linear
 from perfsuite.techniques.pruning.chains import Chain, chains
-
-
-@dataclass(frozen=True)
-class Slice:
-    """The part of a layer that belongs to a group: ``width`` rows or columns of its weight for each unit."""
-
-    layer: Any
-    width: int = 1
-    dim: ClassVar[int]
-    vectors: ClassVar[tuple[str, ...]] = ()  # tensors (features,) that are cut along
-    sizes: ClassVar[tuple[str, ...]]  # attributes that say how many features there are
-
-    @property
-    def features(self) -> int:
-        """How many rows or columns there are, of all units together."""
-        return int(getattr(self.layer, "num_features", None) or self.layer.weight.shape[self._weight_dim])
-
-    @property
-    def _weight_dim(self) -> int:
-        return 1 - self.dim if is_conv1d(self.layer) else self.dim
-
-    def norms(self, values: Tensor) -> Tensor:
-        """The L2 norm, for each unit (U,), of a tensor that is shaped like the layer's weight."""
-        return self.per_unit(values.double().square()).sqrt()
-
-    def per_unit(self, values: Tensor) -> Tensor:
-        """Sums, for each unit (U,), of a tensor that is shaped like the layer's weight."""
-        rows = values.transpose(0, self._weight_dim).flatten(1)
-        units: Tensor = rows.sum(dim=1).unflatten(0, (-1, self.width)).sum(dim=1)
-        return units
-
-    def keep(self, units: Tensor) -> None:
-        """Cut the layer down to these units, in place."""
-        index = (units.cpu()[:, None] * self.width + torch.arange(self.width)).flatten()
-        _cut(self.layer, "weight", self._weight_dim, index)
-        for name in self.vectors:
-            _cut(self.layer, name, 0, index)
-        for name in self.sizes:
-            if hasattr(self.layer, name):
-                setattr(self.layer, name, len(index))
-
-
-class Rows(Slice):
-    """``width`` outputs of a layer for each unit: rows of a weight (O, I, ...), elements of a bias or batch norm."""
-
-    dim = 0
-    vectors = ("bias", "running_mean", "running_var")
-    sizes = ("out_features", "out_channels", "num_features", "nf")
-
-
-class Columns(Slice):
-    """``width`` inputs of a layer for each unit: columns of a weight (O, I, ...)."""
-
-    dim = 1
-    sizes = ("in_features", "in_channels", "nx")
+from perfsuite.techniques.pruning.slices import Columns, Rows, Slice
 
 
 @dataclass(frozen=True)
@@ -90,35 +37,67 @@ class Group:
         attributes: by name, how much of the number each unit stands for: {"num_heads": 1, "all_head_size": 64}.
         config: the same of the fields of a Hugging Face model's config, which follow where all layers agree.
         name: within the module that has several groups of one kind; ``find_groups`` puts the module's before it.
+        multiple: kept units are one of it, as kernels want them.
+        tied: groups of which the same units go, as where all layers add one bias for each head to their scores.
     """
 
     kind: Literal["heads", "units"]
     sources: tuple[Rows, ...]
     sink: Columns
-    companions: tuple[Rows, ...] = ()
+    companions: tuple[Slice, ...] = ()
     owner: Any = None
     attributes: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, int] = field(default_factory=dict)
     name: str = ""
+    tied: tuple[Group, ...] = ()
+    multiple: int = 1
 
     @property
     def count(self) -> int:
-        return self.sources[0].features // self.sources[0].width
+        return self.sources[0].features // self.sources[0].per_count
+
+    @property
+    def members(self) -> tuple[Group, ...]:
+        """Itself, and those that are tied to it."""
+        return (self, *(member for group in self.tied for member in group.members))
 
     @property
     def slices(self) -> tuple[Slice, ...]:
-        return (*self.sources, *self.companions, self.sink)
+        return tuple(part for member in self.members for part in (*member.sources, *member.companions, member.sink))
 
     @property
     def layers(self) -> tuple[nn.Module, ...]:
         return tuple(part.layer for part in self.slices)
 
+    @property
+    def readers(self) -> list[tuple[Tensor, Slice]]:
+        """The weights that read the units, and which of their columns do."""
+        return [(member.sink.values, member.sink) for member in self.members]
+
+    def magnitude(self) -> Tensor:
+        """For each unit (U,): the norms of what computes it times the norm of what reads it, which bounds its part."""
+        return torch.stack([_bound(member) for member in self.members]).sum(dim=0)
+
+    @property
+    def owned(self) -> int:
+        """How many parameters go with each unit."""
+        return sum({key: size for part in self.slices for key, size in part.owned.items()}.values()) // self.count
+
     def keep(self, units: Tensor) -> None:
-        """Remove all other units, in place. ``units`` (K,) are indices in ascending order."""
+        """Remove all other units, in place. ``units`` (K,) are indices in ascending order, or (L, K) those of lanes."""
+        together: dict[tuple[nn.Module, str, int], list[Slice]] = {}
         for part in self.slices:
-            part.keep(units)
-        for name, per_unit in self.attributes.items():
-            setattr(self.owner, name, len(units) * per_unit)
+            together.setdefault((part.layer, part.tensor, part.dim), []).append(part)
+        for parts in together.values():
+            parts.sort(key=lambda part: part.before)
+            parts[0].cut(torch.cat([part.index(units) for part in parts], dim=-1))
+        for member in self.members:
+            for name, per_unit in member.attributes.items():
+                setattr(member.owner, name, units.shape[-1] * per_unit)
+
+
+def _bound(group: Group) -> Tensor:
+    return reduce(mul, (part.norms(part.values.detach().cpu()) for part in (*group.sources, group.sink)))
 
 
 def find_groups(model: nn.Module) -> list[Group]:
@@ -136,18 +115,27 @@ def find_groups(model: nn.Module) -> list[Group]:
 def described(model: nn.Module) -> set[str]:
     """Paths of the parts that architectures describe: their modules, and what they stand in of the same package.
 
-    So a Hugging Face model of which some layers are known is known as a whole. Not so for torch's own modules, which
-    people put around anything.
+    So a Hugging Face model of which some heads are known is known as a whole; where only feed-forward networks are, its
+    attention is still to be found. Not so for torch's own modules, which people put around anything.
     """
-    known, modules = architectures().values(), dict(model.named_modules())
-    found = set()
-    for name, module in modules.items():
-        if any(architecture.is_mine(module) for architecture in known):
-            around = [name] if _package(module) == "torch" else [
-                ".".join(name.split(".")[:end]) for end in range(name.count(".") + 2)
-            ]  # fmt: skip
-            found.add(next(path for path in around if _package(modules[path]) == _package(module)))
-    return found
+    modules = dict(model.named_modules())
+    kinds = {name: _kinds(module) for name, module in modules.items()}
+    mine = {name: _around(name, modules) for name, found in kinds.items() if found}
+    with_heads = {mine[name] for name in mine if "heads" in kinds[name]}
+    return {around if around in with_heads else name for name, around in mine.items()}
+
+
+def _kinds(module: nn.Module) -> set[str]:
+    """The kinds of units that architectures know of a module itself."""
+    mine = (architecture for architecture in architectures().values() if architecture.is_mine(module))
+    return {group.kind for architecture in mine for group in architecture.groups(module)}
+
+
+def _around(name: str, modules: Mapping[str, nn.Module]) -> str:
+    """The path of the outermost module of the same package that this one stands in."""
+    package = _package(modules[name])
+    paths = [".".join(name.split(".")[:end]) for end in range(name.count(".") + 2)] if name else [""]
+    return name if package == "torch" else next(path for path in paths if _package(modules[path]) == package)
 
 
 def _package(module: nn.Module) -> str:
@@ -165,7 +153,7 @@ def _declared(name: str, module: nn.Module, known: Mapping[str, Architecture]) -
         )
     for architecture in mine:
         for group in architecture.groups(module):
-            if all(is_linear(layer) for layer in group.layers):
+            if all(part.is_plain for part in group.slices):
                 yield replace(group, name=".".join(part for part in (name, group.name) if part))
 
 
@@ -204,16 +192,9 @@ def check_divisible(group: Group) -> None:
     """Raises TechniqueError for a group of which some layer does not have ``width`` features for each unit."""
     what = "attention " if group.kind == "heads" else ""
     for part in group.slices:
-        if part.features != group.count * part.width:
+        if part.features != group.count * part.per_count:
             raise TechniqueError(
                 f"the {part.features} features of {what}{group.name!r} cannot be divided into {group.count} "
-                f"{group.kind} of {part.width}",
+                f"{group.kind} of {part.per_count}",
                 f"exclude it: exclude=({group.name!r},)",
             )
-
-
-def _cut(layer: nn.Module, name: str, dim: int, index: Tensor) -> None:
-    old = getattr(layer, name, None)
-    if old is not None:
-        new = old.detach().index_select(dim, index.to(old.device))
-        setattr(layer, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import mul
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,34 +11,16 @@ from torch import Tensor, nn
 from perfsuite.errors import NonFiniteError, TechniqueError
 from perfsuite.techniques.calibrating import batches, in_eval_mode, loss_of
 from perfsuite.techniques.pruning.coupling.coupled import Coupled
-from perfsuite.techniques.pruning.coupling.units import Part
-from perfsuite.techniques.pruning.groups import Group, Slice
+from perfsuite.techniques.pruning.groups import Group
 from perfsuite.techniques.recorded import Digested
 
 
 def importance_of(
     model: nn.Module, groups: Sequence[Group | Coupled], kind: Literal["magnitude", "taylor"], data: Digested
 ) -> dict[tuple[str, str], Tensor]:
-    """Importance (U,) of the units of each group, by its name and kind."""
-    values = _magnitude(groups) if kind == "magnitude" else _taylor(model, groups, data)
+    """Importance (U,) of the units of each group, or (L, U) of those of each lane, by its name and kind."""
+    values = [group.magnitude() for group in groups] if kind == "magnitude" else _taylor(model, groups, data)
     return {(group.name, group.kind): value for group, value in zip(groups, values, strict=True)}
-
-
-def _magnitude(groups: Sequence[Group | Coupled]) -> list[Tensor]:
-    """The norms of what computes a unit times the norm of what reads it: a bound on what it can contribute."""
-    return [
-        group.magnitude()
-        if isinstance(group, Coupled)
-        else reduce(mul, (part.norms(_weight(part.layer).cpu()) for part in (*group.sources, group.sink)))
-        for group in groups
-    ]
-
-
-def _readers(group: Group | Coupled) -> list[tuple[Tensor, Part | Slice]]:
-    """The weights that read a group's units, and what sums up their columns for each unit."""
-    if isinstance(group, Coupled):
-        return [*group.readers]
-    return [(_weight(group.sink.layer, detached=False), group.sink)]
 
 
 def _taylor(model: nn.Module, groups: Sequence[Group | Coupled], data: Digested) -> list[Tensor]:
@@ -49,12 +29,12 @@ def _taylor(model: nn.Module, groups: Sequence[Group | Coupled], data: Digested)
     With a gate g = 1 before the sink, dL/dg is the sum over the columns that read the unit of weight
     times gradient; so one backward pass gives it for all units.
     """
-    totals = [torch.zeros(group.count, dtype=torch.float64) for group in groups]
+    totals = [torch.zeros_like(group.magnitude(), dtype=torch.float64) for group in groups]
     required = {p: p.requires_grad for p in model.parameters()}
     try:
         for p in required:
             p.requires_grad_(False)
-        for weight in (weight for group in groups for weight, _ in _readers(group)):
+        for weight in (weight for group in groups for weight, _ in group.readers):
             weight.requires_grad_(True)
         with in_eval_mode(model), torch.enable_grad():
             for inputs in batches(model, data, "Taylor importance"):
@@ -74,7 +54,7 @@ def _add_effects(groups: Sequence[Group | Coupled], totals: list[Tensor], loss: 
         )
     if not bool(loss.isfinite()):
         raise NonFiniteError(f"the loss on the calibration data is {float(loss)}", "check the data and the labels")
-    weights = {id(weight): weight for group in groups for weight, _ in _readers(group)}
+    weights = {id(weight): weight for group in groups for weight, _ in group.readers}
     found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
     gradients = dict(zip(weights, found, strict=True))
     for group, total in zip(groups, totals, strict=True):
@@ -82,17 +62,12 @@ def _add_effects(groups: Sequence[Group | Coupled], totals: list[Tensor], loss: 
 
 
 def _effect(group: Group | Coupled, gradients: Mapping[int, Tensor | None]) -> Tensor:
-    """The sums (U,) of weight times gradient, over all that reads a unit."""
-    effect = torch.zeros(group.count, dtype=torch.float64)
-    for weight, part in _readers(group):
+    """The sums (U,), or (L, U) of lanes, of weight times gradient, over all that reads a unit."""
+    effect = torch.zeros((), dtype=torch.float64)
+    for weight, part in group.readers:
         gradient = gradients[id(weight)]
         if gradient is not None:  # the batch may not reach a layer
             if not bool(gradient.isfinite().all()):
                 raise NonFiniteError(f"a gradient of {group.name!r} is NaN or infinite", "check the data and the model")
-            effect += part.per_unit((weight.detach() * gradient).cpu().double())
+            effect = effect + part.per_unit((weight.detach() * gradient).cpu().double())
     return effect
-
-
-def _weight(layer: Any, *, detached: bool = True) -> Tensor:
-    weight: Tensor = layer.weight
-    return weight.detach() if detached else weight

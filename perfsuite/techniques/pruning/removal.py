@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from perfsuite.errors import StorageError, TechniqueError
 from perfsuite.registry import architectures
 from perfsuite.techniques.attention import split_attention
+from perfsuite.techniques.pruning.configs import following, sync_configs
 from perfsuite.techniques.pruning.coupling.coupled import Coupled
 from perfsuite.techniques.pruning.coupling.find import Followed, follow, is_chained, is_described
 from perfsuite.techniques.pruning.coupling.proof import names_of
@@ -47,6 +48,7 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
         if isinstance(group, Group):
             check_divisible(group)
     originals = _original_counts(model, groups)
+    fields = following(model, known, originals)
     importance = importance_of(model, groups, technique.importance, data)
     plan: list[tuple[Units, Tensor]] = []
     kept: dict[str, dict[str, int]] = defaultdict(dict)
@@ -60,9 +62,9 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
                 plan.append((group.units, units))
             else:
                 group.keep(units)
-            kept[kind][group.name] = len(units)
+            kept[kind][group.name] = units.shape[-1]
             of[kind][group.name] = originals[group.name, kind]
-    _sync_configs(model, known)
+    sync_configs(model, fields)
     structure: dict[str, Any] = {"kept": dict(kept), "of": dict(of)}
     if followed is not None:
         structure["coupled"] = _cut(model, followed, plan)
@@ -118,10 +120,7 @@ def shrink(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
 
     Raises StorageError for no such record, and for one of groups that are not found in the model.
     """
-    try:
-        kept = msgspec.convert(structure.get("kept", {}), type=dict[str, dict[str, Annotated[int, msgspec.Meta(ge=1)]]])
-    except msgspec.ValidationError as error:
-        raise StorageError(f"the record of what was kept is broken: {error}", "save the model again") from error
+    kept, of = (_counts(structure, key) for key in ("kept", "of"))
     record = record_in(structure)
     model = split_attention(model)
     coupled = set(record.groups)
@@ -134,13 +133,21 @@ def shrink(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
             f"some {kind} of {name!r} were removed, and none are found in this {type(model).__name__}",
             "register the architecture that it was pruned by (docs/extending.md)",
         )
+    fields = following(model, groups, {(name, kind): n for kind, names in of.items() for name, n in names.items()})
     for group in groups:
         count = kept.get(group.kind, {}).get(group.name)
         if count is not None and count < group.count:
             group.keep(torch.arange(count))
     restore(model, record)
-    _sync_configs(model, groups)
+    sync_configs(model, fields)
     return model
+
+
+def _counts(structure: Mapping[str, Any], key: str) -> dict[str, dict[str, int]]:
+    try:
+        return msgspec.convert(structure.get(key, {}), type=dict[str, dict[str, Annotated[int, msgspec.Meta(ge=1)]]])
+    except msgspec.ValidationError as error:
+        raise StorageError(f"the record of what was kept is broken: {error}", "save the model again") from error
 
 
 def _selected(groups: Sequence[Group | Coupled], model: nn.Module, technique: Structured) -> list[Group | Coupled]:
@@ -150,31 +157,6 @@ def _selected(groups: Sequence[Group | Coupled], model: nn.Module, technique: St
     names = {module: name for name, module in model.named_modules()}
     layers = [{names[layer] for layer in group.layers} for group in groups]
     return [group for group, mine in zip(groups, layers, strict=True) if mine <= allowed and mine & included]
-
-
-def _sync_configs(model: nn.Module, groups: list[Group]) -> None:
-    """Make configs agree with the shapes: where a module has a ``sync_config``, and of a Hugging Face model."""
-    for module in model.modules():
-        sync: Any = getattr(module, "sync_config", None)
-        if sync is not None:
-            sync()
-    config: Any = getattr(model, "config", None)
-    if hasattr(config, "to_dict"):
-        numbers: dict[str, set[int]] = defaultdict(set)
-        for group in sorted(groups, key=lambda group: group.kind):
-            for field, per_unit in group.config.items():
-                numbers[field].add(group.count * per_unit)
-        for field, found in numbers.items():
-            if len(found) == 1 and hasattr(config, field):  # of several, the provenance record tells
-                _set(config, field, *found)
-
-
-def _set(config: Any, field: str, number: int) -> None:
-    """Set a number. What the model was built with is kept: loading builds it again."""
-    now, built = getattr(config, field), getattr(config, "perfsuite_built", {})
-    if number != now:
-        config.perfsuite_built = built | {field: built.get(field, now)}
-        setattr(config, field, number)
 
 
 def _original_counts(model: nn.Module, groups: Sequence[Group | Coupled]) -> dict[tuple[str, str], int]:
@@ -201,9 +183,13 @@ def _counts_to_keep(
     }
     if technique.scope == "global":
         wanted = _ranked_together(groups, importance, sum(wanted.values()), technique)
-    multiple = technique.round_to if kind == "units" else 1
+    asked = technique.round_to if kind == "units" else 1
+    multiples = {group.name: math.lcm(asked, group.multiple if isinstance(group, Group) else 1) for group in groups}
     return {
-        group.name: min(group.count, math.ceil(max(1, wanted[group.name]) / multiple) * multiple) for group in groups
+        group.name: min(
+            group.count, math.ceil(max(1, wanted[group.name]) / multiples[group.name]) * multiples[group.name]
+        )
+        for group in groups
     }
 
 
@@ -216,7 +202,8 @@ def _ranked_together(
         values = importance[group.name, group.kind]
         if technique.importance == "magnitude":  # layers have scales of their own; Taylor is in units of the loss
             values = values / values.mean().clamp(min=torch.finfo(values.dtype).tiny)
-        candidates += [(value, group.name) for value in values.sort(descending=True).values[1:].tolist()]
+        ranked = values.sort(dim=-1, descending=True).values.reshape(-1, group.count).mean(dim=0)
+        candidates += [(value, group.name) for value in ranked[1:].tolist()]
     kept = {group.name: 1 for group in groups}
     for _, name in sorted(candidates, key=lambda entry: -entry[0])[: max(0, total - len(groups))]:
         kept[name] += 1
@@ -224,6 +211,9 @@ def _ranked_together(
 
 
 def _largest(importance: Tensor, count: int) -> Tensor:
-    """Indices of the ``count`` most important units, in ascending order; among equals the later ones go first."""
-    order = importance.argsort(descending=True, stable=True)
-    return order[:count].sort().values
+    """Indices of the ``count`` most important units (K,), or of each lane (L, K), in ascending order.
+
+    Among equals the later ones go first.
+    """
+    order = importance.argsort(dim=-1, descending=True, stable=True)
+    return order[..., :count].sort(dim=-1).values

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
+from perfsuite.techniques.coverage import Removed
 from perfsuite.techniques.naming import Grammar, Named, Percent, Words
 from perfsuite.techniques.pruning.magnitude import check_sparsity
 from perfsuite.techniques.recorded import Digested, Recorded
@@ -61,6 +62,21 @@ class Structured(Named, Recorded):
         from perfsuite.techniques.pruning.removal import remove
 
         return remove(model, self, data)
+
+    def removed(self, structure: Mapping[str, Any]) -> dict[str, Removed]:
+        fractions = {"heads": self.heads, "units": self.units}
+        return {
+            kind: self._removed(fractions[kind], structure["kept"][kind], of) for kind, of in structure["of"].items()
+        }
+
+    @staticmethod
+    def _removed(fraction: float, kept: Mapping[str, int], of: Mapping[str, int]) -> Removed:
+        return Removed(
+            units=sum(of[name] - left for name, left in kept.items()),
+            asked=sum(round(fraction * count) for count in of.values()),
+            of=sum(of.values()),
+            layers=len(of),
+        )
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
         from perfsuite.techniques.pruning.removal import shrink

@@ -6,9 +6,11 @@ the zero needs only the sums of W's columns, which are known beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from operator import call
-from typing import Any, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +27,17 @@ from perfsuite.techniques.quantization.linear import (
     in_graph,
     prepared,
 )
+from perfsuite.techniques.quantization.readable import QuantizedLayer
 
-Quantized = tuple[Tensor, Tensor]
+_prepares: ContextVar[bool] = ContextVar("perfsuite_prepares", default=True)
+
+
+class Quantized(NamedTuple):
+    """A weight on the grid: codes (O, I) int8 and scale (O, 1); the dtype of what it was made of."""
+
+    codes: Tensor
+    scale: Tensor
+    dtype: torch.dtype = torch.float32
 
 
 class Sharing(Protocol):
@@ -35,25 +46,50 @@ class Sharing(Protocol):
     def output(self, layer: Int8Linear, x: Tensor) -> Tensor: ...
 
 
-class Int8Linear(nn.Module):
+class OnRows(QuantizedLayer):
+    """A layer on int8 rows with a scale each: codes (O, I) int8, scale (O,)."""
+
+    scale: Tensor
+
+    def __init__(self, quantized: Quantized) -> None:
+        super().__init__()
+        self.hold_rows(quantized)
+
+    def hold_rows(self, quantized: Quantized) -> None:
+        """Take what it computes with."""
+        self.hold(quantized.codes, quantized.dtype)
+        self.register_buffer("scale", quantized.scale.flatten().clone())  # codes may be tied, scales are not
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return self.codes.shape
+
+    def dequantized(self, dtype: torch.dtype) -> Tensor:
+        """(O, I): each row of codes times its scale."""
+        scale = _wide(self.scale).unsqueeze(-1)
+        return self.codes.to(scale.dtype, copy=True).mul_(scale).to(dtype)
+
+    def rows_of(self, ids: Tensor) -> Tensor:
+        """(...) ids to (..., I). Raises IndexError for an id that does not exist, as torch's embedding does."""
+        scale = F.embedding(ids, _wide(self.scale).unsqueeze(-1))  # (..., 1), and the check of the ids
+        return (self.codes[ids] * scale).to(self.like.dtype)  # torch's embedding is slow for int8 rows
+
+
+class Int8Linear(OnRows):
     """A linear layer on int8 weights; activations are quantized on the fly.
 
-    Shapes: weight (O, I) int8, scale (O,), bias (O,) or None. ``per_token``: one scale for each row
+    Shapes: codes (O, I) int8, scale (O,), bias (O,) or None. ``per_token``: one scale for each row
     of activations, so that a row's result does not depend on the other rows; else one for all.
     """
 
-    weight: Tensor
-    scale: Tensor
+    computed_with: ClassVar[tuple[str, ...]] = ("codes", "scale")  # buffers
 
     def __init__(self, quantized: Quantized, bias: nn.Parameter | None, *, per_token: bool = True) -> None:
-        super().__init__()
-        weight, scale = quantized
-        self.out_features, self.in_features = weight.shape
+        super().__init__(quantized)
+        self.out_features, self.in_features = quantized.codes.shape
         self.per_token = per_token
         self._prepared = Prepared()
         self.sharing: Sharing | None = None  # where several layers read one input
-        self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale.flatten().clone())  # weights may be tied, scales are not
         self.bias = bias
 
     def forward(self, input: Tensor) -> Tensor:
@@ -82,8 +118,10 @@ class Int8Linear(nn.Module):
         return self._prepared.of((self,)) if can_prepare(self) else side_by_side((self,))
 
     def tensors(self) -> list[Tensor]:
-        """All that it has."""
-        return [t for owned in (own_buffers(self), own_parameters(self)) for t in owned.values() if t is not None]
+        """All that it computes with."""
+        buffers, bias = own_buffers(self), own_parameters(self).get("bias")
+        found = [*map(buffers.get, self.computed_with), bias]
+        return [tensor for tensor in found if tensor is not None]
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, per_token={self.per_token}"
@@ -94,6 +132,7 @@ class StaticInt8Linear(Int8Linear):
 
     input_scale: Tensor
     input_zero: Tensor
+    computed_with = (*Int8Linear.computed_with, "input_scale", "input_zero")
 
     def __init__(self, quantized: Quantized, bias: nn.Parameter | None, grid: tuple[Tensor, Tensor]) -> None:
         super().__init__(quantized, bias)
@@ -112,26 +151,17 @@ class StaticInt8Linear(Int8Linear):
         )
 
 
-class Int8Embedding(nn.Module):
-    """An embedding with int8 rows. Shapes: weight (V, D) int8, scale (V,)."""
+class Int8Embedding(OnRows):
+    """An embedding with int8 rows. Shapes: codes (V, D) int8, scale (V,)."""
 
-    weight: Tensor
-    scale: Tensor
-
-    def __init__(self, quantized: Quantized, dtype: torch.dtype, padding_idx: int | None) -> None:
-        super().__init__()
-        weight, scale = quantized
-        self.num_embeddings, self.embedding_dim = weight.shape
+    def __init__(self, quantized: Quantized, padding_idx: int | None) -> None:
+        super().__init__(quantized)
+        self.num_embeddings, self.embedding_dim = quantized.codes.shape
         self.padding_idx = padding_idx
-        self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale.flatten().clone())  # weights may be tied, scales are not
-        self.like: Tensor  # its dtype is the output's, and follows the model's
-        self.register_buffer("like", torch.empty(0, dtype=dtype), persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
         """(...) ids to (..., D). Raises IndexError for an id that does not exist, as torch does."""
-        scale = F.embedding(input, _wide(self.scale).unsqueeze(-1))  # (..., 1), and the check of the ids
-        return (self.weight[input] * scale).to(self.like.dtype)  # torch's embedding is slow for int8 rows
+        return self.rows_of(input)
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"
@@ -140,7 +170,7 @@ class Int8Embedding(nn.Module):
 class Prepared:
     """Operands made at first use, and again when a tensor that they come from has been written to, in whatever way.
 
-    Scales and biases are small: they are compared. Weights are not: torch is asked to move them once somebody writes.
+    Scales and biases are small: they are compared. Codes are not: torch is asked to move them once somebody writes.
     They are derived: copies and pickles leave them behind.
     """
 
@@ -169,23 +199,33 @@ class Prepared:
         return (Prepared, ())
 
 
+@contextmanager
+def nothing_prepared() -> Iterator[None]:
+    """While open, no operands are kept: for a single call, after which the model may only be saved."""
+    token = _prepares.set(False)
+    try:
+        yield
+    finally:
+        _prepares.reset(token)
+
+
 def can_prepare(layer: Int8Linear) -> bool:
     """Whether operands may be kept from call to call.
 
     Not while a graph is traced (they are no part of it) or gradients are taken (a bias may want some).
     """
-    if in_graph():
+    if in_graph() or not _prepares.get():
         return False
-    weight, scale = own_buffers(layer)["weight"], own_buffers(layer)["scale"]
-    assert weight is not None
+    codes, scale = own_buffers(layer)["codes"], own_buffers(layer)["scale"]
+    assert codes is not None
     assert scale is not None
-    return scale.dtype == torch.float32 and kernel_name(weight.device) in PREPACKED
+    return scale.dtype == torch.float32 and kernel_name(codes.device) in PREPACKED
 
 
 def side_by_side(layers: Sequence[Int8Linear]) -> Operands:
     """The operands of layers that read the same rows, as if they were one layer."""
     scale = _joined([_wide(layer.scale) for layer in layers])
-    weight = _joined([unwatched(layer.weight) for layer in layers])
+    weight = _joined([unwatched(layer.codes) for layer in layers])
     sums = weight.sum(dim=1, dtype=torch.int32) * scale
     bias = _joined([_bias(layer, scale) for layer in layers])
     return Operands(weight, scale, sums, bias, one_grid=on_one_grid(layers))

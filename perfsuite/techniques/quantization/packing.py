@@ -12,14 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perfsuite.techniques.quantization.readable import QuantizedLayer
+
 _LANES = 8  # codes packed together: 8 codes of b bits fill b bytes, whatever b is
 
 
 class Packed(NamedTuple):
-    """codes (O, ceil(I / 8) * bits) uint8; scales (O, groups) bfloat16, which has the range of float32."""
+    """codes (O, ceil(I / 8) * bits) uint8; scales (O, groups) bfloat16, which has the range of float32.
+
+    ``dtype`` is that of the weight that they were made of.
+    """
 
     codes: Tensor
     scales: Tensor
+    dtype: torch.dtype = torch.float32
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:
@@ -57,22 +63,25 @@ def quantize_groups(weight: Tensor, bits: int, group_size: int) -> Packed:
     return Packed(pack(q + largest + 1, bits), scales)
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(QuantizedLayer):
     """A linear layer on packed weights of shape (O, I)."""
 
-    codes: Tensor
     scales: Tensor
 
     def __init__(self, packed: Packed, in_features: int, bits: int, group_size: int, bias: nn.Parameter | None) -> None:
         super().__init__()
+        self.hold(packed.codes, packed.dtype)
         self.in_features, self.out_features = in_features, packed.codes.shape[0]
         self.bits, self.group_size = bits, group_size
-        self.register_buffer("codes", packed.codes)
         self.register_buffer("scales", packed.scales)
         self.bias = bias
 
-    def weight(self, dtype: torch.dtype) -> Tensor:
-        """The dequantized weights (O, I); scales may be beyond the range of half precision, weights are not."""
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return self.out_features, self.in_features
+
+    def dequantized(self, dtype: torch.dtype) -> Tensor:
+        """(O, I); scales may be beyond the range of half precision, weights are not."""
         wide = torch.promote_types(dtype, torch.float32)
         q = unpack(self.codes, self.bits, self.in_features).to(wide).sub_(2 ** (self.bits - 1))
         width = self.scales.shape[1] * self.group_size
@@ -82,7 +91,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
-        return F.linear(input, self.weight(input.dtype), self.bias)
+        return F.linear(input, self.dequantized(input.dtype), self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bits={self.bits}, group_size={self.group_size}"
