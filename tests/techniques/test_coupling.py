@@ -15,6 +15,8 @@ from transformers import (
     MobileNetV2ForImageClassification,
     ResNetConfig,
     ResNetModel,
+    Swinv2Config,
+    Swinv2Model,
 )
 
 from perfsuite import Structured
@@ -443,6 +445,16 @@ def test_a_bert_beside_a_convolution_net(tmp_path):
     small = check(Both, Inputs((ids(), images())), {"image.0": 4, "image.3": 3, "head.0": 10}, tmp_path)
     attention = small.text.encoder.layer[0].attention.self
     assert (attention.num_attention_heads, small.text.encoder.layer[0].intermediate.dense.out_features) == (2, 12)
+
+
+def test_where_a_family_is_known_by_its_feed_forward_networks_alone_heads_are_followed():
+    """Once wrong: the layer that has the known network is taken as known with the attention in it."""
+    sizes = {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4]}
+    with seeded(0):
+        model = Swinv2Model(Swinv2Config(window_size=4, **sizes)).eval()
+    kept = provenance(HALF.apply(model))[0].structure["kept"]
+    assert sorted(kept["heads"].values()) == [1, 2]
+    assert len(kept["units"]) >= 2
 
 
 # recurrent layers
