@@ -10,7 +10,7 @@ import ctypes
 import inspect
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,17 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef as StorageWeakRef  # of memory: not equal once it is gone
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode  # sees each operator
 from torch.utils._pytree import tree_leaves as tree_leaves  # what nested containers hold
+
+
+class PlainDispatchMode(TorchDispatchMode):
+    """For modes under which nothing is compiled: else, by ``_should_skip_dynamo``, a call loads the compiler."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch declares no types here
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
 
 
 def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
@@ -34,6 +45,38 @@ def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
 def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
     """``Module._buffers``, which answers faster than attributes."""
     return module._buffers
+
+
+_HOOKS_OF_CALLS = (
+    "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called", "_backward_pre_hooks", "_backward_hooks",
+)  # fmt: skip
+_HOOKS_OF_STATE = (
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
+
+
+def carry_hooks(old: nn.Module, new: nn.Module) -> None:
+    """What is called before and after each call and each backward pass of ``old`` is called for ``new``, too."""
+    for name in _HOOKS_OF_CALLS:
+        getattr(new, name).update(getattr(old, name))
+    new._is_full_backward_hook = old._is_full_backward_hook
+
+
+def hooks_of_calls(module: nn.Module) -> tuple[object, ...]:
+    """What is called before and after each call, and each backward pass."""
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return tuple(hook for kind in kinds for hook in getattr(module, kind).values())
+
+
+def has_state_hooks(module: nn.Module) -> bool:
+    """Whether anything is called when its state dict is made or loaded."""
+    return any(getattr(module, name) for name in _HOOKS_OF_STATE)
+
+
+def is_persistent(module: nn.Module, buffer: str) -> bool:
+    """Whether its state dict has a buffer of this name."""
+    return buffer not in module._non_persistent_buffers_set
 
 
 def pre_hooks(module: nn.Module) -> tuple[object, ...]:
@@ -57,6 +100,25 @@ def compiled_from(model: nn.Module) -> nn.Module | None:
 
 
 COMPILED = "_orig_mod"
+
+
+def is_compiled_alone(module: nn.Module) -> bool:
+    """Whether it is what ``torch.compile(layer)`` gives: a module around that layer, with a function made for it."""
+    return COMPILED in own_modules(module)
+
+
+def bind_compiled(module: Any) -> None:
+    """``OptimizedModule._initialize``: what is called is the layer that stands inside now."""
+    module._initialize()
+
+
+def uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
+    """Inside, what is compiled in it runs as it is written, so that hooks see each call."""
+    return torch.compiler.set_stance("force_eager") if is_compiled(model) or _is_in_part(model) else nullcontext()
+
+
+def _is_in_part(model: nn.Module) -> bool:
+    return any(map(is_compiled_alone, model.modules()))
 
 
 def compile_alone(module: nn.Module, **options: Any) -> Any:
@@ -124,6 +186,11 @@ def version_of(tensor: Tensor) -> int:
 def writes_to_arguments(operator: Any) -> bool:
     """By the ``_schema`` of an operator that is being dispatched."""
     return bool(operator._schema.is_mutable)
+
+
+def decomposed(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``OpOverload.decompose``: calls what a composite operator is made of; NotImplemented for one that is not."""
+    return operator.decompose(*args, **kwargs)
 
 
 def without_modes() -> AbstractContextManager[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from contextlib import ExitStack
 from functools import cache
@@ -24,7 +23,6 @@ _NAMES: dict[Any, PrecisionName] = {
     torch.float16: "fp16", "fp16": "fp16", "float16": "fp16",
     torch.bfloat16: "bf16", "bf16": "bf16", "bfloat16": "bf16",
 }  # fmt: skip
-_NORM = re.compile(r"Norm(?![a-z])")  # LayerNorm, LlamaRMSNorm, T5LayerNorm, InstanceNorm2d, MambaRMSNormGated
 _PROBE = (128, 768)  # tokens and width of the linear layer that stands for a model when there are no inputs
 
 
@@ -135,10 +133,18 @@ class MixedPrecisionConverter:
 
 
 def _norms(model: nn.Module) -> tuple[str, ...]:
-    """The types of layers in a model that are norms, by their names; those without weights compute in fp32, too."""
-    below = (module for module in model.modules() if module is not model and not any(True for _ in module.children()))
-    kinds = (type(module).__name__ for module in below)
-    return tuple(dict.fromkeys(kind for kind in kinds if _NORM.search(kind)))
+    """The types of normalising layers: torch's, and others that are called so (``LlamaRMSNorm``)."""
+    return tuple(
+        sorted({type(module).__name__ for module in model.modules() if module is not model and _is_norm(module)})
+    )
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """What has layers inside is a block, and what has matrices multiplies, whatever its name says."""
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return True
+    is_small = all(tensor.dim() < 2 for tensor in (*module.parameters(), *module.buffers()))
+    return "norm" in type(module).__name__.lower() and is_small and not any(True for _ in module.children())
 
 
 @cache

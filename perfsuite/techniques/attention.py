@@ -7,13 +7,20 @@ a part that was quantized or removed would be read wrongly, or crash.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perfsuite._compat.torch import NotFusedAttention, has_packed_projection
 from perfsuite.errors import ModelError
+from perfsuite.techniques.carrying import can_be_replaced, carry
 from perfsuite.techniques.common import replace_modules
+
+_PARAMETERS = {
+    "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias", "bias_k", "bias_v", "out_proj",
+}  # fmt: skip
 
 
 class SplitAttention(NotFusedAttention, nn.Module):
@@ -96,11 +103,15 @@ class SplitAttention(NotFusedAttention, nn.Module):
 
 
 def split_attention(model: nn.Module) -> nn.Module:
-    """Replace every ``nn.MultiheadAttention`` that can be, in place; those with bias_k or add_zero_attn stay."""
+    """Replace every ``nn.MultiheadAttention`` that can be, in place; those with bias_k or add_zero_attn stay.
+
+    What somebody has put on one, such as hooks, is on the one in its place.
+    """
 
     def replace(module: nn.Module) -> nn.Module:
-        if type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn:
-            return SplitAttention(module)
+        splits = type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn
+        if splits and can_be_replaced(module, ("query", "key", "value"), _PARAMETERS):
+            return carry(module, SplitAttention(cast(nn.MultiheadAttention, module)), _PARAMETERS)
         return module
 
     model = replace_modules(model, replace)

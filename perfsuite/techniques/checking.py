@@ -17,7 +17,7 @@ from perfsuite.techniques.blame import Blame, typed
 from perfsuite.techniques.common import is_linear, linear_weights
 from perfsuite.techniques.comparing import answers, decibels
 from perfsuite.techniques.examples import examples
-from perfsuite.techniques.fidelity import UNUSABLE, Fidelity, warn_of_noise
+from perfsuite.techniques.fidelity import Fidelity, Promise
 from perfsuite.techniques.quantization.layers import nothing_prepared
 from perfsuite.techniques.replaced import Layer, replaced
 from perfsuite.techniques.visiting import visited
@@ -29,7 +29,7 @@ _CLEARLY = 6.0  # dB: half as far off
 _ROWS = 8  # of the input of a layer that is checked for itself
 
 
-def check(name: str, least_db: float, model: nn.Module, result: nn.Module, data: Digested) -> Fidelity:
+def check(name: str, promise: Promise, model: nn.Module, result: nn.Module, data: Digested) -> Fidelity:
     """One call of each, on the first inputs that the model takes; both are left as they were.
 
     Raises TechniqueError where the result's answer is not as near to the model's as promised, or there is none; it
@@ -40,8 +40,8 @@ def check(name: str, least_db: float, model: nn.Module, result: nn.Module, data:
     with visited(model, result), nothing_prepared():
         called, why = first_answer(model, data)
         if called is None:
-            return _by_layers(name, least_db, replaced(model, result), why)
-        return _whole(name, least_db, model, result, called)
+            return _by_layers(name, promise.least, replaced(model, result), why)
+        return _whole(name, promise, model, result, called)
 
 
 def would_compile(model: nn.Module) -> bool:
@@ -73,7 +73,7 @@ def first_answer(model: nn.Module, data: Digested) -> tuple[Called | None, str]:
     return None, why
 
 
-def _whole(name: str, least_db: float, model: nn.Module, result: nn.Module, called: Called) -> Fidelity:
+def _whole(name: str, promise: Promise, model: nn.Module, result: nn.Module, called: Called) -> Fidelity:
     inputs, before, on = called.inputs, called.answers, called.on
     raised: list[str] = []
 
@@ -85,18 +85,18 @@ def _whole(name: str, least_db: float, model: nn.Module, result: nn.Module, call
             return -math.inf
 
     reached = run()
-    if reached >= least_db:
+    if reached >= promise.usual:
         return Fidelity(round(reached, 1), on)
     itself = decibels(before, answers(model, inputs))
-    if not itself >= least_db:
+    if not itself >= promise.usual:
         return Fidelity(None, f"two calls of the model on {on} differ")
-    layers = [layer for layer in replaced(model, result) if layer.places]
-    noise, apart = (-math.inf, -math.inf) if raised else _expected(model, result, layers, called)
-    if reached >= UNUSABLE and apart >= min(least_db, noise + _CLEARLY):
-        warn_of_noise(name, type(model).__name__, reached, on)
+    changed = replaced(model, result)
+    noise, apart = (-math.inf, -math.inf) if raised else _expected(model, result, changed, called)
+    if reached >= promise.least and apart >= min(promise.usual, noise + _CLEARLY):
         return Fidelity(round(reached, 1), on)
-    least_db = min(least_db, noise - 1) if noise > UNUSABLE else least_db
+    least_db = min(promise.usual, noise - 1) if noise > promise.least else promise.usual
     what = f"cannot be called: {raised[0]}" if raised else f"is at {reached:.1f} dB, and {least_db:.0f} are promised"
+    layers = [layer for layer in changed if layer.places]
     blamed, left = Blame(layers, run, least_db).found()
     raise _error(f"what {name} makes of the {type(model).__name__} {what}, on {on}", blamed, layers, left, least_db)
 

@@ -71,12 +71,12 @@ def warn_if_little(name: str, model: str, coverage: Coverage) -> None:
         warnings.warn(
             f"{name} has touched less than half of the weights of the {model}: {coverage}",
             CoverageWarning,
-            stacklevel=outside(),
+            stacklevel=level_outside(),
         )
 
 
-def outside() -> int:
-    """For a warning: how many frames above the caller the first one is that is no code of perfsuite."""
+def level_outside() -> int:
+    """How many frames up the first one is that is no code of perfsuite."""
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "perfsuite":
         level, frame = level + 1, frame.f_back

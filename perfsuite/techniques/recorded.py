@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,11 +19,11 @@ import msgspec
 from perfsuite.protocols import Inputs, Technique
 from perfsuite.techniques.claims import claims_of
 from perfsuite.techniques.coverage import Coverage, Removed, warn_if_little
-from perfsuite.techniques.fidelity import Fidelity, checks
+from perfsuite.techniques.fidelity import Fidelity, Promise, checks
 from perfsuite.units import dtype_name
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _ATTRIBUTE = "_perfsuite_steps"  # a plain attribute: deep copies carry it along, state dicts do not
 
@@ -118,9 +119,13 @@ class Digested:
             yield inputs
 
     def first(self) -> Inputs | None:
-        """The first batch, also where nothing was read yet, which does not count as reading; None without data."""
+        """The first batch, which is read again as such by who reads all of them; None where there is none."""
         if self._first is None and self._data is not None:
-            self._first = next((Inputs.of_batch(item) for item in self._data), None)
+            items = iter(self._data)
+            item = next(items, None)
+            if items is self._data:  # it can be read once
+                self._data = itertools.chain(() if item is None else (item,), items)
+            self._first = None if item is None else Inputs.of_batch(item)
         return self._first
 
     @property
@@ -160,6 +165,10 @@ class Recorded(ABC):
         """Without a structure of its own, a technique keeps the shape it is given."""
         return model
 
+    def reads(self, model: nn.Module) -> Iterable[Tensor]:
+        """Parameters that ``change`` only reads, to make others of them: they are not copied before, to save memory."""
+        return ()
+
     def removed(self, structure: Mapping[str, Any]) -> dict[str, Removed]:
         """By kind, the units that went, as ``structure`` tells; of a technique that takes out units."""
         return {}
@@ -167,10 +176,13 @@ class Recorded(ABC):
     def apply(self, model: nn.Module, *, data: Iterable[Any] | None = None) -> nn.Module:
         from perfsuite.techniques.common import copy_finite
         from perfsuite.techniques.counting import counted
+        from perfsuite.techniques.ties import unshare
 
         self._check(model)
         digested = Digested(data)
-        changed, structure = self.change(copy_finite(model), digested)
+        shared = tuple(self.reads(model))
+        changed, structure = self.change(copy_finite(model, shared), digested)
+        unshare(changed, shared)
         coverage = counted(model, changed, self.removed(structure))
         fields = dataclasses.asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
         config = msgspec.json.decode(msgspec.json.encode(fields))  # as it will be read back: no tuples
@@ -179,16 +191,18 @@ class Recorded(ABC):
         write_provenance(changed, (*provenance(model), step))
         if claims_of(self).shrinks and not self.leaves_alone:
             warn_if_little(self.name, type(model).__name__, coverage)
+        if self.promise is not None and fidelity is not None:
+            self.promise.warn_if_far(self.name, type(model).__name__, fidelity)
         return changed
 
     def _checked(self, model: nn.Module, changed: nn.Module, data: Digested) -> Fidelity | None:
         """What was seen of the promise. Raises TechniqueError where it is not kept, and for what cannot be called."""
         if not checks():
-            return None if self.least_db is None else Fidelity(None, "it was switched off")
-        if self.least_db is not None:
+            return None if self.promise is None else Fidelity(None, "it was switched off")
+        if self.promise is not None:
             from perfsuite.techniques.checking import check
 
-            return check(self.name, self.least_db, model, changed, data)
+            return check(self.name, self.promise, model, changed, data)
         if self.lets_be:
             from perfsuite.techniques.calling import check_called
 
@@ -196,17 +210,19 @@ class Recorded(ABC):
         return None
 
     @property
-    def least_db(self) -> float | None:
-        """How near a result's answers are at least, in dB, to those of the model; None where that is not promised."""
+    def promise(self) -> Promise | None:
+        """How near a result's answers are to those of the model; None where that is not promised."""
         return None
 
     def _check(self, model: nn.Module) -> None:
         """Refuse, before anything is changed, what could be changed in appearance only."""
         from perfsuite.techniques.adapters import check_merged
+        from perfsuite.techniques.references import check_functions
         from perfsuite.techniques.refused import check_changeable
 
         if self.changes_layers:
             check_changeable(model)
+            check_functions(model)
         if not self.keeps_adapters:
             check_merged(model)
 

@@ -33,6 +33,58 @@ def test_a_modules_own_dictionaries():
     assert compat.pre_hooks(layer) == ()
 
 
+def test_hooks_of_calls_go_from_one_module_to_another():
+    old, new, seen = nn.Linear(2, 2), nn.Linear(2, 2), []
+    old.register_forward_pre_hook(lambda module, args, kwargs: seen.append("before"), with_kwargs=True)
+    old.register_forward_hook(lambda module, args, kwargs, y: seen.append("after"), with_kwargs=True, always_call=True)
+    old.register_full_backward_pre_hook(lambda module, outputs: seen.append("before backward"))
+    old.register_full_backward_hook(lambda module, inputs, outputs: seen.append("after backward"))
+    compat.carry_hooks(old, new)
+    new(torch.ones(1, 2, requires_grad=True)).sum().backward()
+    assert seen == ["before", "after", "before backward", "after backward"], "a kind of hook has another place"
+
+
+def test_a_compiled_layer_can_be_bound_to_another_and_left_uncompiled():
+    compiled = torch.compile(nn.Linear(2, 2), backend="eager")
+    assert compat.is_compiled_alone(compiled), "torch.compile(layer) has no _orig_mod"
+    assert not compat.is_compiled_alone(nn.Sequential(compiled))
+    compat.own_modules(compiled)["_orig_mod"] = nn.Linear(2, 3)
+    compat.bind_compiled(compiled)
+    assert compiled(torch.ones(1, 2)).shape == (1, 3), "what is called is still the first layer"
+    seen = []
+    compiled.register_forward_hook(lambda *args: seen.append(torch.compiler.is_compiling()))
+    with compat.uncompiled(nn.Sequential(compiled)):
+        compiled(torch.ones(1, 2))
+    assert seen == [False]
+
+
+def test_hooks_of_calls_are_listed():
+    layer = nn.Linear(2, 2)
+    layer.register_forward_pre_hook(len)
+    layer.register_forward_hook(print)
+    layer.register_full_backward_pre_hook(repr)
+    layer.register_full_backward_hook(abs)
+    assert compat.hooks_of_calls(layer) == (len, print, repr, abs), "a kind of hook has another place"
+
+
+@pytest.mark.parametrize("kind", [
+    "register_state_dict_post_hook", "register_state_dict_pre_hook", "register_load_state_dict_pre_hook",
+    "register_load_state_dict_post_hook",
+])  # fmt: skip
+def test_hooks_of_a_state_dict_are_noticed(kind):
+    layer = nn.Linear(2, 2)
+    assert not compat.has_state_hooks(layer), "a plain layer has hooks on its state dict"
+    getattr(layer, kind)(lambda *given: None)
+    assert compat.has_state_hooks(layer), f"{kind} puts hooks in another place"
+
+
+def test_buffers_that_are_not_saved_are_known():
+    module = nn.Module()
+    module.register_buffer("saved", torch.ones(1))
+    module.register_buffer("scratch", torch.ones(1), persistent=False)
+    assert [compat.is_persistent(module, name) for name in ("saved", "scratch")] == [True, False]
+
+
 def test_what_is_compiled_is_known_and_what_compiles_is_loaded_late():
     wrapped, itself = torch.compile(nn.Linear(2, 2), backend="eager"), nn.Linear(2, 2)
     itself.compile(backend="eager")
@@ -351,3 +403,27 @@ def test_a_torch_without_onednns_int8_measures_all_the_same():
     """Int8 then takes another kernel, whose name baselines tell apart; nothing else notices."""
     done = subprocess.run([sys.executable, "-c", WITHOUT_ONEDNN], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_mode_that_skips_the_compiler_does_not_load_it():
+    program = """
+import torch
+from perfsuite._compat.torch import PlainDispatchMode, compiler_is_loaded
+class Seen(PlainDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        seen.append(function)
+        return function(*args, **(kwargs or {}))
+seen = []
+with Seen():
+    torch.ones(2).relu()
+assert seen, "a TorchDispatchMode no longer sees operators"
+assert not compiler_is_loaded(), "TorchDispatchMode._should_skip_dynamo no longer says whether torch._dynamo is loaded"
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_composite_operators_are_taken_apart():
+    x = torch.ones(1, 2)
+    found = compat.decomposed(torch.ops.aten.square.default, (x,), {})
+    assert torch.equal(found, x), "OpOverload.decompose no longer calls what an operator is made of"
+    assert compat.decomposed(torch.ops.aten.relu.default, (x,), {}) is NotImplemented, "relu is taken apart"

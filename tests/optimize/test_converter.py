@@ -14,6 +14,7 @@ from perfsuite.optimize.measured import Speedup
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.recorded import provenance
 from perfsuite.testing.contract import run, state_bytes
+from tests.techniques.transformers_models import llama, t5
 
 TOKENS = torch.arange(14).reshape(2, 7)
 
@@ -145,6 +146,32 @@ def test_norms_stay_in_fp32_unless_something_is_said(figures):
         output = run(model, Inputs((TOKENS,)))
         assert output.dtype is torch.float32
         assert bool(output.isfinite().all())
+
+
+class PreNorm(nn.Module):
+    """A block that is called by its norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm((3, 4))
+        self.layer = nn.Linear(4, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "norms"),
+    [
+        (lambda: llama(), ("LlamaRMSNorm",)), (lambda: t5(), ("T5LayerNorm",)),
+        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.InstanceNorm2d(2, affine=True)), ("InstanceNorm2d",)),
+        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)), ("BatchNorm2d",)),
+        (lambda: nn.Sequential(PreNorm(), nn.RMSNorm(4)), ("LayerNorm", "RMSNorm")),
+    ],
+)  # fmt: skip
+def test_norms_stay_in_fp32_whoever_made_them(figures, make, norms):
+    kept = convert_to_mixed_precision(make(), "bf16")
+    leaves = [m for m in kept.modules() if not list(m.children()) and list(m.parameters())]
+    found = {type(m).__name__: {p.dtype for p in m.parameters()} for m in leaves}
+    assert {name for name, dtypes in found.items() if dtypes == {torch.float32}} == set(norms)
+    assert {torch.bfloat16} in found.values()
 
 
 def test_models_are_measured_in_eval_mode_and_get_their_modes_back(figures, monkeypatch):

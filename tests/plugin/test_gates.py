@@ -80,18 +80,18 @@ def test_an_extra_copy_per_layer_is_red_by_its_operators(gate, project):
 
 
 FALLEN_BACK = """
-import perfsuite.techniques.quantization.convert as convert
-honest = convert.is_linear
+import perfsuite.techniques.quantization.choosing as choosing
+honest = choosing.is_linear
 
-convert.is_linear = lambda module: honest(module) and module.out_features != 4
+choosing.is_linear = lambda module: honest(module) and module.out_features != 4
 """
 
 
 def test_an_int8_layer_fallen_back_to_fp32_is_red(gate, project, monkeypatch):
-    from perfsuite.techniques.quantization import convert
+    from perfsuite.techniques.quantization import choosing
 
     run = recorded(gate, "size='0%', operators='0%'", "models=['net'], techniques=['int8-dynamic']")
-    monkeypatch.setattr(convert, "is_linear", convert.is_linear)  # put back what the planted conftest replaces
+    monkeypatch.setattr(choosing, "is_linear", choosing.is_linear)  # put back what the planted conftest replaces
     with (project.path / "conftest.py").open("a") as file:
         file.write(FALLEN_BACK)
     result = run()

@@ -140,6 +140,19 @@ def test_the_kernel_of_attention_comes_back(attention, tmp_path):
     assert torch.equal(run(found, inputs), run(model, inputs))
 
 
+def test_a_part_that_has_no_such_kernel_comes_back(tmp_path):
+    backbone = tf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], out_features=["stage2"])
+    config = tf.DetrConfig(
+        backbone_config=backbone, use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, d_model=16,
+        encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16, decoder_ffn_dim=16, num_queries=3,
+        encoder_attention_heads=2, decoder_attention_heads=2,
+    )  # fmt: skip
+    with seeded(0):
+        model = tf.DetrForObjectDetection(config).eval()
+    inputs = Inputs(kwargs={"pixel_values": torch.ones(1, 3, 32, 32)})
+    assert torch.equal(run(by_save_model(model, tmp_path), inputs), run(model, inputs))
+
+
 PARTS = {
     "BertEncoder": (lambda: bert().encoder, {"hidden_states": torch.ones(1, 4, 32)}),
     "T5Stack": (lambda: t5().encoder, {"input_ids": ids()}),

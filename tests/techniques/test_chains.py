@@ -136,24 +136,46 @@ def test_a_norm_after_a_pool_and_flatten_goes_along():
 
 
 SAFE = {
-    "a residual around the next layer": (
-        lambda m, x: m.c((h := F.relu(m.a(x))) + m.b(h)),
-        {"a": (4, 6), "b": (6, 6), "c": (6, 3)},
-    ),
     "a residual onto the layer's own output": (
         lambda m, x: m.b(x + m.a(x)),
         {"a": (4, 4), "b": (4, 3)},
     ),
     "a hidden state that is returned": (lambda m, x: (m.b(h := m.a(x)), h), {"a": (4, 6), "b": (6, 3)}),
-    "a gate": (lambda m, x: m.c(m.a(x) * m.b(x).sigmoid()), {"a": (4, 6), "b": (4, 6), "c": (6, 3)}),
     "a softmax over the units": (lambda m, x: m.b(m.a(x).softmax(-1)), {"a": (4, 6), "b": (6, 3)}),
     "a layer that is called twice": (lambda m, x: m.b(m.a(m.a(x))), {"a": (4, 4), "b": (4, 3)}),
     "a reader that is called twice": (lambda m, x: m.b(m.a(x)) + m.b(x), {"a": (4, 4), "b": (4, 3)}),
-    "an index into the units": (lambda m, x: m.b(m.a(x)[:, 2:]), {"a": (4, 6), "b": (4, 3)}),
     "a sort of the units": (lambda m, x: m.b(m.a(x).sort(-1).values), {"a": (4, 6), "b": (6, 3)}),
     "its shape": (lambda m, x: m.b(h := m.a(x)) * h.shape[1], {"a": (4, 6), "b": (6, 3)}),
     "nothing: the last layer": (lambda m, x: m.a(x), {"a": (4, 6)}),
 }
+
+
+COUPLED = {
+    "a residual around the next layer": (
+        lambda m, x: m.c((h := F.relu(m.a(x))) + m.b(h)),
+        {"a": (4, 6), "b": (6, 6), "c": (6, 3)},
+        {"a": (4, 3), "b": (3, 3), "c": (3, 3)},
+    ),
+    "a gate": (
+        lambda m, x: m.c(m.a(x) * m.b(x).sigmoid()),
+        {"a": (4, 6), "b": (4, 6), "c": (6, 3)},
+        {"a": (4, 3), "b": (4, 3), "c": (3, 3)},
+    ),
+    "an index into the units": (
+        lambda m, x: m.b(m.a(x)[:, 2:]),
+        {"a": (4, 6), "b": (4, 3)},
+        {"a": (4, 4), "b": (2, 3)},
+    ),
+}
+
+
+@pytest.mark.parametrize(("forward", "shapes", "left"), COUPLED.values(), ids=COUPLED)
+def test_what_others_look_at_is_no_chain_and_is_cut_with_them(forward, shapes, left):
+    model = Model(forward, **{name: nn.Linear(*shape) for name, shape in shapes.items()})
+    assert found(model) == {}
+    small = HALF.apply(model)
+    small(torch.randn(2, 4))
+    assert {name: (layer.in_features, layer.out_features) for name, layer in small.named_children()} == left
 
 
 @pytest.mark.parametrize(("forward", "shapes"), SAFE.values(), ids=SAFE)

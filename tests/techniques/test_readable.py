@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from perfsuite import quantize_model
 from perfsuite.errors import TechniqueError
@@ -78,6 +79,16 @@ def test_the_weight_is_that_of_the_original_in_its_dtype(name, dtype):
         assert fidelity(before.double(), weight.double())["sqnr"] > 35
         assert torch.equal(weight, layer.dequantized(dtype))
         assert type(weight + 0) is torch.Tensor
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_the_weight_of_a_conv1d_is_turned_as_that_has_it(name):
+    with seeded(0):
+        model = nn.Sequential(Conv1D(12, 16), Conv1D(12, 12))  # 16 and 12 inputs, 12 outputs
+    for original, layer in zip(model, quantized(name, model), strict=True):
+        assert isinstance(layer, QuantizedLayer)
+        assert layer.weight.shape == original.weight.shape
+        assert fidelity(original.weight.detach().double(), layer.weight.double())["sqnr"] > 35
 
 
 def test_the_dtype_of_the_weight_follows_that_of_the_model():
@@ -197,3 +208,22 @@ def test_nothing_of_a_read_weight_is_kept():
     assert {name: tensor.dtype for name, tensor in layer.state_dict().items()} == {
         "codes": torch.int8, "scale": torch.float32, "bias": torch.float32,
     }  # fmt: skip
+
+
+class Renormalising(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part = nn.Sequential(nn.Linear(16, 16))
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.part[0].weight.data.clamp_(-0.1, 0.1)
+        return self.part(x)
+
+
+@pytest.mark.parametrize("name", ["int8-dynamic", "weight-only-8"])
+def test_a_model_that_writes_to_a_weight_is_told_which_and_how_to_go_on(name):
+    technique = parse_technique(name)
+    with pytest.raises(TechniqueError, match=r"'clamp_' writes to the weight of 'part.0'") as error:
+        technique.apply(Renormalising())(X)
+    assert "exclude=('part.0',)" in str(error.value)

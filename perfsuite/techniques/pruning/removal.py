@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -17,8 +17,13 @@ from torch import Tensor, nn
 from perfsuite.errors import StorageError, TechniqueError
 from perfsuite.registry import architectures
 from perfsuite.techniques.attention import split_attention
-from perfsuite.techniques.pruning.configs import followed, sync_configs
-from perfsuite.techniques.pruning.groups import Group, check_divisible, find_groups
+from perfsuite.techniques.pruning.configs import following, sync_configs
+from perfsuite.techniques.pruning.coupling.coupled import Coupled
+from perfsuite.techniques.pruning.coupling.find import Followed, follow, is_chained, is_described
+from perfsuite.techniques.pruning.coupling.proof import names_of
+from perfsuite.techniques.pruning.coupling.restore import record_in, restore
+from perfsuite.techniques.pruning.coupling.units import Units, cut
+from perfsuite.techniques.pruning.groups import Group, check_divisible, described, find_groups
 from perfsuite.techniques.pruning.importance import importance_of
 from perfsuite.techniques.recorded import Digested, provenance
 from perfsuite.techniques.selection import selected
@@ -34,31 +39,80 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
     Raises TechniqueError if the model has nothing that can be removed.
     """
     model = split_attention(model)
-    found = find_groups(model)
-    groups = _selected(found, model, technique)
-    if not groups:
-        raise TechniqueError(
-            f"structured pruning found no heads, units or channels in the {type(model).__name__}",
-            f"it knows the architectures {', '.join(architectures())}, and plain chains of linear and convolution "
-            "layers; another is added as docs/extending.md shows",
-        )
+    known, followed = _found(model, data)
+    coupled = [Coupled(model, units) for units in followed.groups] if followed is not None else []
+    groups = _selected([*known, *coupled], model, technique)
+    if not groups and not any("coupled" in step.structure for step in provenance(model)):
+        raise _nothing_found(model, followed)
     for group in groups:
-        check_divisible(group)
+        if isinstance(group, Group):
+            check_divisible(group)
     originals = _original_counts(model, groups)
-    fields = followed(model, found, originals)
+    fields = following(model, known, originals)
     importance = importance_of(model, groups, technique.importance, data)
+    plan: list[tuple[Units, Tensor]] = []
+    kept: dict[str, dict[str, int]] = defaultdict(dict)
+    of: dict[str, dict[str, int]] = defaultdict(dict)
     for kind in ("heads", "units"):
         mine = [group for group in groups if group.kind == kind]
         counts = _counts_to_keep(mine, importance, originals, technique)
         for group in mine:
-            group.keep(_largest(importance[group.name, kind], counts[group.name]))
+            units = _largest(importance[group.name, kind], counts[group.name])
+            if isinstance(group, Coupled):
+                plan.append((group.units, units))
+            else:
+                group.keep(units)
+            kept[kind][group.name] = units.shape[-1]
+            of[kind][group.name] = originals[group.name, kind]
     sync_configs(model, fields)
-    kept: dict[str, dict[str, int]] = defaultdict(dict)
-    of: dict[str, dict[str, int]] = defaultdict(dict)
-    for group in groups:
-        kept[group.kind][group.name] = group.count
-        of[group.kind][group.name] = originals[group.name, group.kind]
-    return model, {"kept": dict(kept), "of": dict(of)}
+    structure: dict[str, Any] = {"kept": dict(kept), "of": dict(of)}
+    if followed is not None:
+        structure["coupled"] = _cut(model, followed, plan)
+    return model, structure
+
+
+def _found(model: nn.Module, data: Digested) -> tuple[list[Group], Followed | None]:
+    """The groups that architectures describe, and what is found by following a call in all else.
+
+    Chains of layers are for models that are nothing else, that cannot be called here, or that a call does not reach.
+    """
+    parts = described(model)
+    known = find_groups(model)
+    if is_described(model, parts) or (not parts and is_chained(model, [group.layers for group in known])):
+        return known, None
+    followed = follow(model, data.first(), parts)
+    if parts or followed is None:
+        return known, followed
+    called = {module for name, module in model.named_modules() if name in followed.called}
+    return [group for group in known if not called & {*group.layers}], followed
+
+
+def _cut(model: nn.Module, followed: Followed, plan: list[tuple[Units, Tensor]]) -> dict[str, Any]:
+    """Cut what was planned, once it is proven; gives the record of it.
+
+    Raises TechniqueError where the numbers of units that are left do not go together.
+    """
+    if plan and not followed.prover.holds(plan):
+        raise TechniqueError(
+            f"the {type(model).__name__} does not compute the same with these numbers of units left as with the others "
+            "masked",
+            "use scope='local' (no '-global' in the name), so that all layers lose the same fraction, or exclude some "
+            f"of {names_of(units for units, _ in plan)}",
+        )
+    record = cut(model, plan)
+    return {**record, "groups": [[units.kind, units.name] for units, _ in plan], "refused": list(followed.refused)}
+
+
+def _nothing_found(model: nn.Module, followed: Followed | None) -> TechniqueError:
+    refused = "" if followed is None or not followed.refused else (
+        f"; what was found does not compute the same once it is cut: {', '.join(map(repr, followed.refused))}"
+    )  # fmt: skip
+    unknown = "" if followed is not None else "give inputs to follow it with: apply(model, data=batches); "
+    return TechniqueError(
+        f"structured pruning found no heads, units or channels in the {type(model).__name__}{refused}",
+        f"{unknown}it knows the architectures {', '.join(architectures())}, and of other models what it can prove; "
+        "another is added as docs/extending.md shows",
+    )
 
 
 def shrink(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
@@ -67,20 +121,24 @@ def shrink(model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
     Raises StorageError for no such record, and for one of groups that are not found in the model.
     """
     kept, of = (_counts(structure, key) for key in ("kept", "of"))
+    record = record_in(structure)
     model = split_attention(model)
-    groups = find_groups(model)
-    unknown = {(kind, name) for kind, counts in kept.items() for name in counts} - {(g.kind, g.name) for g in groups}
+    coupled = set(record.groups)
+    left = {(kind, name) for kind, counts in kept.items() for name in counts} - coupled
+    groups = [group for group in find_groups(model) if (group.kind, group.name) not in coupled] if left else []
+    unknown = left - {(group.kind, group.name) for group in groups}
     if unknown:
         kind, name = min(unknown)
         raise StorageError(
             f"some {kind} of {name!r} were removed, and none are found in this {type(model).__name__}",
             "register the architecture that it was pruned by (docs/extending.md)",
         )
-    fields = followed(model, groups, {(name, kind): n for kind, names in of.items() for name, n in names.items()})
+    fields = following(model, groups, {(name, kind): n for kind, names in of.items() for name, n in names.items()})
     for group in groups:
         count = kept.get(group.kind, {}).get(group.name)
         if count is not None and count < group.count:
             group.keep(torch.arange(count))
+    restore(model, record)
     sync_configs(model, fields)
     return model
 
@@ -92,7 +150,7 @@ def _counts(structure: Mapping[str, Any], key: str) -> dict[str, dict[str, int]]
         raise StorageError(f"the record of what was kept is broken: {error}", "save the model again") from error
 
 
-def _selected(groups: list[Group], model: nn.Module, technique: Structured) -> list[Group]:
+def _selected(groups: Sequence[Group | Coupled], model: nn.Module, technique: Structured) -> list[Group | Coupled]:
     """Groups of which some layer is included, and none excluded: all of them are cut."""
     included = selected(model, technique.include, ())
     allowed = selected(model, (), technique.exclude)
@@ -101,7 +159,7 @@ def _selected(groups: list[Group], model: nn.Module, technique: Structured) -> l
     return [group for group, mine in zip(groups, layers, strict=True) if mine <= allowed and mine & included]
 
 
-def _original_counts(model: nn.Module, groups: list[Group]) -> dict[tuple[str, str], int]:
+def _original_counts(model: nn.Module, groups: Sequence[Group | Coupled]) -> dict[tuple[str, str], int]:
     found: dict[tuple[str, str], int] = {(group.name, group.kind): group.count for group in groups}
     for step in reversed(provenance(model)):
         for kind, counts in step.structure.get("of", {}).items():
@@ -110,7 +168,7 @@ def _original_counts(model: nn.Module, groups: list[Group]) -> dict[tuple[str, s
 
 
 def _counts_to_keep(
-    groups: list[Group],
+    groups: Sequence[Group | Coupled],
     importance: Mapping[tuple[str, str], Tensor],
     originals: Mapping[tuple[str, str], int],
     technique: Structured,
@@ -125,14 +183,18 @@ def _counts_to_keep(
     }
     if technique.scope == "global":
         wanted = _ranked_together(groups, importance, sum(wanted.values()), technique)
-    multiple = technique.round_to if kind == "units" else 1
+    asked = technique.round_to if kind == "units" else 1
+    multiples = {group.name: math.lcm(asked, group.multiple if isinstance(group, Group) else 1) for group in groups}
     return {
-        group.name: min(group.count, math.ceil(max(1, wanted[group.name]) / multiple) * multiple) for group in groups
+        group.name: min(
+            group.count, math.ceil(max(1, wanted[group.name]) / multiples[group.name]) * multiples[group.name]
+        )
+        for group in groups
     }
 
 
 def _ranked_together(
-    groups: list[Group], importance: Mapping[tuple[str, str], Tensor], total: int, technique: Structured
+    groups: Sequence[Group | Coupled], importance: Mapping[tuple[str, str], Tensor], total: int, technique: Structured
 ) -> dict[str, int]:
     """Each group keeps its best unit; the others compete for what is left of ``total``."""
     candidates: list[tuple[float, str]] = []
@@ -140,7 +202,8 @@ def _ranked_together(
         values = importance[group.name, group.kind]
         if technique.importance == "magnitude":  # layers have scales of their own; Taylor is in units of the loss
             values = values / values.mean().clamp(min=torch.finfo(values.dtype).tiny)
-        candidates += [(value, group.name) for value in values.sort(descending=True).values[1:].tolist()]
+        ranked = values.sort(dim=-1, descending=True).values.reshape(-1, group.count).mean(dim=0)
+        candidates += [(value, group.name) for value in ranked[1:].tolist()]
     kept = {group.name: 1 for group in groups}
     for _, name in sorted(candidates, key=lambda entry: -entry[0])[: max(0, total - len(groups))]:
         kept[name] += 1
@@ -148,6 +211,9 @@ def _ranked_together(
 
 
 def _largest(importance: Tensor, count: int) -> Tensor:
-    """Indices of the ``count`` most important units, in ascending order; among equals the later ones go first."""
-    order = importance.argsort(descending=True, stable=True)
-    return order[:count].sort().values
+    """Indices of the ``count`` most important units (K,), or of each lane (L, K), in ascending order.
+
+    Among equals the later ones go first.
+    """
+    order = importance.argsort(dim=-1, descending=True, stable=True)
+    return order[..., :count].sort(dim=-1).values

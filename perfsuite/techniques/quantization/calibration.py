@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from perfsuite._compat.torch import uncompiled
 from perfsuite.errors import NonFiniteError, TechniqueError
 from perfsuite.protocols import wants_gradients
 from perfsuite.techniques.calibrating import batches, in_eval_mode
-from perfsuite.techniques.common import is_linear
 from perfsuite.techniques.quantization.grid import affine_grid, to_grid
 from perfsuite.techniques.recorded import Digested
 
@@ -84,14 +84,14 @@ def calibrate(
     ``range_of`` says which values the grid shall hold, of all that were seen. Raises TechniqueError for no data and
     for a layer that the data never reached, NonFiniteError for NaN or infinite activations.
     """
-    seen = {name: Histogram() for module, name in chosen.items() if is_linear(module)}
+    seen = {name: Histogram() for module, name in chosen.items() if not isinstance(module, nn.Embedding)}
     handles = [
         module.register_forward_pre_hook(_observer(name, seen[name]), with_kwargs=True)
         for module, name in chosen.items()
         if name in seen
     ]
     try:
-        with torch.set_grad_enabled(wants_gradients(model)), in_eval_mode(model):
+        with torch.set_grad_enabled(wants_gradients(model)), in_eval_mode(model), uncompiled(model):
             for inputs in batches(model, data, "calibrating"):
                 model(*inputs.args, **inputs.kwargs)
     finally:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perfsuite.techniques.claims import Claims
-from perfsuite.techniques.fidelity import promised
+from perfsuite.techniques.fidelity import WITH_ACTIVATIONS, Promise
 from perfsuite.techniques.naming import Grammar, Named, Words
-from perfsuite.techniques.recorded import Recorded
+from perfsuite.techniques.recorded import Digested, Recorded
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from perfsuite.techniques.quantization.choosing import Chosen
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,34 @@ class Int8Dynamic(Named, Recorded):
     grammar = Grammar("int8-dynamic", Words("per_token", {"tensor": False}), Words("embeddings", {"linear": False}))
     claims = Claims(bits=8)
 
+    def reads(self, model: nn.Module) -> Iterable[Tensor]:
+        from perfsuite.techniques.quantization.choosing import plain_weights
+
+        return plain_weights(model)
+
     @property
-    def least_db(self) -> float | None:
-        return promised(8)
+    def promise(self) -> Promise:
+        return WITH_ACTIVATIONS
+
+    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
+        return self._converted(model, None)
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
-        from perfsuite.techniques.quantization.convert import prepare
+        return self._converted(model, structure)[0]
+
+    def _converted(self, model: nn.Module, structure: Mapping[str, Any] | None) -> tuple[nn.Module, dict[str, Any]]:
+        """The model, and what was chosen in it; as the structure says, where there is one."""
         from perfsuite.techniques.quantization.layers import Int8Linear, Quantized
         from perfsuite.techniques.quantization.quantize import to_int8
 
         def linear(quantized: Quantized, bias: nn.Parameter | None, name: str) -> Int8Linear:
             return Int8Linear(quantized, bias, per_token=self.per_token)
 
-        chosen = prepare(model, self.include, self.exclude, self.embeddings)
-        return to_int8(model, chosen, linear, Int8Linear, per_channel=self.per_channel)
+        chosen = self.chosen(model, structure)
+        return to_int8(model, chosen, linear, Int8Linear, per_channel=self.per_channel), chosen.structure
+
+    def chosen(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> Chosen:
+        """What it quantizes; of a structure, what was chosen before. Fused experts are split, in place."""
+        from perfsuite.techniques.quantization.choosing import prepare
+
+        return prepare(model, self.include, self.exclude, self.embeddings, structure)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
-from perfsuite.techniques.fidelity import promised
+from perfsuite.techniques.fidelity import WITH_ACTIVATIONS, Promise
 from perfsuite.techniques.naming import Grammar, Named, Words
 from perfsuite.techniques.recorded import Digested, Recorded
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from perfsuite.techniques.quantization.calibration import Histogram
+    from perfsuite.techniques.quantization.choosing import Chosen
 
 Ranges = Literal["minmax", "percentile", "mse"]
 
@@ -26,7 +27,8 @@ class Int8Static(Named, Recorded):
 
     ``ranges``: "minmax" takes all that was seen, "percentile" leaves out the outermost
     ``1 - percentile`` of the values, "mse" clips where the mean squared error is least
-    (``int8-static-mse`` and so on). Layers other than linear and embedding ones stay in float.
+    (``int8-static-mse`` and so on). Layers other than linear and embedding ones stay in
+    float, fused experts too.
     """
 
     ranges: Ranges = "minmax"
@@ -46,20 +48,23 @@ class Int8Static(Named, Recorded):
             raise UsageError(f"percentile {self.percentile} is not in (0.5, 1]", "use 0.9999, say")
 
     @property
-    def least_db(self) -> float | None:
-        return promised(8)
+    def promise(self) -> Promise:
+        return WITH_ACTIVATIONS
 
     def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
         from perfsuite.techniques.quantization.calibration import calibrate
-        from perfsuite.techniques.quantization.convert import prepare
 
-        chosen = prepare(model, self.include, self.exclude, self.embeddings)
-        return self._converted(model, chosen, calibrate(model, chosen, data, self.range_of)), {}
+        chosen = self.chosen(model)
+        return self._converted(model, chosen, calibrate(model, chosen, data, self.range_of)), chosen.structure
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
-        from perfsuite.techniques.quantization.convert import prepare
+        return self._converted(model, self.chosen(model, structure), {})
 
-        return self._converted(model, prepare(model, self.include, self.exclude, self.embeddings), {})
+    def chosen(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> Chosen:
+        """What it quantizes; not fused experts: calibration data may not reach all of them."""
+        from perfsuite.techniques.quantization.choosing import prepare
+
+        return prepare(model, self.include, self.exclude, self.embeddings, structure, experts=False)
 
     def range_of(self, seen: Histogram) -> tuple[float, float]:
         """The lowest and highest value that a grid shall hold, of the values that were seen."""
@@ -72,7 +77,7 @@ class Int8Static(Named, Recorded):
                 return seen.least_error()
 
     def _converted(
-        self, model: nn.Module, chosen: dict[nn.Module, str], grids: Mapping[str, tuple[Tensor, Tensor]]
+        self, model: nn.Module, chosen: Mapping[nn.Module, str], grids: Mapping[str, tuple[Tensor, Tensor]]
     ) -> nn.Module:
         """The model with activations on these grids, by the layer's name; zeros where there is none."""
         from perfsuite.techniques.quantization.layers import Int8Linear, Quantized, StaticInt8Linear

@@ -52,7 +52,12 @@ class OnRows(QuantizedLayer):
     scale: Tensor
 
     def __init__(self, quantized: Quantized) -> None:
-        super().__init__(quantized.codes, quantized.dtype)
+        super().__init__()
+        self.hold_rows(quantized)
+
+    def hold_rows(self, quantized: Quantized) -> None:
+        """Take what it computes with."""
+        self.hold(quantized.codes, quantized.dtype)
         self.register_buffer("scale", quantized.scale.flatten().clone())  # codes may be tied, scales are not
 
     @property
@@ -62,7 +67,12 @@ class OnRows(QuantizedLayer):
     def dequantized(self, dtype: torch.dtype) -> Tensor:
         """(O, I): each row of codes times its scale."""
         scale = _wide(self.scale).unsqueeze(-1)
-        return self.codes.to(scale.dtype).mul_(scale).to(dtype)
+        return self.codes.to(scale.dtype, copy=True).mul_(scale).to(dtype)
+
+    def rows_of(self, ids: Tensor) -> Tensor:
+        """(...) ids to (..., I). Raises IndexError for an id that does not exist, as torch's embedding does."""
+        scale = F.embedding(ids, _wide(self.scale).unsqueeze(-1))  # (..., 1), and the check of the ids
+        return (self.codes[ids] * scale).to(self.like.dtype)  # torch's embedding is slow for int8 rows
 
 
 class Int8Linear(OnRows):
@@ -151,8 +161,7 @@ class Int8Embedding(OnRows):
 
     def forward(self, input: Tensor) -> Tensor:
         """(...) ids to (..., D). Raises IndexError for an id that does not exist, as torch does."""
-        scale = F.embedding(input, _wide(self.scale).unsqueeze(-1))  # (..., 1), and the check of the ids
-        return (self.codes[input] * scale).to(self.like.dtype)  # torch's embedding is slow for int8 rows
+        return self.rows_of(input)
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"

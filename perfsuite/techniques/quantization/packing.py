@@ -69,7 +69,8 @@ class PackedLinear(QuantizedLayer):
     scales: Tensor
 
     def __init__(self, packed: Packed, in_features: int, bits: int, group_size: int, bias: nn.Parameter | None) -> None:
-        super().__init__(packed.codes, packed.dtype)
+        super().__init__()
+        self.hold(packed.codes, packed.dtype)
         self.in_features, self.out_features = in_features, packed.codes.shape[0]
         self.bits, self.group_size = bits, group_size
         self.register_buffer("scales", packed.scales)

@@ -6,30 +6,32 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from perfsuite._compat.torch import own_parameters
 from perfsuite.techniques.common import linear_weights
-from perfsuite.techniques.quantization.convert import Memo, convert, is_embedding
-from perfsuite.techniques.quantization.grid import quantize_rows, quantize_tensor
+from perfsuite.techniques.quantization.chunks import int8_rows, int8_whole, packed_rows
+from perfsuite.techniques.quantization.convert import Memo, convert
+from perfsuite.techniques.quantization.convolution import Int8Convolution, is_convolution
 from perfsuite.techniques.quantization.kernels import kernel_name
-from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, Quantized
-from perfsuite.techniques.quantization.packing import PackedLinear, quantize_groups
+from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, OnRows, Quantized
+from perfsuite.techniques.quantization.packing import PackedLinear
 from perfsuite.techniques.quantization.sharing import share_inputs
+from perfsuite.techniques.quantization.tables import int8_table
 
 MakeLinear = Callable[[Quantized, nn.Parameter | None, str], Int8Linear]
 """Makes a layer of its quantized weights, its bias and its name."""
 
 
 def to_int8(
-    model: nn.Module, chosen: dict[nn.Module, str], linear: MakeLinear, kind: type[Int8Linear], *, per_channel: bool
+    model: nn.Module, chosen: Mapping[nn.Module, str], linear: MakeLinear, kind: type[Int8Linear], *, per_channel: bool
 ) -> nn.Module:
-    """Int8 in the place of the layers that ``convert.prepare`` chose. ``linear`` makes linear layers, of that kind."""
+    """Int8 in the place of the layers that ``choosing.prepare`` chose. ``linear`` makes linear layers, of that kind."""
     kernel_name(torch.device("cpu"))  # choose the kernel now, not in the middle of a measurement
     rows, weights = _memos(chosen, per_channel)
 
     def make(module: nn.Module, name: str) -> nn.Module:
-        if is_embedding(module):
+        if isinstance(module, nn.Embedding):
             return _embedding(module, rows)
         return linear(weights(module), linear_weights(module).bias, name)
 
@@ -38,15 +40,18 @@ def to_int8(
     return converted
 
 
-def to_packed(model: nn.Module, chosen: dict[nn.Module, str], bits: int, group_size: int) -> nn.Module:
-    """Packed linear weights in the place of the chosen layers; embeddings in int8."""
+def to_packed(model: nn.Module, chosen: Mapping[nn.Module, str], bits: int, group_size: int) -> nn.Module:
+    """Packed linear weights in the place of the chosen layers; embeddings and convolutions in int8."""
     tied = _tied_to_embeddings(chosen)
-    rows = Memo(_by_rows)
-    groups = Memo(lambda weight: quantize_groups(weight, bits, group_size))
+    rows = Memo(int8_rows)
+    groups = Memo(lambda weight: packed_rows(weight, bits, group_size))
+    kernels = Memo(lambda weight: int8_rows(weight.flatten(1)))
 
     def make(module: nn.Module, name: str) -> nn.Module:
-        if is_embedding(module):
+        if isinstance(module, nn.Embedding):
             return _embedding(module, rows)
+        if is_convolution(module):
+            return Int8Convolution(module, kernels(module))
         weights = linear_weights(module)
         if module in tied:  # one tensor serves both
             return Int8Linear(rows(module), weights.bias)
@@ -57,21 +62,24 @@ def to_packed(model: nn.Module, chosen: dict[nn.Module, str], bits: int, group_s
 
 def _memos(chosen: Mapping[nn.Module, str], per_channel: bool) -> tuple[Memo, Callable[[nn.Module], Any]]:
     """How embeddings and how linear weights are quantized; where one tensor serves both, in the same way."""
-    rows = Memo(_by_rows)
+    rows = Memo(int8_rows)
     if per_channel:
         return rows, rows
-    whole, tied = Memo(lambda weight: Quantized(*quantize_tensor(weight))), _tied_to_embeddings(chosen)
+    whole, tied = Memo(int8_whole), _tied_to_embeddings(chosen)
     return rows, lambda module: (rows if module in tied else whole)(module)
 
 
-def _embedding(module: Any, rows: Memo) -> Int8Embedding:
+def _embedding(module: nn.Embedding, rows: Memo) -> OnRows:
+    if type(module) is not nn.Embedding:
+        table: OnRows = int8_table(module, rows(module))
+        return table
     return Int8Embedding(rows(module), module.padding_idx)
 
 
-def _by_rows(weight: Tensor) -> Quantized:
-    return Quantized(*quantize_rows(weight))
-
-
 def _tied_to_embeddings(chosen: Mapping[nn.Module, str]) -> set[nn.Module]:
-    tables = {own_parameters(module)["weight"] for module in chosen if is_embedding(module)}
-    return {module for module in chosen if not is_embedding(module) and own_parameters(module)["weight"] in tables}
+    tables = {own_parameters(module)["weight"] for module in chosen if isinstance(module, nn.Embedding)}
+    return {
+        module
+        for module in chosen
+        if not isinstance(module, nn.Embedding) and own_parameters(module)["weight"] in tables
+    }

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
-from perfsuite.techniques.fidelity import promised
+from perfsuite.techniques.fidelity import Promise, of_weights
 from perfsuite.techniques.naming import Count, Grammar, Named
-from perfsuite.techniques.recorded import Recorded
+from perfsuite.techniques.recorded import Digested, Recorded
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from perfsuite.techniques.quantization.choosing import Chosen
 
 
 @dataclass(frozen=True)
 class WeightOnly(Named, Recorded):
-    """``weight-only-4``: linear weights at 2 to 8 bits, grouped and packed; embeddings in int8; activations in float.
+    """``weight-only-4``: linear weights at 2 to 8 bits, grouped and packed; activations in float.
 
-    ``weight-only-4-g128`` sets ``group_size``. It makes the file small, and no call faster.
+    Embeddings and convolutions are in int8. ``weight-only-4-g128`` sets ``group_size``. It makes the file small, and no
+    call faster.
     """
 
     bits: int = 4
@@ -42,13 +45,30 @@ class WeightOnly(Named, Recorded):
     def claims(self) -> Claims:
         return Claims(bits=self.bits)
 
+    def reads(self, model: nn.Module) -> Iterable[Tensor]:
+        from perfsuite.techniques.quantization.choosing import plain_weights
+
+        return plain_weights(model)
+
     @property
-    def least_db(self) -> float | None:
-        return promised(self.bits)
+    def promise(self) -> Promise | None:
+        return of_weights(self.bits)
+
+    def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
+        return self._converted(model, None)
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
-        from perfsuite.techniques.quantization.convert import prepare
+        return self._converted(model, structure)[0]
+
+    def _converted(self, model: nn.Module, structure: Mapping[str, Any] | None) -> tuple[nn.Module, dict[str, Any]]:
+        """The model, and what was chosen in it; as the structure says, where there is one."""
         from perfsuite.techniques.quantization.quantize import to_packed
 
-        chosen = prepare(model, self.include, self.exclude, self.embeddings)
-        return to_packed(model, chosen, self.bits, self.group_size)
+        chosen = self.chosen(model, structure)
+        return to_packed(model, chosen, self.bits, self.group_size), chosen.structure
+
+    def chosen(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> Chosen:
+        """What it quantizes; of a structure, what was chosen before. Fused experts are split, in place."""
+        from perfsuite.techniques.quantization.choosing import prepare
+
+        return prepare(model, self.include, self.exclude, self.embeddings, structure, convolutions=True)
