@@ -28,7 +28,7 @@ def convert(
         made = make(module, chosen[module])
         if is_conv1d(module) and isinstance(made, QuantizedLayer):
             made.is_turned = True
-        return carry(module, made).train(module.training)
+        return carry(module, made, getattr(made, "consumed", ("weight", "bias"))).train(module.training)
 
     converted = replace_modules(model, replace)
     mark_pretrained(converted)
