@@ -115,20 +115,24 @@ def find_groups(model: nn.Module) -> list[Group]:
 def described(model: nn.Module) -> set[str]:
     """Paths of the parts that architectures describe: their modules, and what they stand in of the same package.
 
-    So a Hugging Face model of which some heads are known is known as a whole; where only feed-forward networks are, its
-    attention is still to be found. Not so for torch's own modules, which people put around anything.
+    So a Hugging Face model of which some heads are known is known as a whole; where only feed-forward networks are, the
+    layers of these are, and its attention is still to be found. Not so for torch's own modules, which people put around
+    anything.
     """
     modules = dict(model.named_modules())
-    kinds = {name: _kinds(module) for name, module in modules.items()}
-    mine = {name: _around(name, modules) for name, found in kinds.items() if found}
-    with_heads = {mine[name] for name in mine if "heads" in kinds[name]}
-    return {around if around in with_heads else name for name, around in mine.items()}
+    groups = {name: _own_groups(module) for name, module in modules.items()}
+    mine = {name: _around(name, modules) for name, found in groups.items() if found}
+    with_heads = {mine[name] for name in mine if any(group.kind == "heads" for group in groups[name])}
+    paths = {module: name for name, module in modules.items()}
+    known = {around for around in mine.values() if around in with_heads}
+    rest = (group for name, around in mine.items() if around not in with_heads for group in groups[name])
+    return known | {paths[layer] for group in rest for layer in group.layers if layer in paths}
 
 
-def _kinds(module: nn.Module) -> set[str]:
-    """The kinds of units that architectures know of a module itself."""
+def _own_groups(module: nn.Module) -> list[Group]:
+    """The groups that architectures know of a module itself."""
     mine = (architecture for architecture in architectures().values() if architecture.is_mine(module))
-    return {group.kind for architecture in mine for group in architecture.groups(module)}
+    return [group for architecture in mine for group in architecture.groups(module)]
 
 
 def _around(name: str, modules: Mapping[str, nn.Module]) -> str:

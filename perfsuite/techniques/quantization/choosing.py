@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+import torch
 from torch import nn
 
 from perfsuite._compat.torch import own_parameters
@@ -25,7 +26,7 @@ from perfsuite.techniques.selection import selected
 _OURS = (StaticInt8Linear, Int8Embedding, PackedLinear)
 _TAKEN = {name for kind in _OURS for name in dir(kind)} - {*dir(nn.Module), *dir(nn.Linear), *dir(nn.Embedding)} | {
     "codes", "scale", "scales", "like", "input_scale", "input_zero", "per_token", "sharing", "bits", "group_size",
-    "_prepared",
+    "_prepared", "place", "is_turned",
 }  # fmt: skip
 
 
@@ -101,6 +102,14 @@ def prepare(
 def is_embedding(module: nn.Module) -> bool:
     """``nn.Embedding`` itself, but for one with max_norm, which writes to the weight at each call."""
     return type(module) is nn.Embedding and owns_weight(module) and module.max_norm is None
+
+
+def plain_weights(model: nn.Module) -> list[nn.Parameter]:
+    """The weights of plain layers, which integers may take the place of; none that a buffer sees, too."""
+    seen = {buffer.untyped_storage().data_ptr() for buffer in model.buffers() if buffer.layout is torch.strided}
+    plain = (module for module in model.modules() if is_linear(module) or is_embedding(module))
+    weights = (own_parameters(module)["weight"] for module in plain)
+    return [w for w in weights if w is not None and w.untyped_storage().data_ptr() not in seen]
 
 
 def _may_be_quantized(module: nn.Module, embeddings: bool, stored: tuple[Kind, ...]) -> bool:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from perfsuite.techniques.quantization.bag import Int8EmbeddingBag, is_bag
+from perfsuite.techniques.quantization.chunks import int8_rows
 from perfsuite.techniques.quantization.convolution import Int8Convolution, is_convolution
-from perfsuite.techniques.quantization.grid import quantize_rows
 from perfsuite.techniques.quantization.layers import Quantized
 from perfsuite.techniques.quantization.recurrent import Int8Recurrent, is_recurrent
 
@@ -49,6 +48,5 @@ class Store:
 
     def _rows(self, weight: nn.Parameter) -> Quantized:
         if weight not in self._done:
-            wide = weight.detach().to(torch.promote_types(weight.dtype, torch.float32)).flatten(1).contiguous()
-            self._done[weight] = Quantized(*quantize_rows(wide), dtype=weight.dtype)
+            self._done[weight] = int8_rows(weight.flatten(1))
         return self._done[weight]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from perfsuite.techniques.naming import Count, Grammar, Named
 from perfsuite.techniques.recorded import Digested, Recorded
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from perfsuite.techniques.quantization.choosing import Chosen
 
@@ -43,6 +43,11 @@ class WeightOnly(Named, Recorded):
     @property
     def claims(self) -> Claims:
         return Claims(bits=self.bits)
+
+    def reads(self, model: nn.Module) -> Iterable[Tensor]:
+        from perfsuite.techniques.quantization.choosing import plain_weights
+
+        return plain_weights(model)
 
     @property
     def promise(self) -> Promise | None:

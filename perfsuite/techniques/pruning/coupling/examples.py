@@ -113,24 +113,29 @@ def _tensor(shape: Any) -> Tensor:
 
 
 def _of_transformers(model: nn.Module) -> Iterator[Inputs]:
+    """By the name of what a Hugging Face model takes, of the sizes that its config says."""
     if not type(model).__module__.startswith("transformers."):
         return
     loose: Any = model
     config, name = loose.config, getattr(loose, "main_input_name", "input_ids")
     with fixed_seed(0):
+        ids = torch.randint(0, min(getattr(config, "vocab_size", 100), 1000), (2, 8))
         if name == "pixel_values":
-            channels = getattr(config, "num_channels", 3)
-            own = getattr(config, "image_size", None)
-            sizes = sorted({32, 64, 224, own if isinstance(own, int) else 64}, key=lambda size: abs(size - _CORNER))
-            for size in sizes:
-                yield Inputs(kwargs={"pixel_values": torch.randn(2, channels, size, size)})
+            yield from (Inputs(kwargs={name: image}) for image in _images(config))
         elif name in ("input_values", "input_features"):
             bins = getattr(config, "num_mel_bins", 80)
             length = 2 * getattr(config, "max_source_positions", 500)
-            yield Inputs(
-                kwargs={name: torch.randn(2, 4000) if name == "input_values" else torch.randn(2, bins, length)}
-            )
-        size = min(getattr(config, "vocab_size", 100), 1000)
-        ids = torch.randint(0, size, (2, 8))
-        for more in ({}, {"decoder_input_ids": ids}):
-            yield Inputs(kwargs={"input_ids": ids, **more})
+            heard = torch.randn(2, 4000) if name == "input_values" else torch.randn(2, bins, length)
+            yield Inputs(kwargs={name: heard, "decoder_input_ids": ids})
+            yield Inputs(kwargs={name: heard})
+        yield Inputs(kwargs={"input_ids": ids})
+        yield Inputs(kwargs={"input_ids": ids, "decoder_input_ids": ids})
+
+
+def _images(config: Any) -> Iterator[Tensor]:
+    own, channels = getattr(config, "image_size", None), getattr(config, "num_channels", 3)
+    sizes = {32, 64, 224, own if isinstance(own, int) else 64}
+    for size in sorted(sizes, key=lambda size: abs(size - _CORNER)):
+        yield torch.randn(2, channels, size, size)
+        if hasattr(config, "num_frames"):
+            yield torch.randn(1, config.num_frames, channels, size, size)

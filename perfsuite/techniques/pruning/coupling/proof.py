@@ -6,7 +6,6 @@ of several sizes. All groups are proven by one pair of calls; where that fails, 
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from perfsuite.techniques.common import fixed_seed, sharing_parameters, tensors_
 from perfsuite.techniques.pruning.coupling.examples import runs, variants
 from perfsuite.techniques.pruning.coupling.numbers import settled
 from perfsuite.techniques.pruning.coupling.units import Units, cut, put, without
+from perfsuite.techniques.ties import copied
 
 _MOST_CALLS = 400
 _MOST_GROUPS = 4000
@@ -110,13 +110,13 @@ class Prover:
         """In float64; in float32 a model that only computes in that, or that would take minutes."""
         precisions = ((torch.float64, 1e-9), (torch.float32, 1e-3))
         for dtype, tolerance in precisions[1:] if _is_slow_in_float64(model) else precisions:
-            copied = copy.deepcopy(model).to(dtype).eval()
-            _randomise(copied)
+            exact = copied(model).to(dtype).eval()
+            _randomise(exact)
             others = (_in(dtype, variant) for variant in variants(inputs))
-            if runs(copied, _in(dtype, inputs)):
-                other = next((each for each in others if runs(copied, each)), None)
-                return copied, tolerance, [_in(dtype, inputs), *([] if other is None else [other])]
-        return copied, 0.0, []
+            if runs(exact, _in(dtype, inputs)) and _is_finite(exact, _in(dtype, inputs)):
+                other = next((each for each in others if runs(exact, each)), None)
+                return exact, tolerance, [_in(dtype, inputs), *([] if other is None else [other])]
+        return exact, 0.0, []
 
 
 def _is_slow_in_float64(model: nn.Module) -> bool:
@@ -145,6 +145,11 @@ def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     with torch.no_grad():
         output = model(*inputs.args, **inputs.kwargs)
     return [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]
+
+
+def _is_finite(model: nn.Module, inputs: Inputs) -> bool:
+    with fixed_seed(0):
+        return any(bool(tensor.isfinite().any()) for tensor in _outputs(model, inputs))
 
 
 def _randomise(model: nn.Module) -> None:

@@ -89,7 +89,8 @@ class Units:
 
 def units_of(model: nn.Module, trace: Trace) -> list[Units]:
     """Groups of interchangeable units: those that have as many positions of the same tensors."""
-    axes = [axis for axis in trace.algebra.atoms.axes if axis.roles]
+    places = _places(model)
+    axes = [axis for axis in trace.algebra.atoms.axes if axis.roles and id(axis.tensor) in places]
     members: dict[int, dict[int, list[int]]] = defaultdict(dict)
     for number, axis in enumerate(axes):
         roots = trace.algebra.atoms.roots(axis.labels)
@@ -100,12 +101,11 @@ def units_of(model: nn.Module, trace: Trace) -> list[Units]:
     alike: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
     for root, held in members.items():
         alike[tuple((number, len(held[number])) for number in sorted(held))].append(root)
-    places = _places(model)
     found = []
     for signature, alike_roots in alike.items():
         mine = [axes[number] for number, _ in signature]
         roles = {role for axis in mine for role in axis.roles}
-        if len(alike_roots) > 1 and {"makes", "reads"} <= roles and all(id(axis.tensor) in places for axis in mine):
+        if len(alike_roots) > 1 and {"makes", "reads"} <= roles:
             positions_of = [torch.tensor([members[root][number] for root in alike_roots]) for number, _ in signature]
             parts = [
                 Part(places[id(axis.tensor)], axis.dim, frozenset(axis.roles), positions)
