@@ -301,3 +301,26 @@ def has_packed_projection(attention: nn.MultiheadAttention) -> bool:
 def unfuse(layer: nn.TransformerEncoderLayer) -> None:
     """``activation_relu_or_gelu``: 0 keeps an encoder layer off its fused kernel, which reads weights as floats."""
     layer.activation_relu_or_gelu = 0
+
+
+def recurrent_names(layer: nn.RNNBase) -> list[str]:
+    """``_flat_weights_names``: the weights and biases of a recurrent layer, in the order in which it reads them."""
+    return list(layer._flat_weights_names)
+
+
+def without_weights(layer: nn.RNNBase) -> nn.RNNBase:
+    """A recurrent layer that knows how it is called, and has nothing to compute with."""
+    nothing = [None] * len(layer._flat_weights_names)
+    return _with(layer, _parameters={}, _flat_weights=nothing, _flat_weight_refs=nothing)
+
+
+def call_recurrent(layer: nn.RNNBase, weights: list[Tensor], *args: Any) -> Any:
+    """A recurrent layer, called with weights in the place of its ``_flat_weights``."""
+    return _with(layer, _flat_weights=weights)(*args)  # another one, so that threads do not see each other's
+
+
+def _with(layer: nn.RNNBase, **attributes: Any) -> nn.RNNBase:
+    """``copy.copy`` would have torch look for weights."""
+    made: nn.RNNBase = type(layer).__new__(type(layer))
+    made.__dict__.update(layer.__dict__ | attributes)
+    return made

@@ -1,5 +1,6 @@
 """What perfsuite uses of torch without torch promising it. A failure here says which part an upgrade has changed."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -427,3 +428,14 @@ def test_composite_operators_are_taken_apart():
     found = compat.decomposed(torch.ops.aten.square.default, (x,), {})
     assert torch.equal(found, x), "OpOverload.decompose no longer calls what an operator is made of"
     assert compat.decomposed(torch.ops.aten.relu.default, (x,), {}) is NotImplemented, "relu is taken apart"
+
+
+def test_recurrent_layers_are_called_with_other_weights():
+    layer, x = nn.LSTM(3, 4), torch.ones(2, 1, 3)
+    names, empty = compat.recurrent_names(layer), compat.without_weights(layer)
+    assert names == list(compat.own_parameters(layer)), "_flat_weights_names are not those of the parameters"
+    assert not list(empty.parameters()), "a layer without weights has some"
+    zeros = [torch.zeros_like(p) for p in layer.parameters()]
+    assert not compat.call_recurrent(empty, zeros, x)[0].any(), "_flat_weights is not what is computed with"
+    assert layer(x)[0].any(), "the layer itself was changed"
+    assert type(copy.deepcopy(empty)) is nn.LSTM, "a layer without weights cannot be copied"

@@ -27,7 +27,7 @@ def convert(
         made = make(module, chosen[module])
         if isinstance(made, QuantizedLayer):
             made.is_turned, made.place = is_conv1d(module), chosen[module]
-        return carry(module, made).train(module.training)
+        return carry(module, made, getattr(made, "consumed", ("weight", "bias"))).train(module.training)
 
     converted = replace_modules(model, replace)
     mark_pretrained(converted)

@@ -26,8 +26,8 @@ def is_convolution(module: Any) -> bool:
 class Int8Convolution(OnRows):
     """Codes (O, I / groups * kernel) int8, scale (O,), bias (O,) or None. The kernel is made anew at each call."""
 
-    def __init__(self, source: Any, quantized: Quantized) -> None:
-        super().__init__(quantized)
+    def __init__(self, source: Any, rows_of: Callable[[nn.Parameter], Quantized]) -> None:
+        super().__init__(rows_of(source.weight))
         self.call = _CALLS[type(source)]
         self.kernel_shape = tuple(source.weight.shape)
         self.stride, self.padding = source.stride, source.padding

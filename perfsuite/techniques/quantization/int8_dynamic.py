@@ -65,5 +65,7 @@ class Int8Dynamic(Named, Recorded):
     def chosen(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> Chosen:
         """What it quantizes; of a structure, what was chosen before. Fused experts are split, in place."""
         from perfsuite.techniques.quantization.choosing import prepare
+        from perfsuite.techniques.quantization.stored import BAG, RECURRENT
 
-        return prepare(model, self.include, self.exclude, self.embeddings, structure)
+        kinds = (RECURRENT, BAG) if self.embeddings else (RECURRENT,)
+        return prepare(model, self.include, self.exclude, self.embeddings, structure, stored=kinds)

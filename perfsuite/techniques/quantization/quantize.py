@@ -12,11 +12,11 @@ from perfsuite._compat.torch import own_parameters
 from perfsuite.techniques.common import linear_weights
 from perfsuite.techniques.quantization.chunks import int8_rows, int8_whole, packed_rows
 from perfsuite.techniques.quantization.convert import Memo, convert
-from perfsuite.techniques.quantization.convolution import Int8Convolution, is_convolution
 from perfsuite.techniques.quantization.kernels import kernel_name
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, OnRows, Quantized
 from perfsuite.techniques.quantization.packing import PackedLinear
 from perfsuite.techniques.quantization.sharing import share_inputs
+from perfsuite.techniques.quantization.stored import Store, is_stored
 from perfsuite.techniques.quantization.tables import int8_table
 
 MakeLinear = Callable[[Quantized, nn.Parameter | None, str], Int8Linear]
@@ -29,8 +29,11 @@ def to_int8(
     """Int8 in the place of the layers that ``choosing.prepare`` chose. ``linear`` makes linear layers, of that kind."""
     kernel_name(torch.device("cpu"))  # choose the kernel now, not in the middle of a measurement
     rows, weights = _memos(chosen, per_channel)
+    store = Store()
 
     def make(module: nn.Module, name: str) -> nn.Module:
+        if is_stored(module):
+            return store(module)
         if isinstance(module, nn.Embedding):
             return _embedding(module, rows)
         return linear(weights(module), linear_weights(module).bias, name)
@@ -41,17 +44,17 @@ def to_int8(
 
 
 def to_packed(model: nn.Module, chosen: Mapping[nn.Module, str], bits: int, group_size: int) -> nn.Module:
-    """Packed linear weights in the place of the chosen layers; embeddings and convolutions in int8."""
+    """Packed linear weights in the place of the chosen layers; what is only stored in int8 so."""
     tied = _tied_to_embeddings(chosen)
     rows = Memo(int8_rows)
     groups = Memo(lambda weight: packed_rows(weight, bits, group_size))
-    kernels = Memo(lambda weight: int8_rows(weight.flatten(1)))
+    store = Store()
 
     def make(module: nn.Module, name: str) -> nn.Module:
+        if is_stored(module):
+            return store(module)
         if isinstance(module, nn.Embedding):
             return _embedding(module, rows)
-        if is_convolution(module):
-            return Int8Convolution(module, kernels(module))
         weights = linear_weights(module)
         if module in tied:  # one tensor serves both
             return Int8Linear(rows(module), weights.bias)
@@ -81,5 +84,5 @@ def _tied_to_embeddings(chosen: Mapping[nn.Module, str]) -> set[nn.Module]:
     return {
         module
         for module in chosen
-        if not isinstance(module, nn.Embedding) and own_parameters(module)["weight"] in tables
+        if not isinstance(module, nn.Embedding) and own_parameters(module).get("weight") in tables
     }
