@@ -3,6 +3,7 @@
 # make slow    those tests that start the most processes
 # make compatibility   try perfsuite beside other people's pytest plugins
 # make test-runtimes   try the runtimes that are extras: ONNX Runtime, OpenVINO
+# make zoo     put tiny models of all kinds through all techniques, and print what comes of it
 # make docs    walk through the docs: every block, file and command in them, as tests
 # make check   lint, strict types, layers
 # make baseline   record what is measured as the new baselines; review the diff
@@ -13,7 +14,7 @@ READY := .venv/.ready
 OTHERS := .venv/compatibility
 RUNTIMES := .venv/runtimes
 
-.PHONY: gate test slow compatibility test-runtimes docs compiled check baseline clean
+.PHONY: gate test slow compatibility test-runtimes zoo docs compiled check baseline clean
 
 gate: $(READY)
 	$(BIN)/pytest
@@ -34,6 +35,10 @@ compatibility: compiled $(OTHERS)/.ready
 
 test-runtimes: compiled $(RUNTIMES)/.ready
 	PYTHONPATH="$(CURDIR)/$(RUNTIMES)" OMP_WAIT_POLICY=passive $(BIN)/pytest tests/runtimes -n auto
+
+# All of it before a release, and after a change of techniques: make test takes some, others each week.
+zoo: compiled
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.zoo
 
 docs: compiled
 	OMP_WAIT_POLICY=passive $(BIN)/pytest tests/docs -n auto
