@@ -184,6 +184,36 @@ def test_parameters_that_are_tied_are_cut_together_and_stay_tied(tmp_path):
     assert torch.equal(again(x), small(x))
 
 
+class Halves(nn.Module):
+    """Two halves of one layer, each with units of its own, that a chunk can only take apart while they are as many."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = nn.Linear(4, 16), nn.Linear(8, 6), nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        one, other = self.parts(self.a(x).relu())
+        return self.d(self.b(one).relu() * self.c(other))
+
+    def parts(self, x):
+        return x[:, : x.shape[1] // 2], x[:, x.shape[1] // 2 :]
+
+
+def test_numbers_of_units_that_do_not_go_together_are_left_and_named(tmp_path):
+    """The two halves are rows of units of their own; of as many each the proof holds, of other numbers it does not."""
+    with seeded(0):
+        model, x = Halves().eval(), torch.randn(3, 4)
+    with torch.no_grad():
+        model.a.weight[:8] *= torch.linspace(0.1, 10, 8)[:, None]  # uneven, so that more of these go
+    assert [group.name for group in follow(model, Inputs((x,)), ()).groups] == ["a", "a#2", "b"]
+    small = Structured(0.5, 0.5, scope="global").apply(model, data=[x])
+    structure = provenance(small)[0].structure
+    assert structure["coupled"]["refused"] == ["a", "a#2"]
+    assert structure["kept"] == {"units": {"b": 3}}
+    again = load(save(small, tmp_path / "small"), model=Halves())
+    assert torch.equal(again(x), small(x))
+
+
 BROKEN = {
     "another tensor": Record(shapes={"a.weights": (4, 4)}),
     "more than there is": Record(shapes={"a.weight": (9, 4)}),

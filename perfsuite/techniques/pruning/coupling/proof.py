@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +53,7 @@ class Prover:
         found: list[Units] = []
         for family in families.values():
             found += self._some_of(family)
-        if not self.holds([_halved(group) for group in found]):
-            found = self._together(found)
+        found = [group for group, _ in self.largest([_halved(group) for group in found])]
         names = {group.name for group in found}
         order = {group.name: number for number, group in enumerate(groups)}
         refused = tuple(group.name for group in groups if group.name not in names)
@@ -71,6 +71,16 @@ class Prover:
         except Exception:  # a cut model may fail in any way: its own code runs on shapes that it was not written for
             return False
 
+    def largest(self, plan: Plan) -> Plan:
+        """As much of a plan as holds, each group with those before it: not all numbers of units go together."""
+        if self.holds(plan):
+            return plan
+        found: list[tuple[Units, Tensor]] = []
+        for each in plan:
+            if self.holds([*found, each]):
+                found.append(each)
+        return found
+
     def _some_of(self, family: list[Units]) -> list[Units]:
         """Those of alike groups that hold, all with the attributes that make them hold."""
         for choice in zip_longest(*(settled(self._model, group) for group in family)):
@@ -80,14 +90,6 @@ class Prover:
             return []
         middle = len(family) // 2
         return [*self._some_of(family[:middle]), *self._some_of(family[middle:])]
-
-    def _together(self, groups: list[Units]) -> list[Units]:
-        """Each holds alone, all together do not: as many as hold with those before them."""
-        found: list[Units] = []
-        for group in groups:
-            if self.holds([_halved(each) for each in (*found, group)]):
-                found.append(group)
-        return found
 
     def _equal(self, masked: nn.Module, small: nn.Module, inputs: Inputs) -> bool:
         self._calls += 2
@@ -136,8 +138,8 @@ def mask(model: nn.Module, plan: Plan) -> None:
 
 
 def _halved(group: Units) -> tuple[Units, Tensor]:
-    """About half of the units, by chance."""
-    order = torch.randperm(group.count, generator=torch.Generator().manual_seed(group.count))
+    """About half of the units, by chance, and others than of another group that has as many."""
+    order = torch.randperm(group.count, generator=torch.Generator().manual_seed(crc32(group.name.encode())))
     return group, order[: (group.count + 1) // 2].sort().values
 
 
