@@ -115,7 +115,7 @@ def _cut(
             f"of {names_of(units for units, _ in plan)}",
         )
     done = [(units.kind, units.name) for units, _ in holding]
-    left: set[tuple[str, str]] = {(units.kind, units.name) for units, _ in plan} - {*done}
+    left: set[tuple[str, str]] = {(units.kind, units.name) for units, _ in plan if (units.kind, units.name) not in done}
     refused = [*followed.refused, *sorted(name for _, name in left)]
     return {**cut(model, holding), "groups": [list(each) for each in done], "refused": refused}, left
 

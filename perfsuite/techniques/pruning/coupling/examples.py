@@ -22,12 +22,12 @@ _LENGTHS = (8, 16, 32, 5, 10, 4, 64)
 def example_for(model: nn.Module, given: Inputs | None) -> Inputs | None:
     """Inputs that the model can be called with; None where none is known. ``given`` is calibration data."""
     mine = [_small(_few(given)), _few(given), given] if given is not None and _is_usable(given) else []
-    candidates = itertools.chain(mine, _guesses(model))
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
+    candidates = itertools.chain(mine, (in_dtype(weight.dtype, guess) for guess in _guesses(model)))
     copied = sharing_parameters(model).eval()
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     for inputs in itertools.islice(candidates, _MOST_TRIED):
-        if runs(copied, inputs.to(device)):
-            return inputs.to(device)
+        if runs(copied, inputs.to(weight.device)):
+            return inputs.to(weight.device)
     return None
 
 
@@ -59,6 +59,11 @@ def variants(inputs: Inputs) -> Iterator[Inputs]:
 def _sizes(inputs: Inputs, dim: int) -> set[int]:
     tensors = (*inputs.args, *inputs.kwargs.values())
     return {t.shape[dim] for t in tensors if isinstance(t, Tensor) and t.dim() > dim}
+
+
+def in_dtype(dtype: torch.dtype, inputs: Inputs) -> Inputs:
+    """The same with all floating-point numbers in that dtype."""
+    return _mapped(inputs, lambda t: t.to(dtype) if t.is_floating_point() else t)
 
 
 def _mapped(inputs: Inputs, change: Any) -> Inputs:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import fixed_seed, sharing_parameters, tensors_in
-from perfsuite.techniques.pruning.coupling.examples import runs, variants
+from perfsuite.techniques.pruning.coupling.examples import in_dtype, runs, variants
 from perfsuite.techniques.pruning.coupling.numbers import settled
 from perfsuite.techniques.pruning.coupling.units import Units, cut, put, without
 from perfsuite.techniques.ties import copied
@@ -114,10 +114,10 @@ class Prover:
         for dtype, tolerance in precisions[1:] if _is_slow_in_float64(model) else precisions:
             exact = copied(model).to(dtype).eval()
             _randomise(exact)
-            others = (_in(dtype, variant) for variant in variants(inputs))
-            if runs(exact, _in(dtype, inputs)) and _is_finite(exact, _in(dtype, inputs)):
+            others = (in_dtype(dtype, variant) for variant in variants(inputs))
+            if runs(exact, in_dtype(dtype, inputs)) and _is_finite(exact, in_dtype(dtype, inputs)):
                 other = next((each for each in others if runs(exact, each)), None)
-                return exact, tolerance, [_in(dtype, inputs), *([] if other is None else [other])]
+                return exact, tolerance, [in_dtype(dtype, inputs), *([] if other is None else [other])]
         return exact, 0.0, []
 
 
@@ -172,13 +172,6 @@ def _normal(like: Tensor) -> Tensor:
     """Normal numbers, which in large tensors come again after a prime number of them: drawing takes long."""
     drawn = torch.randn(min(like.numel(), 1_000_003), dtype=like.dtype)
     return drawn.repeat(-(-like.numel() // len(drawn)))[: like.numel()].reshape(like.shape).to(like.device)
-
-
-def _in(dtype: torch.dtype, inputs: Inputs) -> Inputs:
-    def of(value: object) -> object:
-        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-    return Inputs(tuple(map(of, inputs.args)), {name: of(value) for name, value in inputs.kwargs.items()})
 
 
 def names_of(groups: Iterable[Units]) -> str:
