@@ -204,6 +204,7 @@ TECHNIQUES: Registry[TechniqueFactory] = Registry(
         "magnitude": "perfsuite.techniques.pruning.magnitude:Magnitude.from_argument",
         "pattern": "perfsuite.techniques.pruning.pattern:Pattern.from_argument",
         "structured": "perfsuite.techniques.pruning.structured:Structured.from_argument",
+        "depth": "perfsuite.techniques.pruning.depth:Depth.from_argument",
         "int8-dynamic": "perfsuite.techniques.quantization.int8_dynamic:Int8Dynamic.from_argument",
         "int8-static": "perfsuite.techniques.quantization.int8_static:Int8Static.from_argument",
         "weight-only": "perfsuite.techniques.quantization.weight_only:WeightOnly.from_argument",

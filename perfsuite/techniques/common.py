@@ -36,25 +36,34 @@ def check_finite(model: nn.Module) -> None:
             raise TechniqueError(
                 f"parameter {name!r} holds {p.dtype} numbers", "techniques take models with real floating-point weights"
             )
-    parameters = (("parameter", name, ~p.isfinite()) for name, p in model.named_parameters() if p.is_floating_point())
-    buffers = (("buffer", name, b.isnan()) for name, b in model.named_buffers() if b.is_floating_point())
-    for kind, name, bad in itertools.chain(parameters, buffers):
-        if bool(bad.any()):
+    parameters = (("parameter", name, p) for name, p in model.named_parameters())
+    buffers = (("buffer", name, b) for name, b in model.named_buffers() if b.is_floating_point())
+    for kind, name, tensor in itertools.chain(parameters, buffers):
+        if _is_lost(tensor.detach(), kind):
+            bad = tensor.isnan() if kind == "buffer" else ~tensor.isfinite()
             raise NonFiniteError(
                 f"{kind} {name!r} has {int(bad.sum())} NaN or infinite values out of {bad.numel()}",
                 "load or train the weights again; a technique cannot repair them",
             )
 
 
-def copy_finite(model: nn.Module) -> nn.Module:
-    """A deep copy of a model whose weights are all finite; tied parameters stay tied.
+def _is_lost(tensor: Tensor, kind: str) -> bool:
+    """Whether any value is NaN, or, of a parameter, infinite: without a second tensor of that size."""
+    if not tensor.numel():
+        return False
+    ends = torch.stack(torch.aminmax(tensor))  # NaN, if any is
+    return bool(ends.isnan().any() if kind == "buffer" else not ends.isfinite().all())
+
+
+def copy_finite(model: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
+    """A deep copy of a model whose weights are all finite; tied parameters stay tied. It has ``shared`` ones uncopied.
 
     Raises what ``check_finite`` does, and TechniqueError for a model that cannot be copied.
     """
     check_finite(model)
     check_copyable(model)
     try:
-        return copied(model)
+        return copied(model, shared)
     except Exception as error:  # an attribute may be anything, and raise anything
         raise TechniqueError(
             f"the {type(model).__name__} cannot be copied: {first_line(error)}",

@@ -23,7 +23,7 @@ from perfsuite.techniques.fidelity import Fidelity, Promise, checks
 from perfsuite.units import dtype_name
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _ATTRIBUTE = "_perfsuite_steps"  # a plain attribute: deep copies carry it along, state dicts do not
 
@@ -164,6 +164,10 @@ class Recorded(ABC):
         """Without a structure of its own, a technique keeps the shape it is given."""
         return model
 
+    def reads(self, model: nn.Module) -> Iterable[Tensor]:
+        """Parameters that ``change`` only reads, to make others of them: they are not copied before, to save memory."""
+        return ()
+
     def removed(self, structure: Mapping[str, Any]) -> dict[str, Removed]:
         """By kind, the units that went, as ``structure`` tells; of a technique that takes out units."""
         return {}
@@ -171,10 +175,13 @@ class Recorded(ABC):
     def apply(self, model: nn.Module, *, data: Iterable[Any] | None = None) -> nn.Module:
         from perfsuite.techniques.common import copy_finite
         from perfsuite.techniques.counting import counted
+        from perfsuite.techniques.ties import unshare
 
         self._check(model)
         digested = Digested(data)
-        changed, structure = self.change(copy_finite(model), digested)
+        shared = tuple(self.reads(model))
+        changed, structure = self.change(copy_finite(model, shared), digested)
+        unshare(changed, shared)
         coverage = counted(model, changed, self.removed(structure))
         fields = dataclasses.asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
         config = msgspec.json.decode(msgspec.json.encode(fields))  # as it will be read back: no tuples

@@ -107,6 +107,7 @@ def test_what_an_architecture_says_of_units_is_quantized_once(quantizations):
 
 def test_each_forward_quantizes_again(quantizations):
     model = quantized(encoder)
+    quantizations.clear()
     for _ in range(3):
         run(model, Inputs((IDS,)))
     assert quantizations["calls"] == 3 * 8
@@ -292,7 +293,9 @@ def test_an_attention_multiplies_once(technique, monkeypatch):
         return honest(rows, operands)
 
     monkeypatch.setattr(sharing, "affine_linear", counted)
-    run(quantized(encoder, technique), Inputs((IDS,)))
+    model = quantized(encoder, technique)
+    products.clear()
+    run(model, Inputs((IDS,)))
     assert products == 2 * [3 * 16]
 
 

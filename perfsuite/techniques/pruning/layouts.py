@@ -12,6 +12,7 @@ from perfsuite.techniques.common import is_linear
 from perfsuite.techniques.pruning.groups import Group
 from perfsuite.techniques.pruning.reading import reads, reads_only, sizes_from_input
 from perfsuite.techniques.pruning.slices import Columns, Rows, Slice
+from perfsuite.techniques.quantization.readable import QuantizedLayer
 
 # What an attention may read of itself without more than its projections knowing of single heads.
 PLAIN_ATTENTION = frozenset({
@@ -61,7 +62,7 @@ def _is_of_one_head(module: Any, norm: str) -> bool:
 
 
 def has_linear(module: nn.Module, *names: str) -> bool:
-    """Whether the module has layers of these names that can be cut: neither quantized, nor wrapped."""
+    """Whether the module has linear layers of these names, not wrapped ones. Who cuts them asks for plain ones."""
     children = own_modules(module)
     return all(name in children and all_linear(children[name]) for name in names)
 
@@ -147,4 +148,7 @@ def said(owner: Any, numbers: Mapping[str, int], count: int) -> dict[str, int]:
 
 
 def all_linear(*layers: Any) -> bool:
-    return all(isinstance(layer, nn.Module) and is_linear(layer) for layer in layers)
+    """Also of quantized layers: they are laid out alike, and read one input."""
+    return all(
+        isinstance(layer, QuantizedLayer) or (isinstance(layer, nn.Module) and is_linear(layer)) for layer in layers
+    )

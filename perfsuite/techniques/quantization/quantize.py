@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from perfsuite._compat.torch import own_parameters
 from perfsuite.techniques.common import linear_weights
+from perfsuite.techniques.quantization.chunks import int8_rows, int8_whole, packed_rows
 from perfsuite.techniques.quantization.convert import Memo, convert
-from perfsuite.techniques.quantization.grid import quantize_rows, quantize_tensor
+from perfsuite.techniques.quantization.convolution import Int8Convolution, is_convolution
 from perfsuite.techniques.quantization.kernels import kernel_name
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, OnRows, Quantized
-from perfsuite.techniques.quantization.packing import PackedLinear, quantize_groups
+from perfsuite.techniques.quantization.packing import PackedLinear
 from perfsuite.techniques.quantization.sharing import share_inputs
 from perfsuite.techniques.quantization.tables import int8_table
 
@@ -40,14 +41,17 @@ def to_int8(
 
 
 def to_packed(model: nn.Module, chosen: Mapping[nn.Module, str], bits: int, group_size: int) -> nn.Module:
-    """Packed linear weights in the place of the chosen layers; embeddings in int8."""
+    """Packed linear weights in the place of the chosen layers; embeddings and convolutions in int8."""
     tied = _tied_to_embeddings(chosen)
-    rows = Memo(_by_rows)
-    groups = Memo(lambda weight: quantize_groups(weight, bits, group_size))
+    rows = Memo(int8_rows)
+    groups = Memo(lambda weight: packed_rows(weight, bits, group_size))
+    kernels = Memo(lambda weight: int8_rows(weight.flatten(1)))
 
     def make(module: nn.Module, name: str) -> nn.Module:
         if isinstance(module, nn.Embedding):
             return _embedding(module, rows)
+        if is_convolution(module):
+            return Int8Convolution(module, kernels(module))
         weights = linear_weights(module)
         if module in tied:  # one tensor serves both
             return Int8Linear(rows(module), weights.bias)
@@ -58,10 +62,10 @@ def to_packed(model: nn.Module, chosen: Mapping[nn.Module, str], bits: int, grou
 
 def _memos(chosen: Mapping[nn.Module, str], per_channel: bool) -> tuple[Memo, Callable[[nn.Module], Any]]:
     """How embeddings and how linear weights are quantized; where one tensor serves both, in the same way."""
-    rows = Memo(_by_rows)
+    rows = Memo(int8_rows)
     if per_channel:
         return rows, rows
-    whole, tied = Memo(lambda weight: Quantized(*quantize_tensor(weight))), _tied_to_embeddings(chosen)
+    whole, tied = Memo(int8_whole), _tied_to_embeddings(chosen)
     return rows, lambda module: (rows if module in tied else whole)(module)
 
 
@@ -70,10 +74,6 @@ def _embedding(module: nn.Embedding, rows: Memo) -> OnRows:
         table: OnRows = int8_table(module, rows(module))
         return table
     return Int8Embedding(rows(module), module.padding_idx)
-
-
-def _by_rows(weight: Tensor) -> Quantized:
-    return Quantized(*quantize_rows(weight))
 
 
 def _tied_to_embeddings(chosen: Mapping[nn.Module, str]) -> set[nn.Module]:

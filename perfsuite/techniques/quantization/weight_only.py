@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +13,17 @@ from perfsuite.techniques.naming import Count, Grammar, Named
 from perfsuite.techniques.recorded import Digested, Recorded
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from perfsuite.techniques.quantization.choosing import Chosen
 
 
 @dataclass(frozen=True)
 class WeightOnly(Named, Recorded):
-    """``weight-only-4``: linear weights at 2 to 8 bits, grouped and packed; embeddings in int8; activations in float.
+    """``weight-only-4``: linear weights at 2 to 8 bits, grouped and packed; activations in float.
 
-    ``weight-only-4-g128`` sets ``group_size``. It makes the file small, and no call faster.
+    Embeddings and convolutions are in int8. ``weight-only-4-g128`` sets ``group_size``. It makes the file small, and no
+    call faster.
     """
 
     bits: int = 4
@@ -42,6 +43,11 @@ class WeightOnly(Named, Recorded):
     @property
     def claims(self) -> Claims:
         return Claims(bits=self.bits)
+
+    def reads(self, model: nn.Module) -> Iterable[Tensor]:
+        from perfsuite.techniques.quantization.choosing import plain_weights
+
+        return plain_weights(model)
 
     @property
     def promise(self) -> Promise | None:
@@ -64,4 +70,4 @@ class WeightOnly(Named, Recorded):
         """What it quantizes; of a structure, what was chosen before. Fused experts are split, in place."""
         from perfsuite.techniques.quantization.choosing import prepare
 
-        return prepare(model, self.include, self.exclude, self.embeddings, structure)
+        return prepare(model, self.include, self.exclude, self.embeddings, structure, convolutions=True)
