@@ -132,6 +132,19 @@ def test_a_model_that_stays_whole_is_refused_with_what_was_tried():
     assert state_bytes(model) == before
 
 
+@pytest.mark.parametrize(
+    ("data", "remedy"), [(None, "give data=batches"), ([torch.ones(2, 3)], r"see why model\(batch\) fails")]
+)
+def test_a_model_that_cannot_be_called_is_refused_with_what_to_give(data, remedy):
+    class Picky(Net):
+        def forward(self, x):
+            assert x.shape[1] == 1000
+            return x
+
+    with pytest.raises(TechniqueError, match=rf"found no heads[^\n]*\n  remedy: {remedy}"):
+        HALF.apply(Picky(None), data=data)
+
+
 def test_following_leaves_the_model_as_it_is():
     class Remembers(Net):
         last = None

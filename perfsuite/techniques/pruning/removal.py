@@ -43,7 +43,7 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
     coupled = [Coupled(model, units) for units in followed.groups] if followed is not None else []
     groups = _selected([*known, *coupled], model, technique)
     if not groups and not any("coupled" in step.structure for step in provenance(model)):
-        raise _nothing_found(model, followed)
+        raise _nothing_found(model, followed, has_data=bool(data))
     for group in groups:
         if isinstance(group, Group):
             check_divisible(group)
@@ -120,11 +120,14 @@ def _cut(
     return {**cut(model, holding), "groups": [list(each) for each in done], "refused": refused}, left
 
 
-def _nothing_found(model: nn.Module, followed: Followed | None) -> TechniqueError:
+def _nothing_found(model: nn.Module, followed: Followed | None, *, has_data: bool) -> TechniqueError:
     refused = "" if followed is None or not followed.refused else (
         f"; what was found does not compute the same once it is cut: {', '.join(map(repr, followed.refused))}"
     )  # fmt: skip
-    unknown = "" if followed is not None else "give inputs to follow it with: apply(model, data=batches); "
+    wrong = "see why model(batch) fails on the first batch of data" if has_data else "give data=batches of real inputs"
+    unknown = (
+        "" if followed is not None or is_described(model, described(model)) else f"{wrong}, to follow a call of it; "
+    )
     return TechniqueError(
         f"structured pruning found no heads, units or channels in the {type(model).__name__}{refused}",
         f"{unknown}it knows the architectures {', '.join(architectures())}, and of other models what it can prove; "
