@@ -522,7 +522,7 @@ def test_what_was_cut_can_be_quantized_and_loaded(tmp_path):
 
 def test_without_data_an_input_is_found():
     with seeded(0):
-        models = [Encoder(Attention), Dense(), Recurrent(nn.GRU), Both(), mobilenet()]
+        models = [Encoder(Attention), Dense(), Dense().half(), Recurrent(nn.GRU), Both(), mobilenet()]
     for model in models:
         small = HALF.apply(model.eval())
         assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())

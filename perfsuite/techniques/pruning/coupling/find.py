@@ -10,7 +10,7 @@ from torch import nn
 
 from perfsuite._compat.torch import own_parameters
 from perfsuite.protocols import Inputs
-from perfsuite.techniques.common import sharing_parameters
+from perfsuite.techniques.common import fixed_seed, sharing_parameters
 from perfsuite.techniques.pruning.coupling import layers, mixing, moves
 from perfsuite.techniques.pruning.coupling.examples import example_for
 from perfsuite.techniques.pruning.coupling.proof import Prover
@@ -35,6 +35,11 @@ def follow(model: nn.Module, given: Inputs | None, described: Collection[str]) -
 
     ``described``: modules that an architecture describes, with all that is below them.
     """
+    with fixed_seed(0):
+        return _followed(model, given, described)
+
+
+def _followed(model: nn.Module, given: Inputs | None, described: Collection[str]) -> Followed | None:
     inputs = example_for(model, given)
     if inputs is None:
         return None

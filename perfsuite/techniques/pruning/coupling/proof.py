@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
 
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import fixed_seed, sharing_parameters, tensors_in
-from perfsuite.techniques.pruning.coupling.examples import runs, variants
+from perfsuite.techniques.pruning.coupling.examples import in_dtype, runs, variants
 from perfsuite.techniques.pruning.coupling.numbers import settled
 from perfsuite.techniques.pruning.coupling.units import Units, cut, put, without
 from perfsuite.techniques.ties import copied
@@ -52,8 +53,7 @@ class Prover:
         found: list[Units] = []
         for family in families.values():
             found += self._some_of(family)
-        if not self.holds([_halved(group) for group in found]):
-            found = self._together(found)
+        found = [group for group, _ in self.largest([_halved(group) for group in found])]
         names = {group.name for group in found}
         order = {group.name: number for number, group in enumerate(groups)}
         refused = tuple(group.name for group in groups if group.name not in names)
@@ -71,6 +71,16 @@ class Prover:
         except Exception:  # a cut model may fail in any way: its own code runs on shapes that it was not written for
             return False
 
+    def largest(self, plan: Plan) -> Plan:
+        """As much of a plan as holds, each group with those before it: not all numbers of units go together."""
+        if self.holds(plan):
+            return plan
+        found: list[tuple[Units, Tensor]] = []
+        for each in plan:
+            if self.holds([*found, each]):
+                found.append(each)
+        return found
+
     def _some_of(self, family: list[Units]) -> list[Units]:
         """Those of alike groups that hold, all with the attributes that make them hold."""
         for choice in zip_longest(*(settled(self._model, group) for group in family)):
@@ -80,14 +90,6 @@ class Prover:
             return []
         middle = len(family) // 2
         return [*self._some_of(family[:middle]), *self._some_of(family[middle:])]
-
-    def _together(self, groups: list[Units]) -> list[Units]:
-        """Each holds alone, all together do not: as many as hold with those before them."""
-        found: list[Units] = []
-        for group in groups:
-            if self.holds([_halved(each) for each in (*found, group)]):
-                found.append(group)
-        return found
 
     def _equal(self, masked: nn.Module, small: nn.Module, inputs: Inputs) -> bool:
         self._calls += 2
@@ -112,10 +114,10 @@ class Prover:
         for dtype, tolerance in precisions[1:] if _is_slow_in_float64(model) else precisions:
             exact = copied(model).to(dtype).eval()
             _randomise(exact)
-            others = (_in(dtype, variant) for variant in variants(inputs))
-            if runs(exact, _in(dtype, inputs)) and _is_finite(exact, _in(dtype, inputs)):
+            others = (in_dtype(dtype, variant) for variant in variants(inputs))
+            if runs(exact, in_dtype(dtype, inputs)) and _is_finite(exact, in_dtype(dtype, inputs)):
                 other = next((each for each in others if runs(exact, each)), None)
-                return exact, tolerance, [_in(dtype, inputs), *([] if other is None else [other])]
+                return exact, tolerance, [in_dtype(dtype, inputs), *([] if other is None else [other])]
         return exact, 0.0, []
 
 
@@ -136,8 +138,8 @@ def mask(model: nn.Module, plan: Plan) -> None:
 
 
 def _halved(group: Units) -> tuple[Units, Tensor]:
-    """About half of the units, by chance."""
-    order = torch.randperm(group.count, generator=torch.Generator().manual_seed(group.count))
+    """About half of the units, by chance, and others than of another group that has as many."""
+    order = torch.randperm(group.count, generator=torch.Generator().manual_seed(crc32(group.name.encode())))
     return group, order[: (group.count + 1) // 2].sort().values
 
 
@@ -170,13 +172,6 @@ def _normal(like: Tensor) -> Tensor:
     """Normal numbers, which in large tensors come again after a prime number of them: drawing takes long."""
     drawn = torch.randn(min(like.numel(), 1_000_003), dtype=like.dtype)
     return drawn.repeat(-(-like.numel() // len(drawn)))[: like.numel()].reshape(like.shape).to(like.device)
-
-
-def _in(dtype: torch.dtype, inputs: Inputs) -> Inputs:
-    def of(value: object) -> object:
-        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-    return Inputs(tuple(map(of, inputs.args)), {name: of(value) for name, value in inputs.kwargs.items()})
 
 
 def names_of(groups: Iterable[Units]) -> str:
