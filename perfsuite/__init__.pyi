@@ -34,12 +34,12 @@ from perfsuite.techniques.fidelity import FidelityWarning as FidelityWarning
 from perfsuite.techniques.fidelity import unchecked as unchecked
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper as MixedPrecisionWrapper
 from perfsuite.techniques.precision.half import Precision as Precision
-from perfsuite.techniques.pruning.groups import Columns as Columns
 from perfsuite.techniques.pruning.groups import Group as Group
-from perfsuite.techniques.pruning.groups import Rows as Rows
 from perfsuite.techniques.pruning.magnitude import Magnitude as Magnitude
 from perfsuite.techniques.pruning.masks import keep_zeros as keep_zeros
 from perfsuite.techniques.pruning.pattern import Pattern as Pattern
+from perfsuite.techniques.pruning.slices import Columns as Columns
+from perfsuite.techniques.pruning.slices import Rows as Rows
 from perfsuite.techniques.pruning.structured import Structured as Structured
 from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic as Int8Dynamic
 from perfsuite.techniques.quantization.int8_static import Int8Static as Int8Static

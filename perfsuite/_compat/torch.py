@@ -10,7 +10,7 @@ import ctypes
 import inspect
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,6 +63,12 @@ def carry_hooks(old: nn.Module, new: nn.Module) -> None:
     new._is_full_backward_hook = old._is_full_backward_hook
 
 
+def hooks_of_calls(module: nn.Module) -> tuple[object, ...]:
+    """What is called before and after each call, and each backward pass."""
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return tuple(hook for kind in kinds for hook in getattr(module, kind).values())
+
+
 def has_state_hooks(module: nn.Module) -> bool:
     """Whether anything is called when its state dict is made or loaded."""
     return any(getattr(module, name) for name in _HOOKS_OF_STATE)
@@ -94,6 +100,25 @@ def compiled_from(model: nn.Module) -> nn.Module | None:
 
 
 COMPILED = "_orig_mod"
+
+
+def is_compiled_alone(module: nn.Module) -> bool:
+    """Whether it is what ``torch.compile(layer)`` gives: a module around that layer, with a function made for it."""
+    return COMPILED in own_modules(module)
+
+
+def bind_compiled(module: Any) -> None:
+    """``OptimizedModule._initialize``: what is called is the layer that stands inside now."""
+    module._initialize()
+
+
+def uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
+    """Inside, what is compiled in it runs as it is written, so that hooks see each call."""
+    return torch.compiler.set_stance("force_eager") if is_compiled(model) or _is_in_part(model) else nullcontext()
+
+
+def _is_in_part(model: nn.Module) -> bool:
+    return any(map(is_compiled_alone, model.modules()))
 
 
 def compile_alone(module: nn.Module, **options: Any) -> Any:
@@ -276,3 +301,26 @@ def has_packed_projection(attention: nn.MultiheadAttention) -> bool:
 def unfuse(layer: nn.TransformerEncoderLayer) -> None:
     """``activation_relu_or_gelu``: 0 keeps an encoder layer off its fused kernel, which reads weights as floats."""
     layer.activation_relu_or_gelu = 0
+
+
+def recurrent_names(layer: nn.RNNBase) -> list[str]:
+    """``_flat_weights_names``: the weights and biases of a recurrent layer, in the order in which it reads them."""
+    return list(layer._flat_weights_names)
+
+
+def without_weights(layer: nn.RNNBase) -> nn.RNNBase:
+    """A recurrent layer that knows how it is called, and has nothing to compute with."""
+    nothing = [None] * len(layer._flat_weights_names)
+    return _with(layer, _parameters={}, _flat_weights=nothing, _flat_weight_refs=nothing)
+
+
+def call_recurrent(layer: nn.RNNBase, weights: list[Tensor], *args: Any) -> Any:
+    """A recurrent layer, called with weights in the place of its ``_flat_weights``."""
+    return _with(layer, _flat_weights=weights)(*args)  # another one, so that threads do not see each other's
+
+
+def _with(layer: nn.RNNBase, **attributes: Any) -> nn.RNNBase:
+    """``copy.copy`` would have torch look for weights."""
+    made: nn.RNNBase = type(layer).__new__(type(layer))
+    made.__dict__.update(layer.__dict__ | attributes)
+    return made

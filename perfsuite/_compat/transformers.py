@@ -7,9 +7,11 @@ import transformers: where nobody has loaded it, no model is one of its.
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -87,3 +89,43 @@ def _on_meta(kind: Any, config: Any, dtype: torch.dtype) -> nn.Module:
 def _tensors(model: nn.Module) -> Any:
     yield from model.named_parameters(remove_duplicate=False)
     yield from model.named_buffers(remove_duplicate=False)
+
+
+@dataclass(frozen=True)
+class FusedExperts:
+    """What ``use_experts_implementation`` has noted of a module that keeps all its experts in one tensor.
+
+    ``expand`` and ``reduce``: the tensors (E, outputs, inputs), or (E, inputs, outputs) where ``transposed``, with
+    biases (E, outputs) or None. ``between`` makes of what the first gives what the second reads. ``arguments``: the
+    names of hidden states (N, H), of the experts of each token (N, K), and of how much each counts (N, K).
+    """
+
+    expand: nn.Parameter
+    expand_bias: nn.Parameter | None
+    reduce: nn.Parameter
+    reduce_bias: nn.Parameter | None
+    transposed: bool
+    between: str
+    arguments: tuple[str, ...]
+
+    @property
+    def hidden_size(self) -> int:
+        """H: how many inputs each expert has."""
+        return self.expand.shape[1 if self.transposed else 2]
+
+
+def fused_experts(module: Any) -> FusedExperts | None:
+    """None for a module that is no such one, or that is called, or spread, in another way."""
+    flags = [getattr(module, name, None) for name in ("has_gate", "has_bias", "is_transposed", "has_post_expert_norm")]
+    if None in flags or flags[3] or getattr(module, "_is_expert_parallel", False):
+        return None
+    has_gate, has_bias, transposed, _ = flags
+    arguments = tuple(inspect.signature(type(module).forward).parameters)[1:]
+    expand = "gate_up_proj" if has_gate else "up_proj"
+    weights = [module._parameters.get(name) for name in (expand, "down_proj")]
+    biases = [module._parameters.get(f"{name}_bias") if has_bias else None for name in (expand, "down_proj")]
+    between = "_apply_gate" if has_gate else "act_fn"
+    lacking = not hasattr(module, between) or None in weights or (has_bias and None in biases)
+    if lacking or len(arguments) != 3 or any(weight.dim() != 3 for weight in weights):
+        return None
+    return FusedExperts(weights[0], biases[0], weights[1], biases[1], bool(transposed), between, arguments)

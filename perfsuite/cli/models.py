@@ -167,11 +167,13 @@ def _compare(
 
 @contextmanager
 def _said_below() -> Iterator[None]:
-    """Without warnings of what a technique has left alone: the command says that of each, in its result."""
+    """Without warnings of what a technique has left alone, and how near it is: commands say that of each result."""
     from perfsuite.techniques.coverage import CoverageWarning
+    from perfsuite.techniques.fidelity import FidelityWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CoverageWarning)
+        warnings.simplefilter("ignore", FidelityWarning)
         yield
 
 

@@ -142,7 +142,7 @@ class TransformerEncoder(nn.Module):
         return cls(**values)
 
     def sync_config(self) -> None:
-        """Make the config say what the layers are, after heads or units were removed from some."""
+        """Make the config say what the layers are, after layers were removed, or heads or units from some."""
         layers: list[Any] = list(self.layers)
         heads = tuple(layer.attention.num_heads for layer in layers)
         units = tuple(layer.feed_forward.expand.out_features for layer in layers)
@@ -150,7 +150,13 @@ class TransformerEncoder(nn.Module):
             head_dim = self.config.head_dim
         else:
             head_dim = self.config.head_size
-        self.config = replace(self.config, num_heads=_one_if_equal(heads), d_ff=_one_if_equal(units), head_dim=head_dim)
+        self.config = replace(
+            self.config,
+            num_layers=len(layers),
+            num_heads=_one_if_equal(heads),
+            d_ff=_one_if_equal(units),
+            head_dim=head_dim,
+        )
 
     def forward(self, tokens: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """Encode.

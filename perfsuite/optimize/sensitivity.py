@@ -17,7 +17,6 @@ from perfsuite.techniques.calibrating import batches, in_eval_mode
 from perfsuite.techniques.common import copy_finite, main_output
 from perfsuite.techniques.fidelity import unchecked
 from perfsuite.techniques.precision.half import Precision
-from perfsuite.techniques.quantization.choosing import prepare
 from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic
 from perfsuite.techniques.quantization.int8_static import Int8Static
 from perfsuite.techniques.quantization.weight_only import WeightOnly
@@ -79,8 +78,7 @@ def sensitivities(model: nn.Module, technique: Quantization, data: Iterable[Any]
     """
     kept = None if data is None else tuple(data)
     prepared = copy_finite(model)
-    chosen = prepare(prepared, technique.include, technique.exclude, technique.embeddings)
-    names = [name for name in chosen.values() if name]
+    names = [name for name in technique.chosen(prepared).values() if name]
     expected = _outputs(prepared, kept)
     ranked: dict[str, float] = {}
     for number, name in enumerate(names, start=1):

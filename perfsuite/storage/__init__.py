@@ -39,12 +39,13 @@ def save(model: nn.Module, folder: str | os.PathLike[str], technique: Technique 
     """
     target = Path(folder)
     ACCOUNT.check_target(target)
-    model = unwrapped(model)
-    weights.check_can_be_written(model)
-    recipe = recipe_of(model, steps_of(model, technique))
+    inside = unwrapped(model)
+    weights.check_can_be_written(inside)
+    told = max((inside, model), key=lambda each: len(provenance(each)))  # a technique may have been given the wrapper
+    recipe = recipe_of(inside, steps_of(told, technique))
     try:
         with replacing_folder(target) as work:
-            weights.write_weights(model, work / WEIGHTS)
+            weights.write_weights(inside, work / WEIGHTS)
             ACCOUNT.write(work, recipe)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise StorageError(f"cannot save to {target}: {error}", "check the path and the free space") from error

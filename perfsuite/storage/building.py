@@ -108,7 +108,8 @@ def _as_built(config: Mapping[str, Any]) -> dict[str, Any]:
     fields = {key: _as_built(value) if isinstance(value, dict) else value for key, value in config.items()}
     built = fields.pop("perfsuite_built", {})
     fields.pop("perfsuite_steps", None)
-    return fields | built
+    unset = {name for name, value in built.items() if value is None}  # then the config says it by itself
+    return {name: value for name, value in (fields | built).items() if name not in unset}
 
 
 def _classes(name: str, config: Mapping[str, Any]) -> tuple[Callable[..., Any], Any]:

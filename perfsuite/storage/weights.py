@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-from safetensors.torch import load_file, save_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -60,11 +61,38 @@ def check_can_be_written(model: nn.Module) -> None:
 
 
 def write_weights(model: nn.Module, path: Path) -> None:
-    """Write the state dict to one safetensors file; tensors that share memory are written once.
+    """Write the state dict to one safetensors file; tensors that are the same memory are written once.
 
-    Of a compiled or parallel model, it is that of the model inside.
+    The file tells under which name those are that are left out. Of a compiled or parallel model, the state dict is that
+    of the model inside. Raises RuntimeError for tensors that share only a part of their memory.
     """
-    save_model(unwrapped(model), str(path))
+    state = unwrapped(model).state_dict()
+    names: dict[Any, str] = {}
+    tied: dict[str, str] = {}
+    for name in sorted(state):
+        place = layout(state[name])
+        if place is not None and names.setdefault(place, name) != name:
+            tied[name] = names[place]
+    kept = {name: tensor for name, tensor in state.items() if name not in tied}
+    _check_overlaps(kept)
+    save_file({name: _alone(tensor) for name, tensor in kept.items()}, path, metadata={"format": "pt", **tied})
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """In memory of its own, as safetensors asks for, where it is a part of some or a transposed look at it."""
+    is_whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+    return tensor if is_whole else tensor.contiguous().clone()
+
+
+def _check_overlaps(tensors: Mapping[str, Tensor]) -> None:
+    found = [
+        (tensor.device.index or 0, tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes, name)
+        for name, tensor in tensors.items()
+        if tensor.nbytes and tensor.is_contiguous()
+    ]
+    for (_, start, end, name), (_, other_start, other_end, other) in pairwise(sorted(found)):
+        if start <= other_start < end and (start, end) != (other_start, other_end):
+            raise RuntimeError(f"{name!r} and {other!r} share a part of their memory")
 
 
 def count_stored(model: nn.Module) -> Stored:

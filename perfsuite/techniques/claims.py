@@ -11,7 +11,7 @@ from perfsuite.techniques.coverage import Coverage
 
 @dataclass(frozen=True)
 class Claims:
-    """``sparsity``, ``heads`` and ``units`` are the fractions that go (0 to 1), ``bits`` is the width of a weight.
+    """``sparsity``, ``heads``, ``units`` and ``layers`` are fractions that go (0 to 1), ``bits`` is a weight's width.
 
     ``series`` is the name without the one fraction that it says, and that fraction: results of one series, drawn over
     the fraction, are one line. ``touched``: by claim, the fraction of the weights' bytes that it holds for, where that
@@ -21,6 +21,7 @@ class Claims:
     sparsity: float | None = None
     heads: float | None = None
     units: float | None = None
+    layers: float | None = None
     bits: int | None = None
     series: tuple[str, float] | None = None
     touched: Mapping[str, float] = field(default_factory=dict)
@@ -28,7 +29,7 @@ class Claims:
     @property
     def shrinks(self) -> bool:
         """Whether a smaller model is promised: zeros alone make none."""
-        return self.bits is not None or bool(self.heads) or bool(self.units)
+        return self.bits is not None or any((self.heads, self.units, self.layers))
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -45,8 +46,9 @@ class Claims:
         if coverage is None:
             return self
         gone = {kind: found.units / found.of if found.of else 0.0 for kind, found in coverage.removed.items()}
-        heads, units = (gone.get(kind) if coverage.removed else getattr(self, kind) for kind in ("heads", "units"))
-        found = replace(self, heads=heads, units=units)
+        kinds = ("heads", "units", "layers")
+        heads, units, layers = (gone.get(kind) if coverage.removed else getattr(self, kind) for kind in kinds)
+        found = replace(self, heads=heads, units=units, layers=layers)
         return replace(found, touched=dict.fromkeys(found.numbers, coverage.share))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_modules, own_parameters
 from perfsuite.errors import NonFiniteError, OutputError, TechniqueError, first_line
+from perfsuite.techniques.references import put_in_place
 from perfsuite.techniques.refused import check_copyable, check_values
 from perfsuite.techniques.ties import copied
 
@@ -34,25 +36,34 @@ def check_finite(model: nn.Module) -> None:
             raise TechniqueError(
                 f"parameter {name!r} holds {p.dtype} numbers", "techniques take models with real floating-point weights"
             )
-    parameters = (("parameter", name, ~p.isfinite()) for name, p in model.named_parameters() if p.is_floating_point())
-    buffers = (("buffer", name, b.isnan()) for name, b in model.named_buffers() if b.is_floating_point())
-    for kind, name, bad in itertools.chain(parameters, buffers):
-        if bool(bad.any()):
+    parameters = (("parameter", name, p) for name, p in model.named_parameters())
+    buffers = (("buffer", name, b) for name, b in model.named_buffers() if b.is_floating_point())
+    for kind, name, tensor in itertools.chain(parameters, buffers):
+        if _is_lost(tensor.detach(), kind):
+            bad = tensor.isnan() if kind == "buffer" else ~tensor.isfinite()
             raise NonFiniteError(
                 f"{kind} {name!r} has {int(bad.sum())} NaN or infinite values out of {bad.numel()}",
                 "load or train the weights again; a technique cannot repair them",
             )
 
 
-def copy_finite(model: nn.Module) -> nn.Module:
-    """A deep copy of a model whose weights are all finite; tied parameters stay tied.
+def _is_lost(tensor: Tensor, kind: str) -> bool:
+    """Whether any value is NaN, or, of a parameter, infinite: without a second tensor of that size."""
+    if not tensor.numel():
+        return False
+    ends = torch.stack(torch.aminmax(tensor))  # NaN, if any is
+    return bool(ends.isnan().any() if kind == "buffer" else not ends.isfinite().all())
+
+
+def copy_finite(model: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
+    """A deep copy of a model whose weights are all finite; tied parameters stay tied. It has ``shared`` ones uncopied.
 
     Raises what ``check_finite`` does, and TechniqueError for a model that cannot be copied.
     """
     check_finite(model)
     check_copyable(model)
     try:
-        return copied(model)
+        return copied(model, shared)
     except Exception as error:  # an attribute may be anything, and raise anything
         raise TechniqueError(
             f"the {type(model).__name__} cannot be copied: {first_line(error)}",
@@ -60,11 +71,17 @@ def copy_finite(model: nn.Module) -> nn.Module:
         ) from error
 
 
+def sharing_parameters(model: nn.Module, *, buffers: bool = False) -> nn.Module:
+    """A deep copy whose parameters (and buffers) are those of the model, until others are set in their place."""
+    shared: Iterable[Tensor] = itertools.chain(model.parameters(), model.buffers() if buffers else ())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+
+
 def replace_modules(model: nn.Module, replace: Callable[[nn.Module], nn.Module]) -> nn.Module:
     """Put ``replace(module)`` in the place of each submodule, the root included.
 
-    A module that stands in two places is replaced by one and the same new module in both. Where
-    ``replace`` returns another module, its children are not visited.
+    A module that stands in two places is replaced by one and the same new module in both; attributes count, too, and
+    the lists and dicts in them. Where ``replace`` returns another module, its children are not visited.
     """
     done: dict[nn.Module, nn.Module] = {}  # keyed by the module, not its id: keeps the old one alive
 
@@ -77,7 +94,9 @@ def replace_modules(model: nn.Module, replace: Callable[[nn.Module], nn.Module])
                         own_modules(module)[name] = visit(child)
         return done[module]
 
-    return visit(model)
+    replaced = visit(model)
+    put_in_place(replaced, done)
+    return replaced
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,32 @@ def _compared(a: nn.Module, b: nn.Module | None, seen: set[Tensor], visited: set
         yield Weight(
             type(a).__name__, weight.nbytes, _form(weight, own_parameters(b).get(name) if b is not None else None)
         )
+    partners = _partners(a, b) if b is not None else {}
     for name, child in own_modules(a).items():
         if child is not None:
-            yield from _compared(child, own_modules(b).get(name) if b is not None else None, seen, visited)
+            yield from _compared(child, partners.get(name), seen, visited)
+
+
+def _partners(a: nn.Module, b: nn.Module) -> dict[str, nn.Module | None]:
+    """By the names of the children of ``a``, what each has become in ``b``; those that went have nothing.
+
+    Of a list that is shorter now, the layers that are left have moved up.
+    """
+    if not isinstance(a, nn.ModuleList) or not isinstance(b, nn.ModuleList) or len(b) >= len(a):
+        return dict(own_modules(b))
+    found: dict[str, nn.Module | None] = {}
+    left = list(b)
+    for name, child in own_modules(a).items():
+        if left and child is not None and _is_same(child, left[0]):
+            found[name] = left.pop(0)
+    return dict(own_modules(b)) if left else found
+
+
+def _is_same(a: nn.Module, b: nn.Module) -> bool:
+    mine, theirs = dict(a.named_parameters()), dict(b.named_parameters())
+    return mine.keys() == theirs.keys() and all(
+        p.shape == theirs[name].shape and torch.equal(p, theirs[name]) for name, p in mine.items()
+    )
 
 
 def _replaced(a: nn.Module, b: nn.Module, seen: set[Tensor]) -> Iterator[Weight]:

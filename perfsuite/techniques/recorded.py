@@ -23,7 +23,7 @@ from perfsuite.techniques.fidelity import Fidelity, Promise, checks
 from perfsuite.units import dtype_name
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _ATTRIBUTE = "_perfsuite_steps"  # a plain attribute: deep copies carry it along, state dicts do not
 
@@ -148,10 +148,11 @@ class Recorded(ABC):
     ``change`` works on a copy whose weights are known to be finite, and returns the model with what a
     fresh one must know to be shaped alike; ``shape`` gives a fresh model that shape. Where ``shape`` does all that is
     to be done, there is no ``change``. ``keeps_adapters``: whether the result computes with adapters that stand beside
-    layers.
+    layers. ``lets_be``: the field that names what is not changed, where the result may be one that cannot be called.
     """
 
     keeps_adapters: ClassVar[bool] = False
+    lets_be: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -164,6 +165,10 @@ class Recorded(ABC):
         """Without a structure of its own, a technique keeps the shape it is given."""
         return model
 
+    def reads(self, model: nn.Module) -> Iterable[Tensor]:
+        """Parameters that ``change`` only reads, to make others of them: they are not copied before, to save memory."""
+        return ()
+
     def removed(self, structure: Mapping[str, Any]) -> dict[str, Removed]:
         """By kind, the units that went, as ``structure`` tells; of a technique that takes out units."""
         return {}
@@ -171,10 +176,13 @@ class Recorded(ABC):
     def apply(self, model: nn.Module, *, data: Iterable[Any] | None = None) -> nn.Module:
         from perfsuite.techniques.common import copy_finite
         from perfsuite.techniques.counting import counted
+        from perfsuite.techniques.ties import unshare
 
         self._check(model)
         digested = Digested(data)
-        changed, structure = self.change(copy_finite(model), digested)
+        shared = tuple(self.reads(model))
+        changed, structure = self.change(copy_finite(model, shared), digested)
+        unshare(changed, shared)
         coverage = counted(model, changed, self.removed(structure))
         fields = dataclasses.asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
         config = msgspec.json.decode(msgspec.json.encode(fields))  # as it will be read back: no tuples
@@ -188,14 +196,18 @@ class Recorded(ABC):
         return changed
 
     def _checked(self, model: nn.Module, changed: nn.Module, data: Digested) -> Fidelity | None:
-        """What was seen of the promise. Raises TechniqueError where it is not kept."""
-        if self.promise is None:
-            return None
+        """What was seen of the promise. Raises TechniqueError where it is not kept, and for what cannot be called."""
         if not checks():
-            return Fidelity(None, "it was switched off")
-        from perfsuite.techniques.checking import check
+            return None if self.promise is None else Fidelity(None, "it was switched off")
+        if self.promise is not None:
+            from perfsuite.techniques.checking import check
 
-        return check(self.name, self.promise.least, model, changed, data)
+            return check(self.name, self.promise, model, changed, data)
+        if self.lets_be:
+            from perfsuite.techniques.calling import check_called
+
+            check_called(self.name, self.lets_be, model, changed, data)
+        return None
 
     @property
     def promise(self) -> Promise | None:
@@ -205,10 +217,12 @@ class Recorded(ABC):
     def _check(self, model: nn.Module) -> None:
         """Refuse, before anything is changed, what could be changed in appearance only."""
         from perfsuite.techniques.adapters import check_merged
+        from perfsuite.techniques.references import check_functions
         from perfsuite.techniques.refused import check_changeable
 
         if self.changes_layers:
             check_changeable(model)
+            check_functions(model)
         if not self.keeps_adapters:
             check_merged(model)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -15,15 +15,25 @@ from perfsuite.techniques.casting import all_tensors, layout
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
-def copied(model: AnyModule) -> AnyModule:
-    """A deep copy in which tied tensors are tied.
+def copied(model: AnyModule, shared: Iterable[Tensor] = ()) -> AnyModule:
+    """A deep copy in which tied tensors are tied; it has those that are ``shared``, and no copies of them.
 
     ``copy.deepcopy`` gives each parameter memory of its own, also where two were given one memory through ``.data``:
     such are one parameter in the copy. A buffer that sees the memory of a parameter sees that of the copy's.
     """
-    result = copy.deepcopy(model)
+    result = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
     _tie_groups(result, _groups(model))
     return result
+
+
+def unshare(model: nn.Module, shared: Iterable[Tensor]) -> None:
+    """Give the model, in place, copies of these parameters where it has them; tied ones stay tied."""
+    own: dict[Tensor, nn.Parameter | None] = dict.fromkeys(shared)
+    for module in model.modules():
+        for name, parameter in own_parameters(module).items():
+            if parameter in own:
+                own[parameter] = own[parameter] if own[parameter] is not None else copy.deepcopy(parameter)
+                own_parameters(module)[name] = own[parameter]
 
 
 def tie(model: nn.Module, stored_elsewhere: Mapping[str, str]) -> None:

@@ -55,12 +55,17 @@ def numbers_agree_with_shapes(technique: Technique, sample: Sample) -> None:
 
 
 def _config_agrees(config: Any, group: Group, others: Sequence[Group]) -> None:
-    """Some field of the config says how many units there are, where layers agree on it."""
+    """All fields of heads, and some field of units, say how many there are, where layers agree on it."""
     assert group.config, f"no field of the config is named that says how many units {group.name!r} has"
-    if len({other.count for other in others}) == 1:
-        said = {name: getattr(config, name, None) for name in group.config}
-        right = {name: group.count * per_unit for name, per_unit in group.config.items()}
-        assert said.items() & right.items(), f"the config says {said}, the shapes of {group.name!r} say {right}"
+    said = {name: value for name in group.config if isinstance(value := getattr(config, name, None), int)}
+    right = {name: group.count * group.config[name] for name in said}
+    if not said or len({other.count for other in others}) > 1:
+        return
+    if group.kind == "heads":
+        for name, number in right.items():
+            _agrees(config, name, number)
+    else:  # a mixture has a field for each kind of expert
+        assert said.items() & right.items(), f"{said} of the config: the shapes of {group.name!r} say {right}"
 
 
 def _agrees(owner: Any, name: str, number: int) -> None:

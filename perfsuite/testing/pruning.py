@@ -123,7 +123,7 @@ def drops_what_the_units_owned(technique: Technique, sample: Sample) -> None:
     """Parameters drop by exactly what the removed units owned."""
     original = split_attention(copy.deepcopy(sample.model))
     small = technique.apply(sample.model, data=sample.data)
-    gone = sum(owned * (group.count - len(kept)) for group, kept, owned in _kept(original, small))
+    gone = sum(owned * (group.count - kept.shape[-1]) for group, kept, owned in _kept(original, small))
     before, after = (sum(p.numel() for p in model.parameters()) for model in (original, small))
     assert before - after == gone, f"{before - after} parameters went, the removed units owned {gone}"
 
@@ -189,23 +189,31 @@ def _weights(model: nn.Module) -> Mapping[str, Tensor]:
     return {name: p.detach() for name, p in parameters_to_prune(model).items()}
 
 
-def _kept(original: nn.Module, small: nn.Module) -> list[tuple[Group, list[int], int]]:
-    """For each group of the original: which units the small model still has, found by their bytes, and
-    how many parameters each of them owned. In a chain the removal of a unit cuts the rows of the next
-    group, so the groups are replayed one after the other.
+def _kept(original: nn.Module, small: nn.Module) -> list[tuple[Group, Tensor, int]]:
+    """For each group of the original: which units the small model still has (K,), or each lane of it has (L, K).
+
+    They are found by their bytes. And how many parameters each of them owned. In a chain the removal of a unit cuts the
+    rows of the next group, so the groups are replayed one after the other.
     """
     left = {(group.name, group.kind): group for group in find_groups(small)}
     found = []
     for group, replayed in zip(find_groups(original), find_groups(copy.deepcopy(original)), strict=True):
         mine, theirs = _unit_bytes(replayed), _unit_bytes(left[group.name, group.kind])
-        kept = [index for index, unit in enumerate(mine) if unit in set(theirs)]
-        assert [mine[index] for index in kept] == theirs, f"the units of {group.name} are not some of the original's"
+        lanes = [_places(own, kept, group.name) for own, kept in zip(mine, theirs, strict=True)]
+        kept = torch.tensor(lanes if len(lanes) > 1 else lanes[0])
         found.append((group, kept, replayed.owned))
-        replayed.keep(torch.tensor(kept))
+        replayed.keep(kept)
     return found
 
 
-def _unit_bytes(group: Group) -> list[bytes]:
+def _places(mine: list[bytes], theirs: list[bytes], name: str) -> list[int]:
+    kept = [index for index, unit in enumerate(mine) if unit in set(theirs)]
+    assert [mine[index] for index in kept] == theirs, f"the units of {name} are not some of the original's"
+    return kept
+
+
+def _unit_bytes(group: Group) -> list[list[bytes]]:
+    """Of each lane, of which most groups have one."""
     source = group.sources[0]
     rows = source.by_unit(source.values.detach())
     bias = getattr(source.layer, "bias", None) if source.tensor == "weight" else None
@@ -213,11 +221,19 @@ def _unit_bytes(group: Group) -> list[bytes]:
         first = source.features // source.per_count * source.before
         mine = bias.detach()[first : first + group.count * source.width]
         rows = torch.cat([rows, mine.unflatten(0, (-1, source.width))], dim=1)
-    return [row.contiguous().numpy().tobytes() for row in rows]
+    lanes = rows if rows.dim() == 3 else rows[None]
+    return [[row.contiguous().numpy().tobytes() for row in lane] for lane in lanes]
 
 
-def _mask(group: Group, kept: list[int]) -> None:
-    gone = torch.tensor([unit for unit in range(group.count) if unit not in set(kept)], dtype=torch.long)
+def _mask(group: Group, kept: Tensor) -> None:
+    """Zero what reads the units that are gone."""
     for member in group.members:
-        sink = member.sink
-        sink.values.index_fill_(sink.axis, sink.index(gone), 0)
+        gone = torch.ones_like(member.sink.values)
+        index = member.sink.index(kept)
+        shape = [1] * gone.dim()
+        shape[member.sink.axis] = index.shape[-1]
+        if index.dim() == 2:
+            shape[0] = len(index)
+        whole = [index.shape[-1] if at == member.sink.axis else size for at, size in enumerate(gone.shape)]
+        gone.scatter_(member.sink.axis, index.reshape(shape).expand(whole), 0)
+        member.sink.values.masked_fill_(gone.bool(), 0)

@@ -1,5 +1,6 @@
 """What perfsuite uses of torch without torch promising it. A failure here says which part an upgrade has changed."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,29 @@ def test_hooks_of_calls_go_from_one_module_to_another():
     compat.carry_hooks(old, new)
     new(torch.ones(1, 2, requires_grad=True)).sum().backward()
     assert seen == ["before", "after", "before backward", "after backward"], "a kind of hook has another place"
+
+
+def test_a_compiled_layer_can_be_bound_to_another_and_left_uncompiled():
+    compiled = torch.compile(nn.Linear(2, 2), backend="eager")
+    assert compat.is_compiled_alone(compiled), "torch.compile(layer) has no _orig_mod"
+    assert not compat.is_compiled_alone(nn.Sequential(compiled))
+    compat.own_modules(compiled)["_orig_mod"] = nn.Linear(2, 3)
+    compat.bind_compiled(compiled)
+    assert compiled(torch.ones(1, 2)).shape == (1, 3), "what is called is still the first layer"
+    seen = []
+    compiled.register_forward_hook(lambda *args: seen.append(torch.compiler.is_compiling()))
+    with compat.uncompiled(nn.Sequential(compiled)):
+        compiled(torch.ones(1, 2))
+    assert seen == [False]
+
+
+def test_hooks_of_calls_are_listed():
+    layer = nn.Linear(2, 2)
+    layer.register_forward_pre_hook(len)
+    layer.register_forward_hook(print)
+    layer.register_full_backward_pre_hook(repr)
+    layer.register_full_backward_hook(abs)
+    assert compat.hooks_of_calls(layer) == (len, print, repr, abs), "a kind of hook has another place"
 
 
 @pytest.mark.parametrize("kind", [
@@ -404,3 +428,14 @@ def test_composite_operators_are_taken_apart():
     found = compat.decomposed(torch.ops.aten.square.default, (x,), {})
     assert torch.equal(found, x), "OpOverload.decompose no longer calls what an operator is made of"
     assert compat.decomposed(torch.ops.aten.relu.default, (x,), {}) is NotImplemented, "relu is taken apart"
+
+
+def test_recurrent_layers_are_called_with_other_weights():
+    layer, x = nn.LSTM(3, 4), torch.ones(2, 1, 3)
+    names, empty = compat.recurrent_names(layer), compat.without_weights(layer)
+    assert names == list(compat.own_parameters(layer)), "_flat_weights_names are not those of the parameters"
+    assert not list(empty.parameters()), "a layer without weights has some"
+    zeros = [torch.zeros_like(p) for p in layer.parameters()]
+    assert not compat.call_recurrent(empty, zeros, x)[0].any(), "_flat_weights is not what is computed with"
+    assert layer(x)[0].any(), "the layer itself was changed"
+    assert type(copy.deepcopy(empty)) is nn.LSTM, "a layer without weights cannot be copied"

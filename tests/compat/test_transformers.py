@@ -44,6 +44,19 @@ def test_the_kernel_of_attention_is_known():
     assert compat.attention_of(again) == compat.attention_of(config), "from_dict no longer takes attn_implementation"
 
 
+def test_fused_experts_say_how_they_are_laid_out():
+    config = transformers.GptOssConfig(
+        hidden_size=8, intermediate_size=6, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        vocab_size=10, num_local_experts=3, pad_token_id=0, head_dim=4,
+    )  # fmt: skip
+    experts = transformers.GptOssModel(config).layers[0].mlp.experts
+    found = compat.fused_experts(experts)
+    assert found is not None, "use_experts_implementation notes something else"
+    assert (found.hidden_size, found.transposed, len(found.arguments)) == (8, True, 3)
+    assert (found.expand_bias.shape, found.reduce_bias.shape) == ((3, 12), (3, 8)), "biases have other names"
+    assert compat.fused_experts(llama()) is None
+
+
 def test_parts_of_a_model_may_have_other_kernels_of_attention():
     kernels = {"": "sdpa", "text_config": "eager", "vision_config": "sdpa"}
     config = transformers.CLIPConfig(attn_implementation=kernels)

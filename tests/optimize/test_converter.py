@@ -3,7 +3,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, T5Config, T5Model
 
 from perfsuite import MixedPrecisionConverter, MixedPrecisionWrapper, SlowerHereWarning, convert_to_mixed_precision
 from perfsuite.errors import TechniqueError, UsageError
@@ -99,6 +99,40 @@ def test_auto_passes_over_a_precision_that_cannot_hold_the_weights(figures):
     assert dtypes(converter.convert_to_mixed_precision()) == {torch.bfloat16}
     with pytest.raises(TechniqueError, match="beyond 65504"):
         convert_to_mixed_precision(model, "fp16")
+
+
+SMALL = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+
+
+def pictures():
+    norms = (nn.InstanceNorm2d(4, affine=True), nn.BatchNorm2d(4), nn.GroupNorm(2, 4))
+    return nn.Sequential(nn.Conv2d(3, 4, 3), *norms, nn.LocalResponseNorm(2), nn.Conv2d(4, 4, 1))
+
+
+NORMED = {
+    "t5": (
+        lambda: T5Model(T5Config(vocab_size=50, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=2)),
+        Inputs(kwargs={"input_ids": TOKENS, "decoder_input_ids": TOKENS}), 7,
+    ),
+    "llama": (lambda: LlamaModel(LlamaConfig(num_attention_heads=2, **SMALL)), Inputs((TOKENS,)), 3),
+    "pictures": (pictures, Inputs((torch.ones(2, 3, 5, 5).cumsum(-1),)), 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "inputs", "count"), NORMED.values(), ids=NORMED)
+def test_norms_of_any_name_stay_in_fp32(figures, make, inputs, count):
+    """T5's, Llama's RMSNorm and InstanceNorm were cast, and it was said that norms are not."""
+    with seeded(0):
+        model = make().eval()
+    half = convert_to_mixed_precision(model, "bf16")
+    norms = {m for m in half.modules() if "Norm" in type(m).__name__ and any(True for _ in m.parameters())}
+    assert len(norms) == count
+    assert {p.dtype for m in norms for p in m.parameters()} == {torch.float32}
+    others = [p.dtype for m in half.modules() if isinstance(m, nn.Linear | nn.Conv2d) for p in m.parameters()]
+    assert set(others) == {torch.bfloat16}
+    before, after = run(model, inputs), run(half, inputs)
+    assert after.dtype is torch.float32
+    assert float((before - after).norm() / before.norm()) < 0.03
 
 
 def test_norms_stay_in_fp32_unless_something_is_said(figures):

@@ -11,6 +11,7 @@ from perfsuite import (
     StaticQuantizer,
     WeightOnly,
     quantize_model,
+    unchecked,
 )
 from perfsuite.errors import TechniqueError, UsageError
 from perfsuite.measure.outputs import fidelity
@@ -175,7 +176,8 @@ def test_a_floor_leaves_the_most_sensitive_layer_in_float(kind):
     with watched(lambda *step: told.append(step)):
         result = quantizer.optimize()
     assert [type(layer) is nn.Linear for layer in result] == [False, True, False]
-    assert score(result) >= 30 > score(config.technique().apply(model, data=[x]))
+    with unchecked():
+        assert score(result) >= 30 > score(config.technique().apply(model, data=[x]))
     assert quantizer.get_size_info()["excluded"] == ("1",)
     assert list(provenance(result)[0].config["exclude"]) == ["1"]
     assert ("measuring the sensitivity of layers", 3, 3) in told

@@ -103,3 +103,46 @@ def test_one_mask_of_six_layers_is_stored_once(name, tmp_path):
     names = [n for n in load_file(perfsuite.save_model(changed, tmp_path / "saved") / WEIGHTS) if n.endswith("mask")]
     if name != "int8-dynamic":
         assert len(names) == 1
+
+
+class Slices(nn.Module):
+    """Three weights that are parts of one tensor."""
+
+    def __init__(self, transposed=False):
+        super().__init__()
+        memory = torch.randn(6, 8)
+        parts = (memory[:, :3], memory[:, 3:6], memory[:, 6:]) if transposed else (memory[:2], memory[2:4], memory[4:])
+        self.parts = nn.ParameterList(nn.Parameter(part) for part in parts)
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["rows", "columns"])
+def test_parts_of_one_tensor_are_stored_apart(transposed, tmp_path):
+    with seeded(0):
+        model = Slices(transposed)
+    folder = perfsuite.save_model(model, tmp_path / "saved")
+    assert sum(tensor.numel() for tensor in load_file(folder / WEIGHTS).values()) == 48
+    again = perfsuite.load_model(folder, model=Slices(transposed))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+
+
+class Transposed(nn.Module):
+    """Two looks at one square tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Parameter(torch.randn(4, 4))
+        self.other = nn.Parameter(torch.zeros(4, 4))
+        self.other.data = self.one.data.t()
+
+
+def apart():
+    return nn.ParameterDict({"one": torch.ones(4, 4), "other": torch.ones(4, 4)})
+
+
+@pytest.mark.parametrize("fresh", [Transposed, apart])
+def test_a_transposed_look_comes_back_transposed(fresh, tmp_path):
+    with seeded(0):
+        model = Transposed()
+    again = perfsuite.load_model(perfsuite.save_model(model, tmp_path / "saved"), model=fresh())
+    assert torch.equal(again.one, model.one)
+    assert torch.equal(again.other, model.one.t())

@@ -27,7 +27,14 @@ class Family:
             with torch.no_grad():
                 for parameter in model.parameters():
                     parameter.add_(torch.randn_like(parameter), alpha=0.2)
-        return model
+        return in_float64(model)
+
+
+def in_float64(model):
+    """Experts one after the other: the kernel for all of them at once knows no float64."""
+    if any(name.endswith("experts.down_proj") for name, _ in model.named_parameters()):
+        model.set_experts_implementation("eager")
+    return model
 
 
 def drawn(*shape):
@@ -78,4 +85,85 @@ DECODERS = (
     Family("SmolLM3ForCausalLM", GROUPED, tokens),
     Family("StableLmForCausalLM", GROUPED, tokens),
 )
-FAMILIES = (*DECODERS,)
+
+
+def sounds():
+    return Inputs(kwargs={"input_values": drawn(2, 600)})
+
+
+def spectra():
+    return Inputs(kwargs={"input_features": drawn(2, 8, 24), "decoder_input_ids": ids(5)})
+
+
+def both():
+    return Inputs(kwargs={"input_ids": ids(), "pixel_values": drawn(2, 3, 16, 16)})
+
+
+BART = {
+    "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 24, "decoder_ffn_dim": 16, "vocab_size": 64, "max_position_embeddings": 32, "pad_token_id": 0,
+    "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2, "forced_eos_token_id": None,
+}  # fmt: skip
+T5 = {
+    "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4, "vocab_size": 64, "pad_token_id": 0,
+    "decoder_start_token_id": 0, "relative_attention_num_buckets": 8,
+}  # fmt: skip
+RELATIVE = {**SIZES, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 8}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+LOCAL = {"num_local_experts": 4, "num_experts_per_tok": 2}
+WAVE = {
+    **SIZES, "conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 4], "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2, "apply_spec_augment": False,
+}  # fmt: skip
+TOWERS = {
+    "projection_dim": 8,
+    "text_config": {**SIZES, "projection_dim": 8},
+    "vision_config": {**VISION, "projection_dim": 8},
+}
+MODERN = {"local_attention": 4, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2}
+WINDOWS = {"image_size": 16, "patch_size": 2, "embed_dim": 8, "depths": [2, 1], "num_heads": [2, 4], "window_size": 4}
+
+FAMILIES = (
+    *DECODERS,
+    Family("GPT2LMHeadModel", {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 32, "vocab_size": 64}, tokens),
+    Family("GPTNeoXForCausalLM", SIZES, tokens),
+    Family("PhiForCausalLM", GROUPED, tokens),
+    Family("Phi3ForCausalLM", {**GROUPED, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, tokens),
+    Family("OPTForCausalLM", {**SIZES, "ffn_dim": 24, "word_embed_proj_dim": 16}, tokens),
+    Family("T5ForConditionalGeneration", T5, pairs),
+    Family("MT5ForConditionalGeneration", {**T5, "feed_forward_proj": "gated-gelu"}, pairs),
+    Family("UMT5ForConditionalGeneration", T5, pairs),
+    Family("BartForConditionalGeneration", BART, pairs),
+    Family("MBartForConditionalGeneration", BART, pairs),
+    Family("MarianMTModel", BART, pairs),
+    Family("PegasusForConditionalGeneration", BART, pairs),
+    Family("M2M100ForConditionalGeneration", BART, pairs),
+    Family(
+        "WhisperForConditionalGeneration",
+        {**BART, "num_mel_bins": 8, "max_source_positions": 12, "max_target_positions": 16},
+        spectra,
+    ),
+    Family("ViTModel", VISION, images),
+    Family("DeiTModel", VISION, images),
+    Family("BeitModel", {**VISION, "use_relative_position_bias": True}, images),
+    Family("BeitForImageClassification", {**VISION, "use_shared_relative_position_bias": True}, images),
+    Family("Dinov2Model", {**{k: v for k, v in VISION.items() if k != "intermediate_size"}, "mlp_ratio": 2}, images),
+    Family("SwinModel", WINDOWS, images),
+    Family("CLIPModel", TOWERS, both),
+    Family("SiglipTextModel", {**SIZES, "projection_size": 8}, tokens),
+    Family("AlbertModel", {**SIZES, "embedding_size": 8}, tokens),
+    Family("ModernBertForMaskedLM", {**SIZES, **MODERN}, tokens),
+    Family("MPNetModel", SIZES, tokens),
+    Family("DebertaModel", RELATIVE, tokens),
+    Family("DebertaV2Model", RELATIVE, tokens),
+    Family("DebertaV2ForSequenceClassification", {**RELATIVE, "share_att_key": True, "position_buckets": 4}, tokens),
+    Family("RobertaModel", SIZES, tokens),
+    Family("ElectraModel", {**SIZES, "embedding_size": 8}, tokens),
+    Family("MegatronBertModel", SIZES, tokens),
+    Family("Wav2Vec2Model", WAVE, sounds),
+    Family("HubertModel", WAVE, sounds),
+    Family("MixtralForCausalLM", {**GROUPED, **LOCAL, "intermediate_size": 32}, tokens),
+    Family("Qwen2MoeForCausalLM", {**GROUPED, **EXPERTS, "shared_expert_intermediate_size": 16}, tokens),
+    Family("Qwen3MoeForCausalLM", {**HEADS, **EXPERTS}, tokens),
+    Family("GptOssForCausalLM", {**HEADS, **LOCAL, "intermediate_size": 32, "sliding_window": 4}, tokens),
+)

@@ -84,7 +84,9 @@ def test_hooks_of_backward_passes_are_kept(where):
 def test_hooks_of_an_attention_are_kept_by_other_techniques_too(name):
     model, seen = attending(), []
     model.attention.register_forward_hook(lambda *args: seen.append("after"))
-    run(applied(name, model), Inputs((IDS,)))
+    changed = applied(name, model)
+    seen.clear()  # a technique may call the model that it is given
+    run(changed, Inputs((IDS,)))
     assert seen == ["after"]
 
 
@@ -123,7 +125,9 @@ def test_what_was_put_on_a_layer_is_there(name, tmp_path):
 def test_a_root_that_is_one_layer_keeps_its_hooks():
     layer, seen = nn.Linear(4, 4), []
     layer.register_forward_hook(lambda *args: seen.append("after"))
-    quantize_model(layer)(torch.ones(1, 4))
+    quantized = quantize_model(layer)
+    seen.clear()  # it is called beside its result
+    quantized(torch.ones(1, 4))
     assert seen == ["after"]
 
 

@@ -6,6 +6,7 @@ import sys
 import torch
 
 from perfsuite import Int8Dynamic, Int8Static, Magnitude, Pattern, Precision, Structured, WeightOnly
+from perfsuite.techniques.pruning.depth import Depth
 from perfsuite.techniques.values import Original, Pipeline
 from perfsuite.testing import (
     MagnitudeContract,
@@ -79,6 +80,11 @@ class TestStructuredByTaylorGlobally(Ours, StructuredContract):
 
 class TestStructuredInMultiples(StructuredContract):
     technique = Structured(0.25, 0.6, round_to=4)
+
+
+class TestDepth(Ours):
+    technique = Depth(0.5)
+    samples = models(("encoder", "torch encoder")).filter(lambda sample: len(sample.model.layers) > 1)
 
 
 class TestInt8Dynamic(Ours, QuantizationContract):

@@ -132,17 +132,31 @@ def test_a_model_that_stays_whole_is_refused_with_what_was_tried():
     assert state_bytes(model) == before
 
 
+@pytest.mark.parametrize(
+    ("data", "remedy"), [(None, "give data=batches"), ([torch.ones(2, 3)], r"see why model\(batch\) fails")]
+)
+def test_a_model_that_cannot_be_called_is_refused_with_what_to_give(data, remedy):
+    class Picky(Net):
+        def forward(self, x):
+            assert x.shape[1] == 1000
+            return x
+
+    with pytest.raises(TechniqueError, match=rf"found no heads[^\n]*\n  remedy: {remedy}"):
+        HALF.apply(Picky(None), data=data)
+
+
 def test_following_leaves_the_model_as_it_is():
     class Remembers(Net):
         last = None
 
         def forward(self, x):
             self.last = self.a(x)
-            return self.d(F.relu(self.c(self.last + self.b(x))))
+            return self.d(F.relu(self.c(self.middle(self, self.last + self.b(x)))))
 
-    model = Remembers(None).train()
-    before = state_bytes(model)
-    follow(model, Inputs((torch.randn(3, 4),)), ())
+    model = Remembers(lambda m, x: F.dropout(x, training=m.training)).train()
+    before, drawn = state_bytes(model), torch.get_rng_state()
+    follow(model, None, ())
+    assert torch.equal(torch.get_rng_state(), drawn)
     assert state_bytes(model) == before
     assert model.last is None
     assert model.training
@@ -181,6 +195,36 @@ def test_parameters_that_are_tied_are_cut_together_and_stay_tied(tmp_path):
     assert small.a.weight.shape == (4, 4)
     again = load(save(small, tmp_path / "small"), model=Tied())
     assert again.a.weight is again.b.weight
+    assert torch.equal(again(x), small(x))
+
+
+class Halves(nn.Module):
+    """Two halves of one layer, each with units of its own, that a chunk can only take apart while they are as many."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = nn.Linear(4, 16), nn.Linear(8, 6), nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        one, other = self.parts(self.a(x).relu())
+        return self.d(self.b(one).relu() * self.c(other))
+
+    def parts(self, x):
+        return x[:, : x.shape[1] // 2], x[:, x.shape[1] // 2 :]
+
+
+def test_numbers_of_units_that_do_not_go_together_are_left_and_named(tmp_path):
+    """The two halves are rows of units of their own; of as many each the proof holds, of other numbers it does not."""
+    with seeded(0):
+        model, x = Halves().eval(), torch.randn(3, 4)
+    with torch.no_grad():
+        model.a.weight[:8] *= torch.linspace(0.1, 10, 8)[:, None]  # uneven, so that more of these go
+    assert [group.name for group in follow(model, Inputs((x,)), ()).groups] == ["a", "a#2", "b"]
+    small = Structured(0.5, 0.5, scope="global").apply(model, data=[x])
+    structure = provenance(small)[0].structure
+    assert structure["coupled"]["refused"] == ["a", "a#2"]
+    assert structure["kept"] == {"units": {"b": 3}}
+    again = load(save(small, tmp_path / "small"), model=Halves())
     assert torch.equal(again(x), small(x))
 
 

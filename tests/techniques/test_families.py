@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from perfsuite import Structured
 from perfsuite.storage import load, save
@@ -10,9 +11,10 @@ from perfsuite.testing.architecture import numbers_agree_with_shapes
 from perfsuite.testing.contract import run
 from perfsuite.testing.pruning import drops_what_the_units_owned, equals_the_masked_model
 from perfsuite.testing.strategies import Sample
-from tests.techniques.families import FAMILIES
+from tests.techniques.families import FAMILIES, in_float64
 from tests.techniques.small import HALF
 
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 
 
@@ -34,6 +36,7 @@ def test_the_layers_that_are_cut_are_half_as_large(family):
     model = family.build()
     small = HALF.apply(model)
     assert linear_weights(model) / linear_weights(small) >= family.smaller
+    assert linear_weights(model) >= 0.7 * all_matrices(model), "most of the model is not found"
 
 
 @each_family
@@ -44,7 +47,7 @@ def test_numbers_in_modules_and_configs_follow(family):
 @each_family
 def test_a_small_one_is_loaded_as_it_was(family, tmp_path):
     small = Structured(0.5, 0.5, scope="global").apply(family.build()).eval()
-    again = load(save(small, tmp_path / "saved"))
+    again = in_float64(load(save(small, tmp_path / "saved")))
     assert torch.equal(run(again, family.inputs()), run(small, family.inputs()))
 
 
@@ -52,3 +55,10 @@ def linear_weights(model):
     """Of all groups together, each tensor once."""
     found = {id(part.values): part.values.numel() for group in find_groups(model) for part in group.slices}
     return sum(found.values())
+
+
+def all_matrices(model):
+    """All weights of layers that take what other layers give: no tables, no kernels over pixels or sound."""
+    tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    kernels = {p for module in model.modules() if isinstance(module, CONVOLUTIONS) for p in module.parameters()}
+    return sum(p.numel() for p in model.parameters() if p.dim() > 1 and p not in tables | kernels)

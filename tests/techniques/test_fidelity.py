@@ -107,7 +107,7 @@ def test_families_that_were_wrong_in_silence_are_right_or_an_error_with_a_remedy
 def test_what_reads_stored_codes_is_an_error_that_names_the_layer_as_it_must_be_typed(technique):
     model, data = Deaf(), [randn(4, 8)]
     before = state_bytes(model)
-    with pytest.raises(TechniqueError, match=r"dB, and 25 are promised, on the first batch of the data") as told:
+    with pytest.raises(TechniqueError, match=r"dB, and (12|25) are promised, on the first batch of the data") as told:
         parse_technique(technique).apply(model, data=data)
     assert "to blame: 'layers.1'" in told.value.what
     assert "exclude=('layers.1',)" in told.value.remedy
@@ -146,6 +146,47 @@ def test_a_search_blames_those_and_no_others(bad):
     blamed, reached = Blame(layers, run, 25.0).found()
     assert ({int(layer.name) for layer in blamed}, reached) == (bad, 40.0)
     assert len(calls) <= 20
+
+
+def noisy():
+    """Weights whose rows have an outlier each: their grid is coarse, and an honest result is far off."""
+    model = mlp(64, 64, 64)
+    with torch.no_grad():
+        model[0].weight[:, 0] = 5.0
+    return model, [randn(8, 64) * (torch.arange(64) > 0)]  # and the outliers meet zeros
+
+
+@pytest.mark.parametrize("technique", ["int8-dynamic", "int8-static"])
+def test_the_noise_of_quantization_itself_is_a_warning_and_no_error(technique):
+    """A pretrained MiniLM with its outliers is at 16 to 24 dB on real text, and answers as before."""
+    model, data = noisy()
+    with pytest.warns(
+        FidelityWarning, match=rf"{technique} of the Sequential is at 1\d\.\d dB on the first batch"
+    ) as told:
+        result = parse_technique(technique).apply(model, data=data)
+    assert [warning.filename for warning in told] == [__file__]
+    assert 10 < provenance(result)[-1].fidelity.decibels < 25
+
+
+@pytest.mark.filterwarnings("ignore::perfsuite.techniques.fidelity.FidelityWarning")
+def test_what_is_wrong_is_found_among_noise_and_the_noise_is_not_blamed():
+    model, data = noisy()
+    with torch.no_grad():
+        model[0].weight[:, 0] = 10.0
+    deaf = nn.Sequential(model, nn.Linear(64, 8), Deaf())
+    with pytest.raises(TechniqueError) as told:
+        Int8Dynamic().apply(deaf, data=data)
+    assert "exclude=('2.layers.1',)" in told.value.remedy
+    result = Int8Dynamic(exclude=("2.layers.1",)).apply(deaf, data=data)
+    assert provenance(result)[-1].fidelity.decibels < 25
+
+
+def test_noise_that_leaves_nothing_is_an_error_that_names_the_layer():
+    model, data = noisy()
+    with torch.no_grad():
+        model[0].weight[:, 0] = 3000.0
+    with pytest.raises(TechniqueError, match="to blame: '0'"):
+        Int8Dynamic().apply(model, data=data)
 
 
 def test_where_no_layer_alone_is_to_blame_the_worst_are_left():
@@ -274,11 +315,10 @@ def test_fewer_bits_promise_less(bits, least):
 
 def test_activations_that_stand_out_are_warned_of_and_are_no_error():
     """One value of 100 in the data makes the grid as wide: as many real models have them."""
+    torch.manual_seed(0)
     outlier = randn(4, 8)
     outlier[0, 0] = 100
-    with pytest.warns(
-        FidelityWarning, match=r"^int8-static of the Linear is at 1\d\.\d dB on .*: look at its accuracy"
-    ):
+    with pytest.warns(FidelityWarning, match=r"^int8-static of the Linear is at [12]\d\.\d dB on .*: look at"):
         result = parse_technique("int8-static").apply(nn.Linear(8, 8), data=[randn(4, 8), outlier])
     assert 12 < provenance(result)[-1].fidelity.decibels < 25
 

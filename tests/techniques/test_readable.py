@@ -208,3 +208,22 @@ def test_nothing_of_a_read_weight_is_kept():
     assert {name: tensor.dtype for name, tensor in layer.state_dict().items()} == {
         "codes": torch.int8, "scale": torch.float32, "bias": torch.float32,
     }  # fmt: skip
+
+
+class Renormalising(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part = nn.Sequential(nn.Linear(16, 16))
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.part[0].weight.data.clamp_(-0.1, 0.1)
+        return self.part(x)
+
+
+@pytest.mark.parametrize("name", ["int8-dynamic", "weight-only-8"])
+def test_a_model_that_writes_to_a_weight_is_told_which_and_how_to_go_on(name):
+    technique = parse_technique(name)
+    with pytest.raises(TechniqueError, match=r"'clamp_' writes to the weight of 'part.0'") as error:
+        technique.apply(Renormalising())(X)
+    assert "exclude=('part.0',)" in str(error.value)

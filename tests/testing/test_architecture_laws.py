@@ -160,7 +160,7 @@ def test_a_config_that_does_not_follow_is_caught(monkeypatch, change, message):
 
 
 def test_a_config_that_was_left_as_it_was_is_caught(monkeypatch):
-    monkeypatch.setattr("perfsuite.techniques.pruning.removal._sync_configs", lambda model, groups: None)
+    monkeypatch.setattr("perfsuite.techniques.pruning.removal.sync_configs", lambda model, fields: None)
     with pytest.raises(AssertionError, match="of the LlamaConfig is"):
         holds(architecture.numbers_agree_with_shapes, LLAMA, LLAMA_SPEC)
 

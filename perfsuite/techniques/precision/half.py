@@ -30,6 +30,7 @@ class Precision(Recorded):
     autocast: bool = False
     keep_fp32: tuple[str, ...] = ()
 
+    lets_be = "keep_fp32"
     keeps_adapters = True
 
     def __post_init__(self) -> None:

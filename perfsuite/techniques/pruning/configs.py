@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from perfsuite.techniques.pruning.groups import Group
+from perfsuite.techniques.pruning.reading import reads
 
 BUILT = "perfsuite_built"  # what was set, as the model was built with it: loading builds it again
 
@@ -27,9 +29,19 @@ class Field:
         return {group.count * per_unit for group, per_unit in self.groups}
 
     def sync(self) -> None:
-        """Set the field to what the shapes say; where layers disagree it is left, and the provenance record tells."""
+        """Set the field to what the shapes say; where layers disagree it is left, and the provenance record tells.
+
+        A layer that reads the number of its config in each call has a config of its own then.
+        """
         if len(self.numbers) == 1:
+            _keep_width(self.config, self.groups[0][0])
             set_field(self.config, self.name, *self.numbers)
+            return
+        for group, per_unit in self.groups:
+            kind: Any = type(group.owner)
+            if f"config.{self.name}" in reads(kind):
+                group.owner.config = copy.copy(group.owner.config)
+                setattr(group.owner.config, self.name, group.count * per_unit)
 
 
 def following(model: nn.Module, groups: Iterable[Group], originals: Mapping[tuple[str, str], int]) -> tuple[Field, ...]:
@@ -72,16 +84,24 @@ def set_field(config: Any, name: str, value: Any) -> None:
         setattr(config, name, value)
 
 
+def _keep_width(config: Any, group: Group) -> None:
+    """Rotary embeddings derive the width of a head from a number of heads that is not theirs any more: say it."""
+    if group.kind == "heads" and hasattr(config, "rope_parameters") and getattr(config, "head_dim", None) is None:
+        queries = next((group.config[name] for name in ("num_attention_heads", "n_head") if name in group.config), 1)
+        setattr(config, BUILT, getattr(config, BUILT, {}) | {"head_dim": None})
+        config.head_dim = group.sink.width // queries
+
+
 def _agrees(field: Field, originals: Mapping[tuple[str, str], int]) -> bool:
     """Whether a field says what the shapes say, or what they said before any technique; it may mean something else.
 
-    One that holds None is computed from others; where a family names it alone, it is the one that is meant.
+    GPT-2's holds None where the number is four times the width.
     """
     now = getattr(field.config, field.name, None)
     built = getattr(field.config, BUILT, {}).get(field.name, now)
     before = {originals.get((group.name, group.kind), group.count) * per_unit for group, per_unit in field.groups}
-    derived = now is None and hasattr(field.config, field.name) and all(len(g.config) == 1 for g, _ in field.groups)
-    return {now} == field.numbers or {built} == before or derived
+    derived = field.name == "n_inner" and hasattr(field.config, field.name) and now is None
+    return derived or [now] == [*field.numbers] or [built] == [*before]
 
 
 def _own_name(config: Any, name: str) -> str:

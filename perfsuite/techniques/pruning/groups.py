@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import mul
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,111 +20,8 @@ from perfsuite._compat.torch import own_parameters
 from perfsuite.errors import TechniqueError
 from perfsuite.protocols import Architecture
 from perfsuite.registry import architectures
-from perfsuite.techniques.common import is_conv1d, is_linear
 from perfsuite.techniques.pruning.chains import Chain, chains
-
-
-@dataclass(frozen=True)
-class Slice:
-    """The part of a layer that belongs to a group: ``width`` rows or columns of its weight for each unit.
-
-    One layer may compute several things one after the other, such as queries, keys, values. ``before`` and ``after``
-    say how many rows or columns for each unit stand before and after these (``fused`` counts them).
-    ``tensor``: the parameter that is cut, where it is no layer's weight; the module that has it is the layer then.
-    """
-
-    layer: Any
-    width: int = 1
-    before: int = 0
-    after: int = 0
-    tensor: str = "weight"
-    dim: ClassVar[int]
-    vectors: ClassVar[tuple[str, ...]] = ()  # tensors (features,) that are cut along
-    sizes: ClassVar[tuple[str, ...]]  # attributes that say how many features there are
-
-    @property
-    def features(self) -> int:
-        """How many rows or columns the layer has: of all units, and of all that it computes."""
-        sized = self.tensor == "weight" and getattr(self.layer, "num_features", None)
-        return int(sized or self.values.shape[self.axis])
-
-    @property
-    def per_count(self) -> int:
-        """How many of them go with each unit."""
-        return self.before + self.width + self.after
-
-    @property
-    def values(self) -> Tensor:
-        """The parameter that is cut."""
-        found: Tensor = getattr(self.layer, self.tensor)
-        return found
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the parameter is the layer's own, and no subclass of ``nn.Linear`` computes something else."""
-        is_other = isinstance(self.layer, nn.Linear) and not is_linear(self.layer)
-        return not is_other and own_parameters(self.layer).get(self.tensor) is not None
-
-    @property
-    def axis(self) -> int:
-        """The dimension of the parameter that units lie along."""
-        return 1 - self.dim if is_conv1d(self.layer) else self.dim
-
-    def norms(self, values: Tensor) -> Tensor:
-        """The L2 norm, for each unit (U,), of a tensor that is shaped like the layer's weight."""
-        return self.by_unit(values.double().square()).sum(dim=1).sqrt()
-
-    def per_unit(self, values: Tensor) -> Tensor:
-        """Sums, for each unit (U,), of a tensor that is shaped like the layer's weight."""
-        return self.by_unit(values).sum(dim=1)
-
-    def by_unit(self, values: Tensor) -> Tensor:
-        """What a tensor that is shaped like the layer's weight holds for each unit (U, N)."""
-        rows = values.movedim(self.axis, 0)
-        count = len(rows) // self.per_count
-        return rows.narrow(0, count * self.before, count * self.width).reshape(count, -1)
-
-    def index(self, units: Tensor) -> Tensor:
-        """Which rows or columns belong to these units."""
-        start = self.features // self.per_count * self.before
-        return (start + units.cpu()[:, None] * self.width + torch.arange(self.width)).flatten()
-
-    def cut(self, index: Tensor) -> None:
-        """Keep these rows or columns of the layer alone, in place."""
-        _cut(self.layer, self.tensor, self.axis, index)
-        if self.tensor == "weight":
-            for name in self.vectors:
-                _cut(self.layer, name, 0, index)
-            for name in self.sizes:
-                if hasattr(self.layer, name):
-                    setattr(self.layer, name, len(index))
-
-    @property
-    def owned(self) -> dict[tuple[nn.Module, str], int]:
-        """Elements of the tensors that are cut, by layer and name."""
-        names = (self.tensor, *(self.vectors if self.tensor == "weight" else ()))
-        tensors = {name: own_parameters(self.layer).get(name) for name in names}
-        return {(self.layer, name): p.numel() for name, p in tensors.items() if p is not None}
-
-
-class Rows(Slice):
-    """``width`` outputs of a layer for each unit: rows of a weight (O, I, ...), elements of a bias or batch norm."""
-
-    dim = 0
-    vectors = ("bias", "running_mean", "running_var")
-    sizes = ("out_features", "out_channels", "num_features", "nf")
-
-
-class Columns(Slice):
-    """``width`` inputs of a layer for each unit: columns of a weight (O, I, ...)."""
-
-    dim = 1
-    sizes = ("in_features", "in_channels", "nx", "embedding_dim")
-
-
-def fused(layer: Any, *widths: int) -> tuple[Rows, ...]:
-    """The rows of a layer that computes several things one after the other, each ``width`` wide for each unit."""
-    return tuple(Rows(layer, width, sum(widths[:at]), sum(widths[at + 1 :])) for at, width in enumerate(widths))
+from perfsuite.techniques.pruning.slices import Columns, Rows, Slice
 
 
 @dataclass(frozen=True)
@@ -140,6 +37,7 @@ class Group:
         attributes: by name, how much of the number each unit stands for: {"num_heads": 1, "all_head_size": 64}.
         config: the same of the fields of a Hugging Face model's config, which follow where all layers agree.
         name: within the module that has several groups of one kind; ``find_groups`` puts the module's before it.
+        multiple: kept units are one of it, as kernels want them.
         tied: groups of which the same units go, as where all layers add one bias for each head to their scores.
     """
 
@@ -152,6 +50,7 @@ class Group:
     config: Mapping[str, int] = field(default_factory=dict)
     name: str = ""
     tied: tuple[Group, ...] = ()
+    multiple: int = 1
 
     @property
     def count(self) -> int:
@@ -185,16 +84,16 @@ class Group:
         return sum({key: size for part in self.slices for key, size in part.owned.items()}.values()) // self.count
 
     def keep(self, units: Tensor) -> None:
-        """Remove all other units, in place. ``units`` (K,) are indices in ascending order."""
+        """Remove all other units, in place. ``units`` (K,) are indices in ascending order, or (L, K) those of lanes."""
         together: dict[tuple[nn.Module, str, int], list[Slice]] = {}
         for part in self.slices:
             together.setdefault((part.layer, part.tensor, part.dim), []).append(part)
         for parts in together.values():
             parts.sort(key=lambda part: part.before)
-            parts[0].cut(torch.cat([part.index(units) for part in parts]))
+            parts[0].cut(torch.cat([part.index(units) for part in parts], dim=-1))
         for member in self.members:
             for name, per_unit in member.attributes.items():
-                setattr(member.owner, name, len(units) * per_unit)
+                setattr(member.owner, name, units.shape[-1] * per_unit)
 
 
 def _bound(group: Group) -> Tensor:
@@ -216,18 +115,31 @@ def find_groups(model: nn.Module) -> list[Group]:
 def described(model: nn.Module) -> set[str]:
     """Paths of the parts that architectures describe: their modules, and what they stand in of the same package.
 
-    So a Hugging Face model of which some layers are known is known as a whole. Not so for torch's own modules, which
-    people put around anything.
+    So a Hugging Face model of which some heads are known is known as a whole; where only feed-forward networks are, the
+    layers of these are, and its attention is still to be found. Not so for torch's own modules, which people put around
+    anything.
     """
-    known, modules = architectures().values(), dict(model.named_modules())
-    found = set()
-    for name, module in modules.items():
-        if any(architecture.is_mine(module) for architecture in known):
-            around = [name] if _package(module) == "torch" else [
-                ".".join(name.split(".")[:end]) for end in range(name.count(".") + 2)
-            ]  # fmt: skip
-            found.add(next(path for path in around if _package(modules[path]) == _package(module)))
-    return found
+    modules = dict(model.named_modules())
+    groups = {name: _own_groups(module) for name, module in modules.items()}
+    mine = {name: _around(name, modules) for name, found in groups.items() if found}
+    with_heads = {mine[name] for name in mine if any(group.kind == "heads" for group in groups[name])}
+    paths = {module: name for name, module in modules.items()}
+    known = {around for around in mine.values() if around in with_heads}
+    rest = (group for name, around in mine.items() if around not in with_heads for group in groups[name])
+    return known | {paths[layer] for group in rest for layer in group.layers if layer in paths}
+
+
+def _own_groups(module: nn.Module) -> list[Group]:
+    """The groups that architectures know of a module itself."""
+    mine = (architecture for architecture in architectures().values() if architecture.is_mine(module))
+    return [group for architecture in mine for group in architecture.groups(module)]
+
+
+def _around(name: str, modules: Mapping[str, nn.Module]) -> str:
+    """The path of the outermost module of the same package that this one stands in."""
+    package = _package(modules[name])
+    paths = [".".join(name.split(".")[:end]) for end in range(name.count(".") + 2)] if name else [""]
+    return name if package == "torch" else next(path for path in paths if _package(modules[path]) == package)
 
 
 def _package(module: nn.Module) -> str:
@@ -290,10 +202,3 @@ def check_divisible(group: Group) -> None:
                 f"{group.kind} of {part.per_count}",
                 f"exclude it: exclude=({group.name!r},)",
             )
-
-
-def _cut(layer: nn.Module, name: str, dim: int, index: Tensor) -> None:
-    old = getattr(layer, name, None)
-    if old is not None:
-        new = old.detach().index_select(dim, index.to(old.device))
-        setattr(layer, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)

@@ -18,7 +18,7 @@ from perfsuite.techniques.recorded import Digested
 def importance_of(
     model: nn.Module, groups: Sequence[Group | Coupled], kind: Literal["magnitude", "taylor"], data: Digested
 ) -> dict[tuple[str, str], Tensor]:
-    """Importance (U,) of the units of each group, by its name and kind."""
+    """Importance (U,) of the units of each group, or (L, U) of those of each lane, by its name and kind."""
     values = [group.magnitude() for group in groups] if kind == "magnitude" else _taylor(model, groups, data)
     return {(group.name, group.kind): value for group, value in zip(groups, values, strict=True)}
 
@@ -29,7 +29,7 @@ def _taylor(model: nn.Module, groups: Sequence[Group | Coupled], data: Digested)
     With a gate g = 1 before the sink, dL/dg is the sum over the columns that read the unit of weight
     times gradient; so one backward pass gives it for all units.
     """
-    totals = [torch.zeros(group.count, dtype=torch.float64) for group in groups]
+    totals = [torch.zeros_like(group.magnitude(), dtype=torch.float64) for group in groups]
     required = {p: p.requires_grad for p in model.parameters()}
     try:
         for p in required:
@@ -62,12 +62,12 @@ def _add_effects(groups: Sequence[Group | Coupled], totals: list[Tensor], loss: 
 
 
 def _effect(group: Group | Coupled, gradients: Mapping[int, Tensor | None]) -> Tensor:
-    """The sums (U,) of weight times gradient, over all that reads a unit."""
-    effect = torch.zeros(group.count, dtype=torch.float64)
+    """The sums (U,), or (L, U) of lanes, of weight times gradient, over all that reads a unit."""
+    effect = torch.zeros((), dtype=torch.float64)
     for weight, part in group.readers:
         gradient = gradients[id(weight)]
         if gradient is not None:  # the batch may not reach a layer
             if not bool(gradient.isfinite().all()):
                 raise NonFiniteError(f"a gradient of {group.name!r} is NaN or infinite", "check the data and the model")
-            effect += part.per_unit((weight.detach() * gradient).cpu().double())
+            effect = effect + part.per_unit((weight.detach() * gradient).cpu().double())
     return effect

@@ -60,12 +60,23 @@ def follows(kind: Any, first: str, then: str) -> bool:
     """
     within = re.compile(
         rf"(?P<x>\w+) = (?:\w+\()?(?:self\.\w+\()?self\.{first}\([^\n]*\n"
-        rf"(?P<between>(?:\s*(?P=x) = [^\n]*\n)*)"
+        rf"(?P<between>(?:\s*(?P=x) = [^\n]*\n|\s*#[^\n]*\n|\s*\n)*)"
         rf"[^\n]*self\.{then}\((?P=x)\b"
     )
-    matches = (within.search(source_of(kind, name)) for name, _ in inspect.getmembers(kind, inspect.isfunction))
+    methods = [name for base in kind.__mro__ if base.__module__ != nn.Module.__module__ for name in vars(base)]
+    matches = (within.search(source_of(kind, name)) for name in dict.fromkeys(methods))
     found = [match for match in matches if match]
     return bool(found) and all(_attributes_in_text(match["between"]) <= _BETWEEN for match in found)
+
+
+@cache
+def sizes_from_input(kind: Any) -> bool:
+    """Whether forward gives its heads the width of what goes in, as ``view(batch, length, hidden_size)`` does."""
+    return bool(
+        re.search(
+            r"(?:view|reshape)\([^)\n]*, (?:embed_dim|hidden_size|channels|hidden_dim)\)", source_of(kind, "forward")
+        )
+    )
 
 
 _BETWEEN = {
@@ -75,11 +86,15 @@ _BETWEEN = {
 
 
 def _attributes(source: str) -> set[str]:
-    return {
-        node.attr
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
-    }
+    """What is read of ``self``; of its config the field, as ``config.sliding_window``."""
+    tree = ast.parse(source)
+    fields = {id(node.value): node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+            of_config = node.attr == "config" and id(node) in fields
+            found.add(f"config.{fields[id(node)]}" if of_config else node.attr)
+    return found
 
 
 def _attributes_in_text(text: str) -> set[str]:

@@ -43,32 +43,44 @@ def remove(model: nn.Module, technique: Structured, data: Digested) -> tuple[nn.
     coupled = [Coupled(model, units) for units in followed.groups] if followed is not None else []
     groups = _selected([*known, *coupled], model, technique)
     if not groups and not any("coupled" in step.structure for step in provenance(model)):
-        raise _nothing_found(model, followed)
+        raise _nothing_found(model, followed, has_data=bool(data))
     for group in groups:
         if isinstance(group, Group):
             check_divisible(group)
     originals = _original_counts(model, groups)
     fields = following(model, known, originals)
     importance = importance_of(model, groups, technique.importance, data)
-    plan: list[tuple[Units, Tensor]] = []
+    chosen = _chosen(groups, importance, originals, technique)
+    for group, units in chosen:
+        if isinstance(group, Group):
+            group.keep(units)
+    sync_configs(model, fields)
+    structure: dict[str, Any] = {}
+    if followed is not None:
+        plan = [(group.units, units) for group, units in chosen if isinstance(group, Coupled)]
+        structure["coupled"], left = _cut(model, followed, plan)
+        chosen = [(group, units) for group, units in chosen if (group.kind, group.name) not in left]
     kept: dict[str, dict[str, int]] = defaultdict(dict)
     of: dict[str, dict[str, int]] = defaultdict(dict)
+    for group, units in chosen:
+        kept[group.kind][group.name] = units.shape[-1]
+        of[group.kind][group.name] = originals[group.name, group.kind]
+    return model, {"kept": dict(kept), "of": dict(of), **structure}
+
+
+def _chosen(
+    groups: Sequence[Group | Coupled],
+    importance: Mapping[tuple[str, str], Tensor],
+    originals: Mapping[tuple[str, str], int],
+    technique: Structured,
+) -> list[tuple[Group | Coupled, Tensor]]:
+    """The units that each group keeps, heads first."""
+    chosen = []
     for kind in ("heads", "units"):
         mine = [group for group in groups if group.kind == kind]
         counts = _counts_to_keep(mine, importance, originals, technique)
-        for group in mine:
-            units = _largest(importance[group.name, kind], counts[group.name])
-            if isinstance(group, Coupled):
-                plan.append((group.units, units))
-            else:
-                group.keep(units)
-            kept[kind][group.name] = len(units)
-            of[kind][group.name] = originals[group.name, kind]
-    sync_configs(model, fields)
-    structure: dict[str, Any] = {"kept": dict(kept), "of": dict(of)}
-    if followed is not None:
-        structure["coupled"] = _cut(model, followed, plan)
-    return model, structure
+        chosen += [(group, _largest(importance[group.name, kind], counts[group.name])) for group in mine]
+    return chosen
 
 
 def _found(model: nn.Module, data: Digested) -> tuple[list[Group], Followed | None]:
@@ -87,27 +99,35 @@ def _found(model: nn.Module, data: Digested) -> tuple[list[Group], Followed | No
     return [group for group in known if not called & {*group.layers}], followed
 
 
-def _cut(model: nn.Module, followed: Followed, plan: list[tuple[Units, Tensor]]) -> dict[str, Any]:
-    """Cut what was planned, once it is proven; gives the record of it.
+def _cut(
+    model: nn.Module, followed: Followed, plan: list[tuple[Units, Tensor]]
+) -> tuple[dict[str, Any], set[tuple[str, str]]]:
+    """Cut what was planned, as far as it is proven; gives the record of it, and kinds and names of what is left.
 
-    Raises TechniqueError where the numbers of units that are left do not go together.
+    Raises TechniqueError where nothing is: then the numbers of units that are left do not go together.
     """
-    if plan and not followed.prover.holds(plan):
+    holding = followed.prover.largest(plan) if plan else plan
+    if plan and not holding:
         raise TechniqueError(
             f"the {type(model).__name__} does not compute the same with these numbers of units left as with the others "
             "masked",
             "use scope='local' (no '-global' in the name), so that all layers lose the same fraction, or exclude some "
             f"of {names_of(units for units, _ in plan)}",
         )
-    record = cut(model, plan)
-    return {**record, "groups": [[units.kind, units.name] for units, _ in plan], "refused": list(followed.refused)}
+    done = [(units.kind, units.name) for units, _ in holding]
+    left: set[tuple[str, str]] = {(units.kind, units.name) for units, _ in plan if (units.kind, units.name) not in done}
+    refused = [*followed.refused, *sorted(name for _, name in left)]
+    return {**cut(model, holding), "groups": [list(each) for each in done], "refused": refused}, left
 
 
-def _nothing_found(model: nn.Module, followed: Followed | None) -> TechniqueError:
+def _nothing_found(model: nn.Module, followed: Followed | None, *, has_data: bool) -> TechniqueError:
     refused = "" if followed is None or not followed.refused else (
         f"; what was found does not compute the same once it is cut: {', '.join(map(repr, followed.refused))}"
     )  # fmt: skip
-    unknown = "" if followed is not None else "give inputs to follow it with: apply(model, data=batches); "
+    wrong = "see why model(batch) fails on the first batch of data" if has_data else "give data=batches of real inputs"
+    unknown = (
+        "" if followed is not None or is_described(model, described(model)) else f"{wrong}, to follow a call of it; "
+    )
     return TechniqueError(
         f"structured pruning found no heads, units or channels in the {type(model).__name__}{refused}",
         f"{unknown}it knows the architectures {', '.join(architectures())}, and of other models what it can prove; "
@@ -183,9 +203,13 @@ def _counts_to_keep(
     }
     if technique.scope == "global":
         wanted = _ranked_together(groups, importance, sum(wanted.values()), technique)
-    multiple = technique.round_to if kind == "units" else 1
+    asked = technique.round_to if kind == "units" else 1
+    multiples = {group.name: math.lcm(asked, group.multiple if isinstance(group, Group) else 1) for group in groups}
     return {
-        group.name: min(group.count, math.ceil(max(1, wanted[group.name]) / multiple) * multiple) for group in groups
+        group.name: min(
+            group.count, math.ceil(max(1, wanted[group.name]) / multiples[group.name]) * multiples[group.name]
+        )
+        for group in groups
     }
 
 
@@ -198,7 +222,8 @@ def _ranked_together(
         values = importance[group.name, group.kind]
         if technique.importance == "magnitude":  # layers have scales of their own; Taylor is in units of the loss
             values = values / values.mean().clamp(min=torch.finfo(values.dtype).tiny)
-        candidates += [(value, group.name) for value in values.sort(descending=True).values[1:].tolist()]
+        ranked = values.sort(dim=-1, descending=True).values.reshape(-1, group.count).mean(dim=0)
+        candidates += [(value, group.name) for value in ranked[1:].tolist()]
     kept = {group.name: 1 for group in groups}
     for _, name in sorted(candidates, key=lambda entry: -entry[0])[: max(0, total - len(groups))]:
         kept[name] += 1
@@ -206,6 +231,9 @@ def _ranked_together(
 
 
 def _largest(importance: Tensor, count: int) -> Tensor:
-    """Indices of the ``count`` most important units, in ascending order; among equals the later ones go first."""
-    order = importance.argsort(descending=True, stable=True)
-    return order[:count].sort().values
+    """Indices of the ``count`` most important units (K,), or of each lane (L, K), in ascending order.
+
+    Among equals the later ones go first.
+    """
+    order = importance.argsort(dim=-1, descending=True, stable=True)
+    return order[..., :count].sort(dim=-1).values

@@ -37,6 +37,7 @@ class Structured(Named, Recorded):
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
+    lets_be = "exclude"
     grammar = Grammar(
         "structured",
         Percent("heads", "units"),

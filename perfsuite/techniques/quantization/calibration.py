@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from perfsuite._compat.torch import uncompiled
 from perfsuite.errors import NonFiniteError, TechniqueError
 from perfsuite.protocols import wants_gradients
 from perfsuite.techniques.calibrating import batches, in_eval_mode
@@ -90,7 +91,7 @@ def calibrate(
         if name in seen
     ]
     try:
-        with torch.set_grad_enabled(wants_gradients(model)), in_eval_mode(model):
+        with torch.set_grad_enabled(wants_gradients(model)), in_eval_mode(model), uncompiled(model):
             for inputs in batches(model, data, "calibrating"):
                 model(*inputs.args, **inputs.kwargs)
     finally:

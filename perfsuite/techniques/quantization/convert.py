@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_parameters, unfuse
@@ -26,9 +25,9 @@ def convert(
         if module not in chosen:
             return module
         made = make(module, chosen[module])
-        if is_conv1d(module) and isinstance(made, QuantizedLayer):
-            made.is_turned = True
-        return carry(module, made).train(module.training)
+        if isinstance(made, QuantizedLayer):
+            made.is_turned, made.place = is_conv1d(module), chosen[module]
+        return carry(module, made, getattr(made, "consumed", ("weight", "bias"))).train(module.training)
 
     converted = replace_modules(model, replace)
     mark_pretrained(converted)
@@ -38,7 +37,7 @@ def convert(
 class Memo:
     """Quantizes each weight once, so that tied weights stay tied. Keyed by the parameter itself."""
 
-    def __init__(self, quantize: Callable[[Tensor], Any]) -> None:  # a named tuple that has a dtype
+    def __init__(self, quantize: Callable[[Tensor], Any]) -> None:
         self._quantize = quantize
         self._done: dict[Tensor, Any] = {}
 
@@ -47,6 +46,5 @@ class Memo:
         assert key is not None
         if key not in self._done:
             weight = linear_weights(module).weight if is_conv1d(module) else key
-            wide = weight.detach().to(torch.promote_types(weight.dtype, torch.float32)).contiguous()
-            self._done[key] = self._quantize(wide)._replace(dtype=weight.dtype)
+            self._done[key] = self._quantize(weight)
         return self._done[key]

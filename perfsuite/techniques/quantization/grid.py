@@ -46,14 +46,18 @@ def quantize_rows(x: Tensor, largest: int = LARGEST) -> tuple[Tensor, Tensor]:
 
     Returns int8 (N, K) and scales (N, 1), positive and finite; |x - q * scale| <= scale / 2.
     """
-    scale = x.abs().amax(dim=-1, keepdim=True).div_(largest).clamp_(min=torch.finfo(x.dtype).tiny)
-    return x.div(scale).round_().to(torch.int8), scale
+    scale = scale_of(x.abs().amax(dim=-1, keepdim=True), largest)
+    return on_grid(x, scale), scale
 
 
-def quantize_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``quantize_rows``, with one scale for the whole of (N, K), repeated in (N, 1)."""
-    q, scale = quantize_rows(x.flatten()[None])
-    return q.view_as(x), scale.expand(x.shape[0], 1).contiguous()
+def scale_of(magnitude: Tensor, largest: int = LARGEST) -> Tensor:
+    """The step of the grid on which ``largest`` stands for the largest magnitude; positive."""
+    return magnitude.div(largest).clamp_(min=torch.finfo(magnitude.dtype).tiny)
+
+
+def on_grid(x: Tensor, scale: Tensor) -> Tensor:
+    """The nearest steps, as int8, of floats that the grid holds."""
+    return x.div(scale).round_().to(torch.int8)
 
 
 def affine_rows(x: Tensor, *, per_token: bool = True) -> Rows:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from perfsuite.techniques.quantization.calibration import Histogram
+    from perfsuite.techniques.quantization.choosing import Chosen
 
 Ranges = Literal["minmax", "percentile", "mse"]
 
@@ -26,7 +27,8 @@ class Int8Static(Named, Recorded):
 
     ``ranges``: "minmax" takes all that was seen, "percentile" leaves out the outermost
     ``1 - percentile`` of the values, "mse" clips where the mean squared error is least
-    (``int8-static-mse`` and so on). Layers other than linear and embedding ones stay in float.
+    (``int8-static-mse`` and so on). Layers other than linear and embedding ones stay in
+    float, fused experts too.
     """
 
     ranges: Ranges = "minmax"
@@ -51,16 +53,18 @@ class Int8Static(Named, Recorded):
 
     def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
         from perfsuite.techniques.quantization.calibration import calibrate
-        from perfsuite.techniques.quantization.choosing import prepare
 
-        chosen = prepare(model, self.include, self.exclude, self.embeddings)
+        chosen = self.chosen(model)
         return self._converted(model, chosen, calibrate(model, chosen, data, self.range_of)), chosen.structure
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
+        return self._converted(model, self.chosen(model, structure), {})
+
+    def chosen(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> Chosen:
+        """What it quantizes; not fused experts: calibration data may not reach all of them."""
         from perfsuite.techniques.quantization.choosing import prepare
 
-        chosen = prepare(model, self.include, self.exclude, self.embeddings, structure)
-        return self._converted(model, chosen, {})
+        return prepare(model, self.include, self.exclude, self.embeddings, structure, experts=False)
 
     def range_of(self, seen: Histogram) -> tuple[float, float]:
         """The lowest and highest value that a grid shall hold, of the values that were seen."""

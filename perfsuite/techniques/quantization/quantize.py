@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from perfsuite._compat.torch import own_parameters
 from perfsuite.techniques.common import linear_weights
+from perfsuite.techniques.quantization.chunks import int8_rows, int8_whole, packed_rows
 from perfsuite.techniques.quantization.convert import Memo, convert
-from perfsuite.techniques.quantization.grid import quantize_rows, quantize_tensor
 from perfsuite.techniques.quantization.kernels import kernel_name
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, OnRows, Quantized
-from perfsuite.techniques.quantization.packing import PackedLinear, quantize_groups
+from perfsuite.techniques.quantization.packing import PackedLinear
 from perfsuite.techniques.quantization.sharing import share_inputs
+from perfsuite.techniques.quantization.stored import Store, is_stored
 from perfsuite.techniques.quantization.tables import int8_table
 
 MakeLinear = Callable[[Quantized, nn.Parameter | None, str], Int8Linear]
@@ -28,8 +29,11 @@ def to_int8(
     """Int8 in the place of the layers that ``choosing.prepare`` chose. ``linear`` makes linear layers, of that kind."""
     kernel_name(torch.device("cpu"))  # choose the kernel now, not in the middle of a measurement
     rows, weights = _memos(chosen, per_channel)
+    store = Store()
 
     def make(module: nn.Module, name: str) -> nn.Module:
+        if is_stored(module):
+            return store(module)
         if isinstance(module, nn.Embedding):
             return _embedding(module, rows)
         return linear(weights(module), linear_weights(module).bias, name)
@@ -40,12 +44,15 @@ def to_int8(
 
 
 def to_packed(model: nn.Module, chosen: Mapping[nn.Module, str], bits: int, group_size: int) -> nn.Module:
-    """Packed linear weights in the place of the chosen layers; embeddings in int8."""
+    """Packed linear weights in the place of the chosen layers; what is only stored in int8 so."""
     tied = _tied_to_embeddings(chosen)
-    rows = Memo(_by_rows)
-    groups = Memo(lambda weight: quantize_groups(weight, bits, group_size))
+    rows = Memo(int8_rows)
+    groups = Memo(lambda weight: packed_rows(weight, bits, group_size))
+    store = Store()
 
     def make(module: nn.Module, name: str) -> nn.Module:
+        if is_stored(module):
+            return store(module)
         if isinstance(module, nn.Embedding):
             return _embedding(module, rows)
         weights = linear_weights(module)
@@ -58,10 +65,10 @@ def to_packed(model: nn.Module, chosen: Mapping[nn.Module, str], bits: int, grou
 
 def _memos(chosen: Mapping[nn.Module, str], per_channel: bool) -> tuple[Memo, Callable[[nn.Module], Any]]:
     """How embeddings and how linear weights are quantized; where one tensor serves both, in the same way."""
-    rows = Memo(_by_rows)
+    rows = Memo(int8_rows)
     if per_channel:
         return rows, rows
-    whole, tied = Memo(lambda weight: Quantized(*quantize_tensor(weight))), _tied_to_embeddings(chosen)
+    whole, tied = Memo(int8_whole), _tied_to_embeddings(chosen)
     return rows, lambda module: (rows if module in tied else whole)(module)
 
 
@@ -72,14 +79,10 @@ def _embedding(module: nn.Embedding, rows: Memo) -> OnRows:
     return Int8Embedding(rows(module), module.padding_idx)
 
 
-def _by_rows(weight: Tensor) -> Quantized:
-    return Quantized(*quantize_rows(weight))
-
-
 def _tied_to_embeddings(chosen: Mapping[nn.Module, str]) -> set[nn.Module]:
     tables = {own_parameters(module)["weight"] for module in chosen if isinstance(module, nn.Embedding)}
     return {
         module
         for module in chosen
-        if not isinstance(module, nn.Embedding) and own_parameters(module)["weight"] in tables
+        if not isinstance(module, nn.Embedding) and own_parameters(module).get("weight") in tables
     }

@@ -43,6 +43,7 @@ class Dequantized(Tensor):
 
     made_by: Callable[[], Tensor]
     rows_of: Callable[[Tensor], Tensor] | None = None  # where they can be made without the others
+    place = ""  # the name of the layer in the model
 
     @staticmethod
     def of(
@@ -58,24 +59,33 @@ class Dequantized(Tensor):
         kwargs = kwargs or {}
         name = _name_of(func)
         if _writes(name, args, kwargs):
-            raise TechniqueError(
-                f"{name!r} writes to the weight of a quantized layer, which is made of integers at each reading",
-                "exclude that layer: exclude=(its name,)",
-            )
+            raise _read_only(f"{name!r} writes to the weight of", _place_in(args, kwargs))
         if func is F.embedding and (found := _looked_up(args, kwargs)) is not None:
             return found
         of_stand_in: Any = super().__torch_function__
         if name in _WITHOUT_VALUES:
             return of_stand_in(func, types, args, kwargs)
         if name in _VIEWS and isinstance(args[0], cls):
-            return _viewed(of_stand_in(func, types, args, kwargs), lambda: _called(func, args, kwargs))
+            return _viewed(of_stand_in(func, types, args, kwargs), lambda: _called(func, args, kwargs), args[0].place)
         return _called(func, args, kwargs)
 
 
-def _as_weight(stand_in: Tensor, values: Callable[[], Tensor]) -> Dequantized:
+def _as_weight(stand_in: Tensor, values: Callable[[], Tensor], place: str = "") -> Dequantized:
     weight = stand_in.as_subclass(Dequantized)
-    weight.made_by = values
+    weight.made_by, weight.place = values, place
     return weight
+
+
+def _read_only(what: str, place: str) -> TechniqueError:
+    return TechniqueError(
+        f"{what} {repr(place) if place else 'a quantized layer'}, which is made of integers at each reading",
+        f"leave it in float: exclude=({place!r},)" if place else "write to the model before it is quantized",
+    )
+
+
+def _place_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    weights = (value for value in (*args, *kwargs.values()) if isinstance(value, Dequantized))
+    return next(weights).place
 
 
 def _name_of(func: Any) -> str:
@@ -100,13 +110,13 @@ def _looked_up(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     return None if rows_of is None or given.get("max_norm") is not None else rows_of(given["input"])
 
 
-def _viewed(seen: Any, values: Callable[[], Any]) -> Any:
+def _viewed(seen: Any, values: Callable[[], Any], place: str) -> Any:
     """What a view of the stand-in is: one of the weight, where it looks at the same memory; else values.
 
     Indexing by numbers copies, and so does a reshape that must. Who writes to a copy does no harm.
     """
     if seen.numel() > 1 and seen.untyped_storage().nbytes() == seen.element_size():
-        return _as_weight(seen, values)
+        return _as_weight(seen, values, place)
     return values()
 
 
@@ -131,6 +141,7 @@ class QuantizedLayer(nn.Module):
 
     codes: Tensor
     like: Tensor
+    place = ""  # its name in the model
     is_turned = False  # whether the weight is shown as (I, O), as Hugging Face's Conv1D has it
 
     def hold(self, codes: Tensor, dtype: torch.dtype) -> None:
@@ -156,15 +167,13 @@ class QuantizedLayer(nn.Module):
             return self._shown()
         shape = self.weight_shape[::-1] if self.is_turned else self.weight_shape
         weight = Dequantized.of(shape, self.like.dtype, self.codes.device, self._shown)
+        weight.place = self.place
         weight.rows_of = None if self.is_turned else getattr(self, "rows_of", None)
         return weight
 
     @weight.setter
     def weight(self, value: Any) -> None:
-        raise TechniqueError(
-            "the weight of a quantized layer is made of integers, and cannot be set",
-            "write to the model before it is quantized",
-        )
+        raise _read_only("a value is set as the weight of", self.place)
 
     def _shown(self) -> Tensor:
         weight = self.dequantized(self.like.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,17 @@ from perfsuite.techniques.naming import Count, Grammar, Named
 from perfsuite.techniques.recorded import Digested, Recorded
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from perfsuite.techniques.quantization.choosing import Chosen
 
 
 @dataclass(frozen=True)
 class WeightOnly(Named, Recorded):
-    """``weight-only-4``: linear weights at 2 to 8 bits, grouped and packed; embeddings in int8; activations in float.
+    """``weight-only-4``: linear weights at 2 to 8 bits, grouped and packed; activations in float.
 
-    ``weight-only-4-g128`` sets ``group_size``. It makes the file small, and no call faster.
+    Embeddings, convolutions and recurrent layers are in int8. ``weight-only-4-g128`` sets ``group_size``. It makes the
+    file small, and no call faster.
     """
 
     bits: int = 4
@@ -29,6 +32,7 @@ class WeightOnly(Named, Recorded):
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
+    lets_be = "exclude"
     grammar = Grammar("weight-only", Count("bits", example="4"), Count("group_size", example="128", prefix="g"))
 
     def __post_init__(self) -> None:
@@ -40,6 +44,11 @@ class WeightOnly(Named, Recorded):
     @property
     def claims(self) -> Claims:
         return Claims(bits=self.bits)
+
+    def reads(self, model: nn.Module) -> Iterable[Tensor]:
+        from perfsuite.techniques.quantization.choosing import plain_weights
+
+        return plain_weights(model)
 
     @property
     def promise(self) -> Promise | None:
@@ -53,8 +62,14 @@ class WeightOnly(Named, Recorded):
 
     def _converted(self, model: nn.Module, structure: Mapping[str, Any] | None) -> tuple[nn.Module, dict[str, Any]]:
         """The model, and what was chosen in it; as the structure says, where there is one."""
-        from perfsuite.techniques.quantization.choosing import prepare
         from perfsuite.techniques.quantization.quantize import to_packed
 
-        chosen = prepare(model, self.include, self.exclude, self.embeddings, structure)
+        chosen = self.chosen(model, structure)
         return to_packed(model, chosen, self.bits, self.group_size), chosen.structure
+
+    def chosen(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> Chosen:
+        """What it quantizes; of a structure, what was chosen before. Fused experts are split, in place."""
+        from perfsuite.techniques.quantization.choosing import prepare
+        from perfsuite.techniques.quantization.stored import KINDS
+
+        return prepare(model, self.include, self.exclude, self.embeddings, structure, stored=KINDS)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from perfsuite.protocols import Architecture
-from perfsuite.techniques.pruning.groups import Columns, Group, Rows, class_is
+from perfsuite.techniques.pruning.groups import Group, class_is
+from perfsuite.techniques.pruning.slices import Columns, Rows
 
 _is_feed_forward = class_is("perfsuite", "FeedForward")
 

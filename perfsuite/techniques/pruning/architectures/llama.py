@@ -14,61 +14,45 @@ from typing import Any
 from torch import nn
 
 from perfsuite.protocols import Architecture
-from perfsuite.techniques.pruning.groups import Group, Rows, Slice
+from perfsuite.techniques.pruning.groups import Group
 from perfsuite.techniques.pruning.layouts import (
-    PLAIN_ATTENTION,
+    PLAIN_FEED_FORWARD,
     feed_forward,
     has_linear,
     is_of_transformers,
+    is_plain_attention,
     projected,
 )
 from perfsuite.techniques.pruning.reading import reads_only
+from perfsuite.techniques.pruning.slices import Rows
 
-_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+_OUTPUTS = ("o_proj", "dense")
 _GATED = ("gate_proj", "up_proj", "down_proj")
-_NORMS = ("q_norm", "k_norm", "v_norm", "q_layernorm", "k_layernorm", "query_layernorm", "key_layernorm", "qk_norm")
-_SINKS = "sinks"  # what a head may look at instead of a token: a number each
-_ATTENTION = {*_PROJECTIONS, *_NORMS, *PLAIN_ATTENTION, _SINKS}
-_MLP = {*_GATED, "act_fn", "activation_fn", "act", "activation", "hidden_act", "dropout", "training", "config"}
+_OTHERS = ("BeitAttention",)  # which gets a bias for each head from outside; its own file knows
 
 
-def _is_attention(module: Any) -> bool:
-    return (
-        has_linear(module, *_PROJECTIONS)
-        and isinstance(getattr(module, "head_dim", None), int)
-        and reads_only(module, _ATTENTION)
-        and all(_knows_one_head(module, norm) for norm in _NORMS)
-    )
+def _output(module: Any) -> str:
+    """The name of the layer that reads the heads; empty for what is no such attention."""
+    if type(module).__name__ in _OTHERS or not isinstance(getattr(module, "head_dim", None), int):
+        return ""
+    return next((name for name in _OUTPUTS if _is_attention(module, name)), "")
 
 
-def _knows_one_head(module: Any, norm: str) -> bool:
-    """Whether a norm, if there is one, normalises each head by itself; some do all heads together."""
-    weight = getattr(getattr(module, norm, None), "weight", None)
-    return weight is None or weight.numel() == module.head_dim or weight.shape[1:] == (module.head_dim,)
+def _is_attention(module: nn.Module, output: str) -> bool:
+    names = (*_PROJECTIONS, output)
+    return has_linear(module, *names) and is_plain_attention(module, {*names, "config.clip_qkv"})
 
 
 def _is_mlp(module: nn.Module) -> bool:
-    return has_linear(module, *_GATED) and reads_only(module, _MLP)
+    return has_linear(module, *_GATED) and reads_only(module, {*_GATED, *PLAIN_FEED_FORWARD})
 
 
 def _groups(module: Any) -> Iterator[Group]:
     if _is_mlp(module):
         yield feed_forward(module, (Rows(module.gate_proj), Rows(module.up_proj)), module.down_proj)
-        return
-    yield projected(module, module.o_proj, width=module.head_dim, companions=_for_each_head(module))
+    else:
+        yield projected(module, getattr(module, _output(module)))
 
 
-def _for_each_head(module: Any) -> tuple[Slice, ...]:
-    """Numbers that belong to single heads: weights (heads, width) of norms, and sinks (heads,)."""
-    keys = module.k_proj.weight.shape[0] // module.head_dim
-    owned = [(getattr(module, name), "weight") for name in _NORMS if hasattr(module, name)]
-    owned += [(module, _SINKS)] if hasattr(module, _SINKS) else []
-    found = ((layer, tensor, getattr(layer, tensor, None)) for layer, tensor in owned)
-    return tuple(
-        Rows(layer, values.shape[0] // keys, tensor=tensor)
-        for layer, tensor, values in found
-        if values is not None and (tensor == _SINKS or values.dim() == 2)
-    )
-
-
-LLAMA = Architecture(lambda module: is_of_transformers(module) and (_is_mlp(module) or _is_attention(module)), _groups)
+LLAMA = Architecture(lambda module: is_of_transformers(module) and (_is_mlp(module) or bool(_output(module))), _groups)

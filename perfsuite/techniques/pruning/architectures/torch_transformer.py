@@ -10,7 +10,8 @@ from torch import nn
 
 from perfsuite.protocols import Architecture
 from perfsuite.techniques.attention import SplitAttention
-from perfsuite.techniques.pruning.groups import Columns, Group, Rows
+from perfsuite.techniques.pruning.groups import Group
+from perfsuite.techniques.pruning.slices import Columns, Rows
 
 
 def _is_mine(module: nn.Module) -> bool:

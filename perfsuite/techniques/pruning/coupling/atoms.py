@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,7 +38,9 @@ class Atoms:
     """Labels (positive integers, one for each index of each axis), and which of them belong together."""
 
     def __init__(self) -> None:
-        self._parents = torch.zeros(1, dtype=torch.int64)
+        self._parents = torch.zeros(1024, dtype=torch.int64)
+        self._count = 1
+        self._starts: list[int] = []
         self._axes: dict[tuple[int, int], Axis] = {}
         self._heads: list[Tensor] = []
 
@@ -45,8 +48,12 @@ class Atoms:
         """The axis of that dimension; the same one each time, while the tensor lives."""
         found = self._axes.get((id(tensor), dim))
         if found is None:
-            found = self._axes[id(tensor), dim] = Axis(tensor, dim, len(self._parents))
-            self._parents = torch.cat([self._parents, found.labels])
+            found = self._axes[id(tensor), dim] = Axis(tensor, dim, self._count)
+            self._starts.append(found.start)
+            self._count += found.size
+            if self._count > len(self._parents):
+                self._parents = torch.cat([self._parents, torch.zeros(self._count, dtype=torch.int64)])
+            self._parents[found.start : self._count] = found.labels
         return found
 
     @property
@@ -55,10 +62,15 @@ class Atoms:
 
     def axes_of(self, labels: Tensor) -> list[Axis]:
         """The axes that some labels, as they were given out, are of."""
+        given = labels[labels != FROZEN]
+        if not len(given):
+            return []
+        first, last = (bisect_right(self._starts, int(label)) - 1 for label in given.aminmax())
+        numbers = torch.arange(first, last + 1)
+        if last > first:
+            numbers = (torch.searchsorted(torch.tensor(self._starts), given, right=True) - 1).unique()
         axes = self.axes
-        starts = torch.tensor([axis.start for axis in axes])
-        given = labels.unique()
-        return [axes[i] for i in (torch.searchsorted(starts, given[given != FROZEN], right=True) - 1).unique().tolist()]
+        return [axes[number] for number in numbers.tolist()]
 
     def roots(self, labels: Tensor) -> Tensor:
         """One label for all that belong together; FROZEN for what cannot be cut. Same shape."""
@@ -71,7 +83,7 @@ class Atoms:
     def unite(self, one: Tensor, other: Tensor) -> None:
         """Elements at the same place, after broadcasting, belong together."""
         one, other = torch.broadcast_tensors(self.roots(one), self.roots(other))
-        count, parents = len(self._parents), self._parents.numpy()
+        count, parents = self._count, self._parents.numpy()
         for pair in (one.reshape(-1) * count + other.reshape(-1)).unique().tolist():
             a, b = _root(parents, pair // count), _root(parents, pair % count)
             if a != b:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import itertools
 from collections.abc import Iterator
@@ -12,22 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.protocols import Inputs
-from perfsuite.techniques.common import fixed_seed
+from perfsuite.techniques.common import sharing_parameters
 
 _MOST_TRIED = 80
+_CORNER = 32  # pixels: enough for most networks, and fast in float64
 _SIZES = (32, 28, 64, 16, 224, 96, 48, *(n for n in range(4, 34) if n not in (16, 28, 32)))
 _LENGTHS = (8, 16, 32, 5, 10, 4, 64)
 
 
 def example_for(model: nn.Module, given: Inputs | None) -> Inputs | None:
     """Inputs that the model can be called with; None where none is known. ``given`` is calibration data."""
-    mine = [_few(given), given] if given is not None and _is_usable(given) else []
-    candidates = itertools.chain(mine, _guesses(model))
-    copied = copy.deepcopy(model).eval()
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    mine = [_small(_few(given)), _few(given), given] if given is not None and _is_usable(given) else []
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
+    candidates = itertools.chain(mine, (in_dtype(weight.dtype, guess) for guess in _guesses(model)))
+    copied = sharing_parameters(model).eval()
     for inputs in itertools.islice(candidates, _MOST_TRIED):
-        if runs(copied, inputs.to(device)):
-            return inputs.to(device)
+        if runs(copied, inputs.to(weight.device)):
+            return inputs.to(weight.device)
     return None
 
 
@@ -47,18 +47,23 @@ def runs(model: nn.Module, inputs: Inputs) -> bool:
 
 
 def variants(inputs: Inputs) -> Iterator[Inputs]:
-    """The same inputs, and others of other sizes, which not every model takes."""
-    yield inputs
-    if all(size > 1 for size in _sizes(inputs, 0)):
-        yield _mapped(inputs, lambda t: t[:1] if t.dim() else t)
+    """The same inputs of other sizes, the more unlike first: fewer examples, shorter ones. Not all models take them."""
+    fewer = _mapped(inputs, lambda t: t[:1] if t.dim() else t)
     lengths = _sizes(inputs, 1)
     if len(lengths) == 1 and min(lengths) > 2:
-        yield _mapped(inputs, lambda t: t[:, :-1] if t.dim() > 1 else t)
+        yield _mapped(fewer, lambda t: t[:, :-1] if t.dim() > 1 else t)
+    if _sizes(inputs, 0) - {1}:
+        yield fewer
 
 
 def _sizes(inputs: Inputs, dim: int) -> set[int]:
     tensors = (*inputs.args, *inputs.kwargs.values())
     return {t.shape[dim] for t in tensors if isinstance(t, Tensor) and t.dim() > dim}
+
+
+def in_dtype(dtype: torch.dtype, inputs: Inputs) -> Inputs:
+    """The same with all floating-point numbers in that dtype."""
+    return _mapped(inputs, lambda t: t.to(dtype) if t.is_floating_point() else t)
 
 
 def _mapped(inputs: Inputs, change: Any) -> Inputs:
@@ -73,16 +78,20 @@ def _few(inputs: Inputs) -> Inputs:
     return _mapped(inputs, lambda t: t[:2] if t.dim() else t) if len(_sizes(inputs, 0)) == 1 else inputs
 
 
+def _small(inputs: Inputs) -> Inputs:
+    """The corners of large images."""
+    return _mapped(inputs, lambda t: t[..., :_CORNER, :_CORNER] if t.dim() == 4 and min(t.shape[2:]) > 96 else t)
+
+
 def _guesses(model: nn.Module) -> Iterator[Inputs]:
     yield from _of_transformers(model)
     parameters = inspect.signature(model.forward).parameters.values()
     required = [
         p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
-    with fixed_seed(0):
-        taken = _taken(model)
-        for chosen in itertools.product(taken, repeat=max(1, len(required))):
-            yield Inputs(chosen)
+    taken = _taken(model)
+    for chosen in itertools.product(taken, repeat=max(1, len(required))):
+        yield Inputs(chosen)
 
 
 def _taken(model: nn.Module) -> list[Tensor]:
@@ -108,23 +117,28 @@ def _tensor(shape: Any) -> Tensor:
 
 
 def _of_transformers(model: nn.Module) -> Iterator[Inputs]:
+    """By the name of what a Hugging Face model takes, of the sizes that its config says."""
     if not type(model).__module__.startswith("transformers."):
         return
     loose: Any = model
     config, name = loose.config, getattr(loose, "main_input_name", "input_ids")
-    with fixed_seed(0):
-        if name == "pixel_values":
-            channels = getattr(config, "num_channels", 3)
-            for size in (getattr(config, "image_size", None), 32, 64, 224):
-                if isinstance(size, int):
-                    yield Inputs(kwargs={"pixel_values": torch.randn(2, channels, size, size)})
-        elif name in ("input_values", "input_features"):
-            bins = getattr(config, "num_mel_bins", 80)
-            length = 2 * getattr(config, "max_source_positions", 500)
-            yield Inputs(
-                kwargs={name: torch.randn(2, 4000) if name == "input_values" else torch.randn(2, bins, length)}
-            )
-        size = min(getattr(config, "vocab_size", 100), 1000)
-        ids = torch.randint(0, size, (2, 8))
-        for more in ({}, {"decoder_input_ids": ids}):
-            yield Inputs(kwargs={"input_ids": ids, **more})
+    ids = torch.randint(0, min(getattr(config, "vocab_size", 100), 1000), (2, 8))
+    if name == "pixel_values":
+        yield from (Inputs(kwargs={name: image}) for image in _images(config))
+    elif name in ("input_values", "input_features"):
+        bins = getattr(config, "num_mel_bins", 80)
+        length = 2 * getattr(config, "max_source_positions", 500)
+        heard = torch.randn(2, 4000) if name == "input_values" else torch.randn(2, bins, length)
+        yield Inputs(kwargs={name: heard, "decoder_input_ids": ids})
+        yield Inputs(kwargs={name: heard})
+    yield Inputs(kwargs={"input_ids": ids})
+    yield Inputs(kwargs={"input_ids": ids, "decoder_input_ids": ids})
+
+
+def _images(config: Any) -> Iterator[Tensor]:
+    own, channels = getattr(config, "image_size", None), getattr(config, "num_channels", 3)
+    sizes = {32, 64, 224, own if isinstance(own, int) else 64}
+    for size in sorted(sizes, key=lambda size: abs(size - _CORNER)):
+        yield torch.randn(2, channels, size, size)
+        if hasattr(config, "num_frames"):
+            yield torch.randn(1, config.num_frames, channels, size, size)

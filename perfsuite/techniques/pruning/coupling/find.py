@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from torch import nn
 
 from perfsuite._compat.torch import own_parameters
 from perfsuite.protocols import Inputs
+from perfsuite.techniques.common import fixed_seed, sharing_parameters
 from perfsuite.techniques.pruning.coupling import layers, mixing, moves
 from perfsuite.techniques.pruning.coupling.examples import example_for
 from perfsuite.techniques.pruning.coupling.proof import Prover
@@ -35,10 +35,15 @@ def follow(model: nn.Module, given: Inputs | None, described: Collection[str]) -
 
     ``described``: modules that an architecture describes, with all that is below them.
     """
+    with fixed_seed(0):
+        return _followed(model, given, described)
+
+
+def _followed(model: nn.Module, given: Inputs | None, described: Collection[str]) -> Followed | None:
     inputs = example_for(model, given)
     if inputs is None:
         return None
-    copied = copy.deepcopy(model)
+    copied = sharing_parameters(model)
     trace = Trace(copied, RULES, layers.frozen_all)
     try:
         trace.run(copied.eval(), inputs)

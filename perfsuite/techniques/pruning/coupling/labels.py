@@ -6,7 +6,7 @@ that units do not vary along: (1, C, 1, 1) for the channels of an image. FROZEN 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,16 +17,12 @@ from perfsuite.techniques.pruning.coupling.atoms import FROZEN, Atoms, Role
 
 @dataclass(frozen=True)
 class Weight:
-    """A parameter, or a view of one: the labels of each of its dimensions, which vary along it alone until moved."""
+    """A parameter, a view of one, or what is like one: each of its dimensions has labels that vary along it alone.
+
+    Each can be cut for itself. A tensor of equal numbers, as zeros(batch, self.hidden), is like one.
+    """
 
     factors: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A tensor of equal numbers, which would be made smaller by what makes it: zeros(batch, self.hidden)."""
-
-    owner: str
 
 
 @dataclass(frozen=True)
@@ -55,9 +51,9 @@ class Algebra:
 
     def reduced(self, labels: Tensor) -> Tensor:
         labels = self.atoms.roots(labels)
-        for d in range(labels.dim()):
+        for d in varying(labels):
             first = labels.narrow(d, 0, 1)
-            if labels.shape[d] > 1 and bool((labels == first).all()):
+            if bool((labels == first).all()):
                 labels = first
         return labels
 
@@ -105,7 +101,7 @@ class Algebra:
         self.atoms.unite(one, other)  # what is of a unit here and of none there is frozen
         return self.reduced(torch.broadcast_tensors(one, other)[0])
 
-    def chosen(self, weight: Weight, dims: int, units: set[int]) -> Tensor:
+    def chosen(self, weight: Weight, dims: int, units: Collection[int]) -> Tensor:
         """The labels of a parameter along the first of these dimensions that it varies in; its others are frozen."""
         along = [factor for factor in weight.factors if len(varying(factor)) == 1 and varying(factor)[0] in units]
         found = min(along, key=varying, default=None)
@@ -116,6 +112,26 @@ class Algebra:
             return frozen(dims)
         self.play(found, "follows")
         return self.reduced(found)
+
+    def outer(self, operands: Sequence[tuple[Weight | None, tuple[int, ...]]]) -> Weight:
+        """What is computed element by element from parameters, and from tensors (None) that cannot be cut."""
+        dims = max(len(shape) for _, shape in operands)
+        factors = []
+        for d in range(dims):
+            parts = [self._along(weight, shape, d - dims + len(shape), dims) for weight, shape in operands]
+            found = [part for part in parts if part is not None]
+            for part in found[1:]:
+                self.atoms.unite(found[0], part)
+            if found:
+                factors.append(self.reduced(found[0]))
+        return Weight(tuple(factor for factor in factors if varying(factor)))
+
+    def _along(self, weight: Weight | None, shape: tuple[int, ...], dim: int, dims: int) -> Tensor | None:
+        """The labels that one of several tensors has along a dimension; None where it is broadcast."""
+        if dim < 0 or shape[dim] == 1:
+            return None
+        own = [f for f in (weight.factors if weight is not None else ()) if varying(f) == [dim]]
+        return own[0].reshape((1,) * (dims - len(shape)) + tuple(own[0].shape)) if own else frozen(dims)
 
     def vector(self, labels: Tensor, dim: int) -> Tensor:
         """Labels (n,) of the features along one dimension, if all that lies along the others belongs together."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from perfsuite.techniques.pruning.coupling.labels import Constant, Weight, frozen, varying
+from perfsuite.techniques.pruning.coupling.labels import Weight, frozen, varying
 from perfsuite.techniques.pruning.coupling.trace import Call, Count, Result, Rule, Trace
 
 
@@ -30,7 +30,7 @@ def dense(
     Where units vary along another dimension, as heads do, they pass through a weight that all of them share.
     """
     algebra, dim = trace.algebra, dim % x.dim()
-    labels = trace.labels(x)
+    labels = trace.labels(x, [dim])
     if any(d != dim for d in varying(labels)):
         labels = algebra.couple_along(labels, [dim])
     if varying(labels) and varying(labels) != [dim]:
@@ -39,16 +39,15 @@ def dense(
                 algebra.atoms.freeze(part)
         _follow(trace, bias, torch.zeros(1, dtype=torch.int64))
         return labels
-    read(trace, x, labels.reshape(-1), columns)
+    read(trace, labels.reshape(-1), columns)
     return make(trace, rows, bias, x.dim(), dim)
 
 
-def read(trace: Trace, x: Tensor, features: Tensor, columns: Tensor | None) -> None:
+def read(trace: Trace, features: Tensor, columns: Tensor | None) -> None:
     """Columns (n,) read features (n,), or (1,) where these have no units."""
-    if columns is None or isinstance(trace.value(x), Constant):
-        return
-    trace.algebra.play(columns, "reads")
-    trace.algebra.atoms.unite(columns, features)
+    if columns is not None:
+        trace.algebra.play(columns, "reads")
+        trace.algebra.atoms.unite(columns, features)
 
 
 def make(trace: Trace, rows: Tensor | None, bias: Tensor | None, dims: int, dim: int) -> Tensor:
@@ -70,7 +69,7 @@ def convolution(trace: Trace, call: Call) -> Result:
         trace.algebra.atoms.freeze(features)
         return None
     if groups == 1:
-        read(trace, x, features, axis_of(trace, weight, inputs))
+        read(trace, features, axis_of(trace, weight, inputs))
         return make(trace, axis_of(trace, weight, outputs), bias, x.dim(), channel)
     return _grouped(trace, call, features, groups)
 
@@ -164,8 +163,7 @@ def recurrent(trace: Trace, call: Call) -> Result:
             trace.algebra.play(gates, "makes" if tensor.dim() > 1 else "follows")
             trace.algebra.atoms.unite(gates.reshape(-1, len(units)), units)
     for state in states if isinstance(states, list | tuple) else [states]:
-        if not isinstance(trace.value(state), Constant):
-            trace.algebra.atoms.unite(trace.algebra.vector(trace.labels(state), -1), units)
+        trace.algebra.atoms.unite(trace.algebra.vector(trace.labels(state, [state.dim() - 1]), -1), units)
     found = [units.repeat(directions), *[units] * (len(call.out) - 1)]
     return [
         trace.algebra.reduced(labels.reshape([*[1] * (out.dim() - 1), -1]))

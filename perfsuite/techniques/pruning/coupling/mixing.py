@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from torch import Tensor
 
-from perfsuite.techniques.pruning.coupling.labels import Constant, Operand, Weight, varying
+from perfsuite.techniques.pruning.coupling.labels import Operand, Weight, varying
 from perfsuite.techniques.pruning.coupling.layers import axis_of, dense, frozen_all
-from perfsuite.techniques.pruning.coupling.trace import Call, Count, Result, Rule, Trace
+from perfsuite.techniques.pruning.coupling.trace import Call, Result, Rule, Trace
 
 _POINTWISE = (
     "pointwise", "dropout", "feature_dropout", "alpha_dropout", "native_dropout", "to", "_to_copy", "type_as", "copy",
@@ -27,38 +28,31 @@ _POOLS = (
 
 def pointwise(trace: Trace, call: Call) -> Result:
     tensors = [t for t in call.tensors if t.dim()]
+    if not tensors:
+        return None
     if len(tensors) == 1:
         return trace.value(tensors[0])
-    dims = call.out.dim() if isinstance(call.out, Tensor) else tensors[0].dim()
-    known = [(t, trace.value(t)) for t in tensors]
-    units = {
+    return together(trace, tensors)
+
+
+def together(trace: Trace, tensors: Sequence[Tensor]) -> Tensor | Weight:
+    """What several tensors give element by element. Parameters follow the units of activations that they meet."""
+    known = [trace.value(t) for t in tensors]
+    if not any(isinstance(value, Tensor) for value in known):
+        shapes = [tuple(t.shape) for t in tensors]
+        return trace.algebra.outer(
+            [(value if isinstance(value, Weight) else None, shape) for value, shape in zip(known, shapes, strict=True)]
+        )
+    dims = max(t.dim() for t in tensors)
+    places = [
         d + dims - t.dim()
-        for t, value in known
+        for t, value in zip(tensors, known, strict=True)
         if isinstance(value, Tensor)
         for d in varying(trace.algebra.reduced(value))
-    }
-    operands = []
-    for t, value in known:
-        if isinstance(value, Constant):
-            continue
-        if isinstance(value, Weight):
-            mine = {d - dims + t.dim() for d in units if d - dims + t.dim() >= 0}
-            leads = not units or min(units) - dims + t.dim() in mine
-            labels = trace.algebra.chosen(value, t.dim(), {min(mine)} if mine and leads else set())
-        else:
-            labels = trace.labels(t)
-        operands.append(Operand(labels, tuple(t.shape)))
-    if not operands:
-        return known[0][1]
-    found = trace.algebra.combine(operands)
-    for t, value in known:
-        if isinstance(value, Constant) and t.dim() == found.dim():
-            trace.counts += [Count(value.owner, _along(found, d)) for d in varying(found) if t.shape[d] > 1]
-    return found
-
-
-def _along(labels: Tensor, dim: int) -> Tensor:
-    return labels[tuple(slice(None) if d == dim else 0 for d in range(labels.dim()))]
+    ]
+    first = min(places, default=-1)  # of units along several dimensions, as heads, that of the heads
+    operands = [Operand(trace.labels(t, [first - dims + t.dim()]), tuple(t.shape)) for t in tensors]
+    return trace.algebra.combine(operands)
 
 
 def over_dims(trace: Trace, call: Call) -> Result:
@@ -143,7 +137,9 @@ def attention(trace: Trace, call: Call) -> Result:
     scores = contracted(trace, query, turned)
     shape = (*query.shape[:-1], key.shape[-2])
     if isinstance(mask, Tensor):
-        scores = trace.algebra.combine([Operand(scores, shape), Operand(trace.labels(mask), tuple(mask.shape))])
+        heads = min(varying(scores), default=-1) - len(shape) + mask.dim()
+        masked = Operand(trace.labels(mask, [heads]), tuple(mask.shape))
+        scores = trace.algebra.combine([Operand(scores, shape), masked])
     scores = trace.algebra.couple_along(scores, [scores.dim() - 1])
     return contracted(trace, Operand(scores, shape), value)
 

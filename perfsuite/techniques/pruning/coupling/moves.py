@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perfsuite.techniques.pruning.coupling.labels import Constant, Operand, Weight, varying
+from perfsuite.techniques.pruning.coupling.labels import Operand, Weight, varying
 from perfsuite.techniques.pruning.coupling.layers import frozen_all
 from perfsuite.techniques.pruning.coupling.trace import Call, Count, Result, Rule, Trace
 
@@ -28,7 +28,7 @@ def move(trace: Trace, call: Call) -> Result:
             return [Weight(_varying(parts)) for parts in zip(*factors, strict=True)] if factors else None
         return Weight(_varying(parts[0] for parts in factors))
     if not isinstance(value, Tensor):
-        return [value] * len(call.out) if isinstance(call.out, tuple | list) else value
+        return None
     moved = _moved(trace, call, value)
     _remember_sizes(trace, call, moved)
     return [*moved] if isinstance(call.out, tuple | list) else moved[0]
@@ -49,9 +49,21 @@ def _moved(trace: Trace, call: Call, labels: Tensor) -> list[Tensor]:
 
 
 def _remember_sizes(trace: Trace, call: Call, moved: list[Tensor]) -> None:
-    outs = call.out if isinstance(call.out, tuple | list) else [call.out]
-    for labels, out in zip(moved, outs, strict=True):
-        trace.sized(call.owner, labels, tuple(out.shape), call.literals)
+    dims = _written(call)
+    for labels in moved if dims else ():
+        trace.sized(call.owner, labels, dims)
+
+
+def _written(call: Call) -> set[int]:
+    """The dimensions of what comes out whose sizes are arguments: numbers of the code, not -1."""
+    if call.name in ("view", "reshape", "_unsafe_view", "expand", "broadcast_to"):
+        return {d for d, size in enumerate(call.args[1]) if size != -1}
+    if call.name == "unflatten":
+        first = call.args[1] % call.args[0].dim()
+        return {first + d for d, size in enumerate(call.args[2]) if size != -1}
+    if call.name in ("split", "unsafe_split", "split_with_sizes"):
+        return {(call.argument(2, "dim") or 0) % call.args[0].dim()}
+    return set()
 
 
 def equal_parts(trace: Trace, call: Call) -> Result:
@@ -106,6 +118,14 @@ def _indexed(call: Call) -> set[int]:
     return {d % dims for d in listed if d is not None} or set(range(dims))
 
 
+def gathered(trace: Trace, call: Call) -> Result:
+    """Elements by index along one dimension, which is not cut."""
+    x, dim, index = call.args[:3]
+    if trace.value(index) is not None or isinstance(trace.value(x), Weight):
+        return frozen_all(trace, call)
+    return trace.algebra.couple_along(trace.labels(x), [dim % x.dim()])
+
+
 def concatenated(trace: Trace, call: Call) -> Result:
     """cat: units of all parts, one behind the other; along other dimensions the parts can only be cut alike."""
     parts, dim = call.args[0], call.argument(1, "dim") or 0
@@ -131,10 +151,7 @@ def _aligned(trace: Trace, parts: Any, call: Call) -> list[Tensor]:
     """The labels of each part; of a parameter those along the dimension that the others have units in."""
     known = [trace.value(part) for part in parts]
     dims = {d for value in known if isinstance(value, Tensor) for d in varying(trace.algebra.reduced(value))}
-    return [
-        trace.algebra.chosen(value, part.dim(), dims) if isinstance(value, Weight) else trace.labels(part)
-        for value, part in zip(known, parts, strict=True)
-    ]
+    return [trace.labels(part, dims) for part in parts]
 
 
 def padded(trace: Trace, call: Call) -> Result:
@@ -148,8 +165,11 @@ def padded(trace: Trace, call: Call) -> Result:
 
 
 def made(trace: Trace, call: Call) -> Result:
-    """zeros, ones, full: as large as what they are combined with."""
-    return Constant(call.owner) if call.out.dim() else None
+    """Zeros, ones, full: numbers in the code say how large they are, and so they can be cut."""
+    trace.made.append(call.out)  # kept, so that no other tensor comes to have its identity
+    weight = trace.algebra.weight(call.out)
+    trace.counts += [Count(call.owner, factor.reshape(-1)) for factor in weight.factors]
+    return weight
 
 
 def as_other(trace: Trace, call: Call) -> Result:
@@ -172,4 +192,5 @@ RULES: dict[str, Rule] = {
         ("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like"), made
     ),
     "stack": stacked,
+    "gather": gathered,
 }

@@ -15,7 +15,7 @@ from torch import nn
 
 from perfsuite.techniques.pruning.coupling.units import Number, Units, Wanted
 
-_TELLING = ("head", "group", "num", "n_", "unit")  # in the names of attributes that count
+_TELLING = ("head", "group")  # in the names of attributes that count heads or groups
 _MOST = 32
 
 
@@ -42,13 +42,13 @@ def _options(model: nn.Module, wanted: Wanted) -> list[tuple[Number, ...]]:
     if wanted.name and vars(model.get_submodule(wanted.module)).get(wanted.name) == wanted.value:
         return [(Number(wanted.module, wanted.name, wanted.per_unit),)]
     found = _candidates(model, wanted)
-    if not found:
-        return [()]
-    single: list[tuple[Number, ...]] = [(number,) for number in found]
     several = [tuple(found)] if len(found) > 1 else []
-    if wanted.per_unit == 1:
+    if wanted.per_unit > 1:  # a product of how many there are and how wide each is
+        found += _candidates(model, replace(wanted, value=wanted.value // wanted.per_unit, per_unit=1))
+    single: list[tuple[Number, ...]] = [(number,) for number in found]
+    if wanted.per_unit == 1 and found and _tells(found[0]):
         return [*single, *several, ()]
-    return [(), *single, *several]  # a width of many units is more often that of the stream, which stays
+    return [(), *single, *several]  # what need not change stays: the value may be that of something else
 
 
 def _candidates(model: nn.Module, wanted: Wanted) -> list[Number]:
@@ -57,8 +57,12 @@ def _candidates(model: nn.Module, wanted: Wanted) -> list[Number]:
     while True:
         found = list(_with_value(path, model.get_submodule(path), wanted))
         if found or not path:
-            return sorted(found, key=lambda number: not any(word in number.name.lower() for word in _TELLING))
+            return sorted(found, key=lambda number: not _tells(number))
         path = path.rpartition(".")[0]
+
+
+def _tells(number: Number) -> bool:
+    return any(word in number.name.lower() for word in _TELLING)
 
 
 def _with_value(path: str, module: Any, wanted: Wanted) -> Iterator[Number]:

@@ -6,22 +6,24 @@ of several sizes. All groups are proven by one pair of calls; where that fails, 
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
 
 from perfsuite.protocols import Inputs
-from perfsuite.techniques.common import fixed_seed, tensors_in
-from perfsuite.techniques.pruning.coupling.examples import runs, variants
+from perfsuite.techniques.common import fixed_seed, sharing_parameters, tensors_in
+from perfsuite.techniques.pruning.coupling.examples import in_dtype, runs, variants
 from perfsuite.techniques.pruning.coupling.numbers import settled
-from perfsuite.techniques.pruning.coupling.units import Units, cut, without
+from perfsuite.techniques.pruning.coupling.units import Units, cut, put, without
+from perfsuite.techniques.ties import copied
 
 _MOST_CALLS = 400
+_MOST_GROUPS = 4000
 Plan = Sequence[tuple[Units, Tensor]]
 
 
@@ -51,8 +53,7 @@ class Prover:
         found: list[Units] = []
         for family in families.values():
             found += self._some_of(family)
-        if not self.holds([_halved(group) for group in found]):
-            found = self._together(found)
+        found = [group for group, _ in self.largest([_halved(group) for group in found])]
         names = {group.name for group in found}
         order = {group.name: number for number, group in enumerate(groups)}
         refused = tuple(group.name for group in groups if group.name not in names)
@@ -62,13 +63,23 @@ class Prover:
         """Whether the model without all but the kept units equals the masked one."""
         if self._calls >= _MOST_CALLS or not self._inputs:
             return False
-        masked, small = copy.deepcopy(self._model), copy.deepcopy(self._model)
+        masked, small = (sharing_parameters(self._model, buffers=True) for _ in range(2))
         mask(masked, plan)
         try:
             cut(small, plan)
             return all(self._equal(masked, small, inputs) for inputs in self._inputs)
         except Exception:  # a cut model may fail in any way: its own code runs on shapes that it was not written for
             return False
+
+    def largest(self, plan: Plan) -> Plan:
+        """As much of a plan as holds, each group with those before it: not all numbers of units go together."""
+        if self.holds(plan):
+            return plan
+        found: list[tuple[Units, Tensor]] = []
+        for each in plan:
+            if self.holds([*found, each]):
+                found.append(each)
+        return found
 
     def _some_of(self, family: list[Units]) -> list[Units]:
         """Those of alike groups that hold, all with the attributes that make them hold."""
@@ -79,14 +90,6 @@ class Prover:
             return []
         middle = len(family) // 2
         return [*self._some_of(family[:middle]), *self._some_of(family[middle:])]
-
-    def _together(self, groups: list[Units]) -> list[Units]:
-        """Each holds alone, all together do not: as many as hold with those before them."""
-        found: list[Units] = []
-        for group in groups:
-            if self.holds([_halved(each) for each in (*found, group)]):
-                found.append(group)
-        return found
 
     def _equal(self, masked: nn.Module, small: nn.Module, inputs: Inputs) -> bool:
         self._calls += 2
@@ -106,30 +109,37 @@ class Prover:
         return float((one[finite] - other[finite]).abs().max()) <= self._tolerance * scale
 
     def _exact(self, model: nn.Module, inputs: Inputs) -> tuple[nn.Module, float, list[Inputs]]:
-        """In float64; in float32 a model that only computes in that."""
-        for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
-            copied = copy.deepcopy(model).to(dtype).eval()
-            _randomise(copied)
-            taken = [each for each in (_in(dtype, variant) for variant in variants(inputs)) if runs(copied, each)]
-            if taken:
-                return copied, tolerance, taken
-        return copied, 0.0, []
+        """In float64; in float32 a model that only computes in that, or that would take minutes."""
+        precisions = ((torch.float64, 1e-9), (torch.float32, 1e-3))
+        for dtype, tolerance in precisions[1:] if _is_slow_in_float64(model) else precisions:
+            exact = copied(model).to(dtype).eval()
+            _randomise(exact)
+            others = (in_dtype(dtype, variant) for variant in variants(inputs))
+            if runs(exact, in_dtype(dtype, inputs)) and _is_finite(exact, in_dtype(dtype, inputs)):
+                other = next((each for each in others if runs(exact, each)), None)
+                return exact, tolerance, [in_dtype(dtype, inputs), *([] if other is None else [other])]
+        return exact, 0.0, []
+
+
+def _is_slow_in_float64(model: nn.Module) -> bool:
+    """Whether there are many groups in convolutions, which torch computes one by one in float64 on CPUs."""
+    convolutions = (module for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd))
+    return sum(module.groups for module in convolutions if module.groups > 1) > _MOST_GROUPS
 
 
 def mask(model: nn.Module, plan: Plan) -> None:
-    """Zero, in place, what reads the units that are not kept."""
+    """Set weights in which what reads the units that are not kept is zero."""
     for group, kept in plan:
         for part in group.parts:
             if "reads" in part.roles:
                 positions = part.positions[without(group.count, kept)].flatten()
-                weight = part.places[0].of(model)
-                with torch.no_grad():
-                    weight.index_fill_(part.dim, positions.to(weight.device), 0)
+                weight = part.places[0].of(model).detach()
+                put(model, part.places, weight.index_fill(part.dim, positions.to(weight.device), 0))
 
 
 def _halved(group: Units) -> tuple[Units, Tensor]:
-    """About half of the units, by chance."""
-    order = torch.randperm(group.count, generator=torch.Generator().manual_seed(group.count))
+    """About half of the units, by chance, and others than of another group that has as many."""
+    order = torch.randperm(group.count, generator=torch.Generator().manual_seed(crc32(group.name.encode())))
     return group, order[: (group.count + 1) // 2].sort().values
 
 
@@ -139,11 +149,16 @@ def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     return [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]
 
 
+def _is_finite(model: nn.Module, inputs: Inputs) -> bool:
+    with fixed_seed(0):
+        return any(bool(tensor.isfinite().any()) for tensor in _outputs(model, inputs))
+
+
 def _randomise(model: nn.Module) -> None:
     with fixed_seed(1), torch.no_grad():
         for p in model.parameters():
             if p.dim() > 1:
-                p.normal_(0, (p.numel() / p.shape[0]) ** -0.5)
+                p.copy_(_normal(p) * (p.numel() / p.shape[0]) ** -0.5)
             else:
                 p.add_(torch.randn_like(p), alpha=0.3)
         for name, buffer in model.named_buffers():
@@ -153,11 +168,10 @@ def _randomise(model: nn.Module) -> None:
                 buffer.uniform_(0.5, 1.5)
 
 
-def _in(dtype: torch.dtype, inputs: Inputs) -> Inputs:
-    def of(value: object) -> object:
-        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-    return Inputs(tuple(map(of, inputs.args)), {name: of(value) for name, value in inputs.kwargs.items()})
+def _normal(like: Tensor) -> Tensor:
+    """Normal numbers, which in large tensors come again after a prime number of them: drawing takes long."""
+    drawn = torch.randn(min(like.numel(), 1_000_003), dtype=like.dtype)
+    return drawn.repeat(-(-like.numel() // len(drawn)))[: like.numel()].reshape(like.shape).to(like.device)
 
 
 def names_of(groups: Iterable[Units]) -> str:

@@ -8,7 +8,7 @@ apart into smaller operators, if it is made of some, or else cuts nothing that i
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from perfsuite._compat.torch import PlainDispatchMode, decomposed, writes_to_arguments
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import tensors_in
-from perfsuite.techniques.pruning.coupling.labels import Algebra, Constant, Weight, frozen, varying
+from perfsuite.techniques.pruning.coupling.labels import Algebra, Weight, frozen, varying
 
-Value = Tensor | Weight | Constant  # labels of an activation, of a parameter, or of a tensor of equal numbers
+Value = Tensor | Weight  # labels of an activation, or of a parameter and what is like one
 Result = Value | list["Value | None"] | None
 
 
@@ -47,11 +47,6 @@ class Call:
     def tensors(self) -> list[Tensor]:
         return list(tensors_in((self.args, self.kwargs)))
 
-    @property
-    def literals(self) -> set[int]:
-        """The whole numbers among the arguments: sizes that stand in the code or come from its attributes."""
-        return set(_integers([*self.args, *self.kwargs.values()]))
-
 
 @dataclass(frozen=True)
 class Count:
@@ -72,7 +67,8 @@ class Trace(PlainDispatchMode):
         super().__init__()
         self.algebra = Algebra()
         self.counts: list[Count] = []
-        self._sized: list[tuple[str, Tensor, tuple[int, ...], set[int]]] = []
+        self.made: list[Tensor] = []  # tensors of equal numbers that the code made
+        self._sized: list[tuple[str, Tensor, Collection[int]]] = []
         self._rules, self._fallback = rules, fallback
         self._values: dict[int, tuple[weakref.ref[Tensor], Value]] = {}
         self._owners: list[str] = []
@@ -105,11 +101,11 @@ class Trace(PlainDispatchMode):
         reference, value = self._values.get(id(tensor), (None, None))
         return value if reference is not None and reference() is tensor else None
 
-    def labels(self, tensor: Tensor) -> Tensor:
-        """The labels of an activation; a parameter that is used as one is frozen."""
+    def labels(self, tensor: Tensor, units: Collection[int] = ()) -> Tensor:
+        """The labels of an activation, or of a parameter along the first of these dimensions; its others are frozen."""
         value = self.value(tensor)
         if isinstance(value, Weight):
-            self.freeze(tensor)
+            return self.algebra.chosen(value, tensor.dim(), units)
         return self.algebra.reduced(value) if isinstance(value, Tensor) else frozen(tensor.dim())
 
     def freeze(self, tensor: Tensor) -> None:
@@ -118,18 +114,18 @@ class Trace(PlainDispatchMode):
             if isinstance(labels, Tensor):
                 self.algebra.atoms.freeze(labels)
 
-    def sized(self, owner: str, labels: Tensor, shape: tuple[int, ...], literals: set[int]) -> None:
-        """Remember that a shape whose numbers may stand in the code was given to what has these labels."""
-        if varying(labels) and literals & set(shape):
-            self._sized.append((owner, labels, shape, literals))
+    def sized(self, owner: str, labels: Tensor, dims: Collection[int]) -> None:
+        """Remember that numbers in the code say how large these dimensions are, of what has these labels."""
+        if any(d in dims for d in varying(labels)):
+            self._sized.append((owner, labels, dims))
 
     def all_counts(self) -> Iterator[Count]:
         """Every number that counts units, now that all is known of them."""
         yield from self.counts
-        for owner, labels, shape, literals in self._sized:
+        for owner, labels, dims in self._sized:
             labels = self.algebra.reduced(labels)
             for d in varying(labels):
-                if shape[d] in literals:
+                if d in dims:
                     others = [slice(None) if i == d else 0 for i in range(labels.dim())]
                     yield Count(owner, labels[tuple(others)])
 
@@ -154,11 +150,22 @@ class Trace(PlainDispatchMode):
     def _result(self, rule: Rule, call: Call, function: Any) -> Result:
         into = call.args[0] if call.args and writes_to_arguments(function) else None
         if not isinstance(into, Tensor) or into.untyped_storage().nbytes() == into.nbytes:
-            return rule(self, call)
+            return self._fitting(rule, call)
         before = self.labels(into)  # a part of a larger tensor, which does not see what is written here
-        result = rule(self, call)
+        result = self._fitting(rule, call)
         same = isinstance(result, Tensor) and torch.equal(self.algebra.reduced(result), self.algebra.reduced(before))
         return result if same else self._fallback(self, call)
+
+    def _fitting(self, rule: Rule, call: Call) -> Result:
+        """What a rule says, if it fits what the operator gave: rules do not know all ways to call all operators."""
+        try:
+            result = rule(self, call)
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            return self._fallback(self, call)
+        outs = call.out if isinstance(call.out, tuple | list) else [call.out]
+        values = result if isinstance(result, list) else [result] * len(outs)
+        fits = len(values) == len(outs) and all(map(_fits, outs, values))
+        return result if fits else self._fallback(self, call)
 
     def _set(self, out: Any, result: Result) -> None:
         outs = out if isinstance(out, tuple | list) else [out]
@@ -171,9 +178,11 @@ class Trace(PlainDispatchMode):
                     self._values[id(tensor)] = (weakref.ref(tensor), value)
 
 
-def _integers(values: Any) -> Iterator[int]:
-    for value in values:
-        if isinstance(value, tuple | list):
-            yield from _integers(value)
-        elif isinstance(value, int) and not isinstance(value, bool):
-            yield value
+def _fits(tensor: Any, value: Any) -> bool:
+    if not isinstance(tensor, Tensor):
+        return True
+    return all(
+        labels.dim() == tensor.dim() and all(n in (1, size) for n, size in zip(labels.shape, tensor.shape, strict=True))
+        for labels in (value.factors if isinstance(value, Weight) else (value,))
+        if isinstance(labels, Tensor)
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -89,51 +89,59 @@ class Units:
 
 def units_of(model: nn.Module, trace: Trace) -> list[Units]:
     """Groups of interchangeable units: those that have as many positions of the same tensors."""
-    axes = [axis for axis in trace.algebra.atoms.axes if axis.roles]
+    places = _places(model)
+    axes = [axis for axis in trace.algebra.atoms.axes if axis.roles and id(axis.tensor) in places]
     members: dict[int, dict[int, list[int]]] = defaultdict(dict)
     for number, axis in enumerate(axes):
         roots = trace.algebra.atoms.roots(axis.labels)
-        for position in (roots != FROZEN).nonzero().flatten().tolist():
-            members[int(roots[position])].setdefault(number, []).append(position)
+        for position, root in zip(
+            (roots != FROZEN).nonzero().flatten().tolist(), roots[roots != FROZEN].tolist(), strict=True
+        ):
+            members[root].setdefault(number, []).append(position)
     alike: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
     for root, held in members.items():
         alike[tuple((number, len(held[number])) for number in sorted(held))].append(root)
-    places = _places(model)
     found = []
     for signature, alike_roots in alike.items():
         mine = [axes[number] for number, _ in signature]
         roles = {role for axis in mine for role in axis.roles}
-        if len(alike_roots) > 1 and {"makes", "reads"} <= roles and all(id(axis.tensor) in places for axis in mine):
+        if len(alike_roots) > 1 and {"makes", "reads"} <= roles:
+            positions_of = [torch.tensor([members[root][number] for root in alike_roots]) for number, _ in signature]
             parts = [
-                Part(
-                    places[id(a.tensor)], a.dim, frozenset(a.roles), torch.tensor([members[r][n] for r in alike_roots])
-                )
-                for a, (n, _) in zip(mine, signature, strict=True)
+                Part(places[id(axis.tensor)], axis.dim, frozenset(axis.roles), positions)
+                for axis, positions in zip(mine, positions_of, strict=True)
             ]
-            found.append(_group(model, trace, parts, alike_roots))
-    return _named_apart(sorted(found, key=lambda group: _order(model, group)))
+            found.append((alike_roots, parts))
+    return _groups(model, trace, found)
 
 
-def _group(model: nn.Module, trace: Trace, parts: list[Part], roots: list[int]) -> Units:
-    makers = [part for part in parts if "makes" in part.roles]
+def _groups(model: nn.Module, trace: Trace, found: Sequence[tuple[list[int], list[Part]]]) -> list[Units]:
     order = {place: number for number, place in enumerate(_all_places(model))}
-    first = min(makers, key=lambda part: order[part.places[0]])
-    rest = [part for part in parts if part is not first]
-    kind: Literal["heads", "units"] = "heads" if set(roots) & trace.algebra.atoms.heads else "units"
-    return Units(kind, first.places[0].module, (first, *rest), tuple(_wanted(trace, roots)))
+    heads, wanted = trace.algebra.atoms.heads, _wanted(trace, [roots for roots, _ in found])
+    groups = []
+    for number, (roots, parts) in enumerate(found):
+        first = min((part for part in parts if "makes" in part.roles), key=lambda part: order[part.places[0]])
+        rest = (part for part in parts if part is not first)
+        kind: Literal["heads", "units"] = "heads" if set(roots) & heads else "units"
+        groups.append(Units(kind, first.places[0].module, (first, *rest), tuple(wanted[number])))
+    groups.sort(key=lambda group: (order[group.parts[0].places[0]], int(group.parts[0].positions.min())))
+    return _named_apart(groups)
 
 
-def _wanted(trace: Trace, roots: list[int]) -> Iterator[Wanted]:
+def _wanted(trace: Trace, groups: Sequence[list[int]]) -> dict[int, list[Wanted]]:
+    """By group, the numbers that count as many of each of its units."""
+    group_of = {root: number for number, roots in enumerate(groups) for root in roots}
+    wanted: dict[int, list[Wanted]] = defaultdict(list)
     for count in trace.all_counts():
-        labels = trace.algebra.atoms.roots(count.labels)
-        times = {int((labels == root).sum()) for root in roots}
-        if len(times) == 1 and times != {0}:
-            yield Wanted(count.owner, len(labels), times.pop(), count.name)
-
-
-def _order(model: nn.Module, group: Units) -> tuple[int, int]:
-    places = list(_all_places(model))
-    return places.index(group.parts[0].places[0]), int(group.parts[0].positions.min())
+        times: dict[int, list[int]] = defaultdict(list)
+        found = trace.algebra.atoms.roots(count.labels).unique(return_counts=True)
+        for root, number in zip(*(part.tolist() for part in found), strict=True):
+            if root in group_of:
+                times[group_of[root]].append(number)
+        for group, each in times.items():
+            if len(each) == len(groups[group]) and len(set(each)) == 1:
+                wanted[group].append(Wanted(count.owner, len(count.labels), each[0], count.name))
+    return wanted
 
 
 def _named_apart(groups: list[Units]) -> list[Units]:

@@ -1,0 +1,32 @@
+"""The attention of Hugging Face's MPNet (Song et al. 2020): all layers add the same bias for each head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from perfsuite.protocols import Architecture
+from perfsuite.techniques.pruning.groups import Group, class_is
+from perfsuite.techniques.pruning.layouts import heads
+from perfsuite.techniques.pruning.slices import Columns, Rows
+
+
+def _groups(encoder: Any) -> Iterator[Group]:
+    first, *others = (_heads(layer.attention.attn) for layer in encoder.layer)
+    bias = Columns(encoder.relative_attention_bias)
+    yield replace(first, companions=(*first.companions, bias), tied=tuple(others), name="layer.self")
+
+
+def _heads(attention: Any) -> Group:
+    width = attention.attention_head_size
+    return heads(
+        attention,
+        Rows(attention.q, width),
+        Rows(attention.k, width),
+        Rows(attention.v, width),
+        Columns(attention.o, width),
+    )
+
+
+MPNET = Architecture(class_is("transformers", "MPNetEncoder"), _groups)
