@@ -68,7 +68,7 @@ def test_nothing_larger_than_the_weight_is_made(name, monkeypatch):
 PEAK = """
 import sys, torch
 from torch import nn
-from perfsuite import parse_technique
+from perfsuite import parse_technique, unchecked
 
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -80,16 +80,18 @@ model = nn.Sequential(*[nn.Linear(2048, 2048, bias=False, dtype=torch.bfloat16) 
 size = sum(p.nbytes for p in model.parameters())
 open("/proc/self/clear_refs", "w").write("5")  # the peak from now on
 before = peak()
-technique.apply(model)
+with unchecked():
+    technique.apply(model)
 print((peak() - before + size) / size)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-@pytest.mark.parametrize(("name", "most"), [("int8-dynamic", 1.8), ("weight-only-4", 1.8)])
+@pytest.mark.parametrize(("name", "most"), [("int8-dynamic", 1.7), ("weight-only-4", 1.6)])
 def test_the_peak_of_memory_is_the_model_and_its_result(name, most):
-    """In bf16, whose int8 is half of it; the float weights are not copied before: that made 2.5 and more. The rest is
-    what a call of either takes, by which the result is checked.
+    """In bf16, whose int8 is half of it; the float weights are not copied before: that made 2.5 and more.
+
+    Without the check of the result, whose first call loads code that is no part of it.
     """
     found = subprocess.run([sys.executable, "-c", PEAK, name], check=True, capture_output=True, text=True)
     assert float(found.stdout) < most
