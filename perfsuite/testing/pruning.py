@@ -111,7 +111,7 @@ def equals_the_masked_model(technique: Technique, sample: Sample) -> None:
     small = technique.apply(sample.model, data=sample.data).eval()
     with torch.no_grad():
         for group, kept, _ in _kept(original, small):
-            _mask(group, kept)
+            mask_units(group, kept)
     one, other = run(original, sample.inputs), run(small, sample.inputs)
     tolerance = 1e-12 if one.dtype == torch.float64 else 1e-5
     scale = float(one.abs().max()) or 1.0
@@ -225,7 +225,7 @@ def _unit_bytes(group: Group) -> list[list[bytes]]:
     return [[row.contiguous().numpy().tobytes() for row in lane] for lane in lanes]
 
 
-def _mask(group: Group, kept: Tensor) -> None:
+def mask_units(group: Group, kept: Tensor) -> None:
     """Zero what reads the units that are gone."""
     for member in group.members:
         gone = torch.ones_like(member.sink.values)

@@ -62,6 +62,8 @@ def gate(tmp_path, limits, registries=None, update=False):
     settings = Settings(root=tmp_path, storage=tmp_path / "b", threads=1, block_s=0.05, update=update)
     session = Session(settings, registries)
     subject = ModelCase(spec, parse_technique("bf16"), "cpu", 1, 0)
+    assert subject.model is not None
+    calls.clear()  # the technique calls it beside its result
     judged = session.gate(subject, limits, Rerun("pytest"))
     if judged.acceptance:
         session.record(judged.acceptance)

@@ -28,9 +28,11 @@ from perfsuite.techniques.pruning.coupling.coupled import Coupled
 from perfsuite.techniques.pruning.coupling.find import follow
 from perfsuite.techniques.pruning.coupling.proof import mask
 from perfsuite.techniques.pruning.groups import described, find_groups
+from perfsuite.techniques.pruning.removal import largest
 from perfsuite.techniques.recorded import provenance
 from perfsuite.techniques.values import parse_technique
 from perfsuite.testing.contract import run
+from perfsuite.testing.pruning import mask_units
 
 HALF = Structured(0.5, 0.5)
 
@@ -54,11 +56,11 @@ def masked(model, inputs):
     for units in found:
         left = units.count - round(0.5 * units.count)
         plan.append((units, Coupled(full, units).magnitude().topk(left).indices.sort().values))
-    for group in find_groups(full) if described(full) else []:
-        strong = group.sources[0].norms(group.sources[0].layer.weight) * group.sink.norms(group.sink.layer.weight)
-        keep = torch.zeros(group.count, dtype=torch.bool)
-        keep[strong.topk(group.count - round(0.5 * group.count)).indices] = True
-        group.sink.layer.weight.data[:, ~keep.repeat_interleave(group.sink.width)] = 0
+    known = find_groups(full) if described(full) else []
+    stay = [largest(group.magnitude(), group.count - round(0.5 * group.count)) for group in known]
+    with torch.no_grad():
+        for group, kept in zip(known, stay, strict=True):
+            mask_units(group, kept)
     mask(full, plan)
     return full, {units.name: len(kept) for units, kept in plan}
 

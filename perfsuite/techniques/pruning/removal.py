@@ -79,7 +79,7 @@ def _chosen(
     for kind in ("heads", "units"):
         mine = [group for group in groups if group.kind == kind]
         counts = _counts_to_keep(mine, importance, originals, technique)
-        chosen += [(group, _largest(importance[group.name, kind], counts[group.name])) for group in mine]
+        chosen += [(group, largest(importance[group.name, kind], counts[group.name])) for group in mine]
     return chosen
 
 
@@ -230,7 +230,7 @@ def _ranked_together(
     return kept
 
 
-def _largest(importance: Tensor, count: int) -> Tensor:
+def largest(importance: Tensor, count: int) -> Tensor:
     """Indices of the ``count`` most important units (K,), or of each lane (L, K), in ascending order.
 
     Among equals the later ones go first.
