@@ -227,7 +227,8 @@ def _reloaded(entry, model, result, technique, found):
         try:
             loaded = perfsuite.load_model(saved, model=fresh, technique=technique)
         except PerfsuiteError as error:
-            raise FaultError(f"saved, and cannot be loaded: {first_line(error)}") from error
+            why = first_line(error).replace(f"{saved}/", "")  # a folder of this machine
+            raise FaultError(f"saved, and cannot be loaded: {why}") from error
         if not same(answers(loaded, entry.inputs(model, 0)), found):
             raise FaultError("answers otherwise when it is loaded again")
         original = perfsuite.save_model(model, Path(folder) / "original")
