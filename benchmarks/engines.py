@@ -38,6 +38,14 @@ def distilbert(seed):
         return Built(transformers.DistilBertModel(transformers.DistilBertConfig()), "random-init")
 
 
+def gpt2(seed):
+    """GPT-2 small's shape (124M parameters) with seeded random weights, as it reads a prompt: without a cache."""
+    import transformers
+
+    with seeded(seed):
+        return Built(transformers.GPT2Model(transformers.GPT2Config(use_cache=False)), "random-init")
+
+
 def encoder_medium(seed):
     """perfsuite's medium encoder with seeded random weights."""
     from perfsuite import create_test_transformer
@@ -55,7 +63,8 @@ def register_models():
         def plain(module, batch, seed, tokens=tokens):
             return token_ids(30_000, batch, tokens, seed)
 
-        for name, build, inputs in (("distilbert", distilbert, texts), ("encoder-medium", encoder_medium, plain)):
+        kinds = (("distilbert", distilbert, texts), ("gpt2", gpt2, plain), ("encoder-medium", encoder_medium, plain))
+        for name, build, inputs in kinds:
             MODELS.register(f"{name}-{tokens}", ModelSpec(f"{name}-{tokens}", build, inputs))
 
 

@@ -45,6 +45,7 @@ RUNTIME_TARGETS = (  # engine, shape, gate, aim
     ("structured-50+int8-static@openvino", "distilbert:1x16", 9.0, 13.0),
     ("structured-50+int8-static@openvino", "distilbert:1x128", 7.5, 10.0),
     ("int8-dynamic", "distilbert:1x16", 4.0, 5.0),
+    ("structured-50+int8-dynamic", "gpt2:1x128", 3.5, 5.0),
 )
 BESIDE_TARGETS = (  # engine, peer on the same runtime, how much of its speed, over all shapes
     ("int8-static@openvino", "openvino int8", 0.97),
