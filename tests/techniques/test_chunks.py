@@ -87,10 +87,11 @@ print((peak() - before + size) / size)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-@pytest.mark.parametrize(("name", "most"), [("int8-dynamic", 1.7), ("weight-only-4", 1.6)])
+@pytest.mark.parametrize(("name", "most"), [("int8-dynamic", 2.2), ("weight-only-4", 1.6)])
 def test_the_peak_of_memory_is_the_model_and_its_result(name, most):
     """In bf16, whose int8 is half of it; the float weights are not copied before: that made 2.5 and more.
 
+    1.5 is what is needed; what the allocator gives back varies from run to run, up to 1.9.
     Without the check of the result, whose first call loads code that is no part of it.
     """
     found = subprocess.run([sys.executable, "-c", PEAK, name], check=True, capture_output=True, text=True)
