@@ -75,7 +75,7 @@ def write_weights(model: nn.Module, path: Path) -> None:
             tied[name] = names[place]
     kept = {name: tensor for name, tensor in state.items() if name not in tied}
     _check_overlaps(kept)
-    save_file({name: _alone(tensor) for name, tensor in kept.items()}, path, metadata={"format": "pt", **tied})
+    save_file({name: _alone(tensor) for name, tensor in kept.items()}, path, metadata=tied or None)
 
 
 def _alone(tensor: Tensor) -> Tensor:
