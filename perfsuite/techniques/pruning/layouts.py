@@ -101,6 +101,13 @@ def heads(
     )
 
 
+def separate(owner: Any, layers: tuple[Any, Any, Any, Any], width: int, **options: Any) -> Group:
+    """Heads of four layers, for queries, keys, values and output, of which each head has ``width`` features."""
+    queries, keys, values, output = layers
+    parts = Rows(queries, width), Rows(keys, width), Rows(values, width), Columns(output, width)
+    return heads(owner, *parts, **options)
+
+
 def projected(module: Any, output: Any, *, companions: tuple[Slice, ...] = (), **options: Any) -> Group:
     """Heads of ``q_proj``, ``k_proj`` and ``v_proj``, ``head_dim`` wide, which ``output`` reads."""
     width = module.head_dim

@@ -7,19 +7,12 @@ from typing import Any
 
 from perfsuite.protocols import Architecture
 from perfsuite.techniques.pruning.groups import Group, class_is
-from perfsuite.techniques.pruning.layouts import heads
-from perfsuite.techniques.pruning.slices import Columns, Rows
+from perfsuite.techniques.pruning.layouts import separate
 
 
 def _groups(module: Any) -> Iterator[Group]:
-    width = module.attention_head_size
-    yield heads(
-        module,
-        Rows(module.query, width),
-        Rows(module.key, width),
-        Rows(module.value, width),
-        Columns(module.dense, width),
-    )
+    layers = (module.query, module.key, module.value, module.dense)
+    yield separate(module, layers, module.attention_head_size)
 
 
 ALBERT = Architecture(class_is("transformers", "AlbertAttention"), _groups)

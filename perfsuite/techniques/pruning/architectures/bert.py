@@ -17,12 +17,12 @@ from perfsuite.techniques.pruning.layouts import (
     PLAIN_FEED_FORWARD,
     feed_forward,
     has_linear,
-    heads,
     is_of_transformers,
     is_plain_attention,
+    separate,
 )
 from perfsuite.techniques.pruning.reading import follows, reads_only
-from perfsuite.techniques.pruning.slices import Columns, Rows
+from perfsuite.techniques.pruning.slices import Rows
 
 _PROJECTIONS = ("query", "key", "value")
 _INNER = {
@@ -82,13 +82,7 @@ def _groups(module: Any) -> Iterator[Group]:
         return
     owner = _inner(module)
     width = owner.attention_head_size
-    yield heads(
-        owner,
-        Rows(owner.query, width),
-        Rows(owner.key, width),
-        Rows(owner.value, width),
-        Columns(module.output.dense, width),
-    )
+    yield separate(owner, (owner.query, owner.key, owner.value, module.output.dense), width)
 
 
 BERT = Architecture(lambda module: _is_layer(module) or _inner(module) is not None, _groups)

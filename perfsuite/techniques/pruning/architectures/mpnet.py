@@ -8,8 +8,8 @@ from typing import Any
 
 from perfsuite.protocols import Architecture
 from perfsuite.techniques.pruning.groups import Group, class_is
-from perfsuite.techniques.pruning.layouts import heads
-from perfsuite.techniques.pruning.slices import Columns, Rows
+from perfsuite.techniques.pruning.layouts import separate
+from perfsuite.techniques.pruning.slices import Columns
 
 
 def _groups(encoder: Any) -> Iterator[Group]:
@@ -19,14 +19,7 @@ def _groups(encoder: Any) -> Iterator[Group]:
 
 
 def _heads(attention: Any) -> Group:
-    width = attention.attention_head_size
-    return heads(
-        attention,
-        Rows(attention.q, width),
-        Rows(attention.k, width),
-        Rows(attention.v, width),
-        Columns(attention.o, width),
-    )
+    return separate(attention, (attention.q, attention.k, attention.v, attention.o), attention.attention_head_size)
 
 
 MPNET = Architecture(class_is("transformers", "MPNetEncoder"), _groups)

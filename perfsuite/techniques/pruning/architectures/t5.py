@@ -14,8 +14,8 @@ from torch import nn
 
 from perfsuite.protocols import Architecture
 from perfsuite.techniques.pruning.groups import Group, class_is
-from perfsuite.techniques.pruning.layouts import heads
-from perfsuite.techniques.pruning.slices import Columns, Rows
+from perfsuite.techniques.pruning.layouts import separate
+from perfsuite.techniques.pruning.slices import Columns
 
 _FAMILIES = ("T5", "MT5", "Pop2Piano")
 _is_stack = class_is("transformers", *(f"{family}Stack" for family in _FAMILIES))
@@ -34,18 +34,10 @@ def _groups(module: Any) -> Iterator[Group]:
 
 
 def _heads(attention: Any) -> Group:
-    width = attention.key_value_proj_dim
+    layers = (attention.q, attention.k, attention.v, attention.o)
     table = getattr(attention, "relative_attention_bias", None)
     biases = (Columns(table),) if isinstance(table, nn.Embedding) else ()
-    return heads(
-        attention,
-        Rows(attention.q, width),
-        Rows(attention.k, width),
-        Rows(attention.v, width),
-        Columns(attention.o, width),
-        companions=biases,
-        fields={"num_heads": 1},
-    )
+    return separate(attention, layers, attention.key_value_proj_dim, companions=biases, fields={"num_heads": 1})
 
 
 T5 = Architecture(lambda module: _is_stack(module) or _is_cross(module) or _has_own_bias(module), _groups)
