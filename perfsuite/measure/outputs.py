@@ -9,6 +9,7 @@ from torch import Tensor
 
 from perfsuite.errors import NonFiniteError, OutputError
 from perfsuite.techniques.common import main_output
+from perfsuite.techniques.comparing import ratio
 
 
 def check_output(output: object, label: str) -> Tensor:
@@ -40,18 +41,16 @@ def _dense(tensor: Tensor, label: str) -> Tensor:
 def fidelity(original: Tensor, candidate: Tensor) -> dict[str, float]:
     """How well a candidate's output (..., C) follows the original's.
 
-    ``sqnr``: signal to quantization noise, in dB, capped at 300 for equal outputs. ``agreement``:
-    the fraction of rows whose largest entry is the same one. Raises OutputError for other shapes.
+    ``sqnr``: signal to quantization noise, in dB, capped at 300 for equal outputs, minus infinity where numbers became
+    NaN. ``agreement``: the fraction of rows whose largest entry is the same one. Raises OutputError for other shapes.
     """
     if original.shape != candidate.shape:
         raise OutputError(
             f"the output has shape {tuple(candidate.shape)}, the original's {tuple(original.shape)}",
             "compare forms of one model",
         )
-    noise, signal = (original - candidate).norm(), original.norm()
-    sqnr = 300.0 if noise == 0 else min(300.0, float(20 * torch.log10(signal / noise)))
     agreement = float((original.argmax(-1) == candidate.argmax(-1)).double().mean())
-    return {"sqnr": sqnr, "agreement": agreement}
+    return {"sqnr": ratio(original, candidate), "agreement": agreement}
 
 
 def fidelity_of_all(original: Mapping[str, Tensor], candidate: Mapping[str, Tensor]) -> dict[str, float]:

@@ -83,6 +83,10 @@ def test_what_has_no_values_cannot_be_compared_and_says_why():
         check_output(X.to("meta"), "m")
 
 
+def test_numbers_that_became_nan_are_no_fidelity():
+    assert fidelity(X, torch.where(X[0, 0] == X, torch.nan, X))["sqnr"] == -torch.inf
+
+
 def test_outputs_of_another_shape_are_no_fidelity():
     with pytest.raises(OutputError, match=r"shape \(1, 2\), the original's \(1, 3\)"):
         fidelity(X, X[:, :2])
