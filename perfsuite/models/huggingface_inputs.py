@@ -37,7 +37,9 @@ def inputs_for(module: nn.Module, batch_size: int, length: int, seed: int) -> di
     for name in (main, *_beside(main, config, taken)):
         made |= _MAKERS[name](module, batch_size, length, seed)
     if _decodes(config) and "decoder_input_ids" in taken:
-        made["decoder_input_ids"] = _ids(_text_config(config, "decoder"), module, batch_size, length, seed + 1)
+        made["decoder_input_ids"] = _ids(
+            _text_config(config, "decoder"), module, batch_size, length, (seed + 1) % 2**32
+        )
     return {name: value for name, value in made.items() if name in taken}
 
 
@@ -85,7 +87,7 @@ def _ids(config: Any, module: Any, batch_size: int, length: int, seed: int) -> T
     vocab_size = getattr(config, "vocab_size", None)
     if not isinstance(vocab_size, int):
         raise ModelError(f"{type(module).__name__} has no vocab_size: it does not read tokens", _REMEDY)
-    ids = token_ids(vocab_size, batch_size, max(1, min(length, longest(module, config))), seed % 2**32)
+    ids = token_ids(vocab_size, batch_size, max(1, min(length, longest(module, config))), seed)
     for name in ("image_token_id", "image_token_index", "video_token_id", "audio_token_id"):
         place = getattr(module.config, name, None)
         if isinstance(place, int):

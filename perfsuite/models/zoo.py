@@ -70,12 +70,6 @@ def _hugging_face(name: str, seed: int) -> Built:
     return hugging_face(name, TEXT_TOKENS)
 
 
-def _text_inputs(module: nn.Module, batch_size: int, seed: int) -> Any:
-    from perfsuite.models.huggingface import text_inputs
-
-    return text_inputs(module, batch_size, TEXT_TOKENS, seed)
-
-
 def _any_inputs(module: nn.Module, batch_size: int, seed: int) -> Any:
     from perfsuite.models.huggingface_inputs import inputs_for
 
@@ -97,5 +91,5 @@ ENCODER_MEDIUM = ModelSpec(
 ENCODER_DIGITS = ModelSpec(
     "encoder-digits", _digits_encoder, _encoder_inputs, _digits_task, about="small encoder trained on digits"
 )
-DISTILBERT = ModelSpec("distilbert", _distilbert, _text_inputs, about=SST2)
-MINILM = ModelSpec("minilm", _minilm, _text_inputs, _docstrings_task, about="all-MiniLM-L6-v2")
+DISTILBERT = ModelSpec("distilbert", _distilbert, _any_inputs, about=SST2)
+MINILM = ModelSpec("minilm", _minilm, _any_inputs, _docstrings_task, about="all-MiniLM-L6-v2")

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perfsuite.errors import TechniqueError
+from perfsuite.models.devices import device_of
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import main_output
@@ -29,7 +29,7 @@ def batches(model: nn.Module, data: Digested, what: str) -> Iterator[Inputs]:
     """
     if not data:
         raise TechniqueError(f"{what} needs calibration data", "give some: apply(model, data=batches of real inputs)")
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     for number, inputs in enumerate(data, start=1):
         yield inputs.to(device)
         tell(what, number, max(number, len(data)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -135,7 +134,7 @@ def main_output(output: Any) -> Tensor:
         return output
     items = items_of(output)
     tensors = {key: value for key, value in items.items() if isinstance(value, Tensor)}
-    nested = [] if tensors else [tensor for tensor in _nested(output) if tensor.is_floating_point()]
+    nested = [] if tensors else [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]
     if not tensors and len(nested) != 1:
         holds = f"{len(nested)} tensors that could be meant" if nested else "no tensor"
         raise OutputError(
@@ -154,14 +153,6 @@ def items_of(output: Any) -> dict[Any, Any]:
     return dict(enumerate(output)) if isinstance(output, list | tuple) else {}
 
 
-def _nested(output: Any) -> Iterator[Tensor]:
-    for value in items_of(output).values():
-        if isinstance(value, Tensor):
-            yield value
-        else:
-            yield from _nested(value)
-
-
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """Every tensor in nested tuples, lists, dicts and dataclasses, in order."""
     if isinstance(value, Tensor):
@@ -169,14 +160,3 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     else:
         for item in items_of(value).values():
             yield from tensors_in(item)
-
-
-@contextmanager
-def fixed_seed(seed: int) -> Iterator[None]:
-    """Run the body with torch's CPU generator seeded; afterwards it is as it was before."""
-    before = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(before)

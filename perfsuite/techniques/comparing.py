@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from perfsuite.protocols import Inputs
-from perfsuite.techniques.common import items_of
+from perfsuite.techniques.common import tensors_in
 from perfsuite.techniques.visiting import seed
 
 EQUAL_DB = 300.0
@@ -20,7 +19,8 @@ _NOTHING = 1e-6  # of the largest output: what is as small is rounding
 def answers(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     """Every floating-point output, in float64 on the CPU, in order. Raises what the model raises."""
     seed()
-    return [tensor.detach().cpu().double() for tensor in _floats(model(*inputs.args, **inputs.kwargs))]
+    output = model(*inputs.args, **inputs.kwargs)
+    return [tensor.detach().cpu().double() for tensor in tensors_in(output) if _is_compared(tensor)]
 
 
 def decibels(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
@@ -50,10 +50,5 @@ def ratio(signal: Tensor, received: Tensor) -> float:
     return min(EQUAL_DB, 20 * math.log10(power / noise)) if power else -math.inf
 
 
-def _floats(output: Any) -> Iterator[Tensor]:
-    if isinstance(output, Tensor):
-        if output.is_floating_point() and output.layout is torch.strided and not output.is_quantized:
-            yield output
-    else:
-        for value in items_of(output).values():
-            yield from _floats(value)
+def _is_compared(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.layout is torch.strided and not tensor.is_quantized

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from perfsuite.models.devices import device_of
 from perfsuite.protocols import Inputs
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def examples(model: nn.Module, data: Digested) -> Iterator[tuple[str, Inputs]]:
 
     Nothing is inferred of a model that says nothing: what it takes, nobody knows.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     first = data.first()
     if first is not None:
         yield "the first batch of the data", first.to(device)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from perfsuite._compat.torch import own_parameters
+from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
-from perfsuite.techniques.common import fixed_seed, sharing_parameters
+from perfsuite.techniques.common import sharing_parameters
 from perfsuite.techniques.pruning.coupling import layers, mixing, moves
 from perfsuite.techniques.pruning.coupling.examples import example_for
 from perfsuite.techniques.pruning.coupling.proof import Prover
@@ -35,7 +36,7 @@ def follow(model: nn.Module, given: Inputs | None, described: Collection[str]) -
 
     ``described``: modules that an architecture describes, with all that is below them.
     """
-    with fixed_seed(0):
+    with seeded(0):
         return _followed(model, given, described)
 
 

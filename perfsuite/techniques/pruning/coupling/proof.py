@@ -15,8 +15,9 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
+from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
-from perfsuite.techniques.common import fixed_seed, sharing_parameters, tensors_in
+from perfsuite.techniques.common import sharing_parameters, tensors_in
 from perfsuite.techniques.pruning.coupling.examples import in_dtype, runs, variants
 from perfsuite.techniques.pruning.coupling.numbers import settled
 from perfsuite.techniques.pruning.coupling.units import Units, cut, put, without
@@ -93,9 +94,9 @@ class Prover:
 
     def _equal(self, masked: nn.Module, small: nn.Module, inputs: Inputs) -> bool:
         self._calls += 2
-        with fixed_seed(0):
+        with seeded(0):
             wanted = _outputs(masked, inputs)
-        with fixed_seed(0):
+        with seeded(0):
             found = _outputs(small, inputs)
         return len(wanted) == len(found) and all(map(self._close, wanted, found))
 
@@ -150,12 +151,12 @@ def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
 
 
 def _is_finite(model: nn.Module, inputs: Inputs) -> bool:
-    with fixed_seed(0):
+    with seeded(0):
         return any(bool(tensor.isfinite().any()) for tensor in _outputs(model, inputs))
 
 
 def _randomise(model: nn.Module) -> None:
-    with fixed_seed(1), torch.no_grad():
+    with seeded(1), torch.no_grad():
         for p in model.parameters():
             if p.dim() > 1:
                 p.copy_(_normal(p) * (p.numel() / p.shape[0]) ** -0.5)
