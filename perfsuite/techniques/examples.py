@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
+from perfsuite.errors import ModelError
 from perfsuite.models.devices import device_of
+from perfsuite.models.huggingface_inputs import inputs_for
 from perfsuite.protocols import Inputs
 
 if TYPE_CHECKING:
     from perfsuite.techniques.recorded import Digested
+
+_TOKENS = 8  # of a text that a model is called on
 
 
 def examples(model: nn.Module, data: Digested) -> Iterator[tuple[str, Inputs]]:
@@ -27,9 +30,12 @@ def examples(model: nn.Module, data: Digested) -> Iterator[tuple[str, Inputs]]:
     said = _said_by(model)
     if said:
         yield "its dummy_inputs", Inputs(kwargs=said).to(device)
-    main = _main_input(model)
-    if main:
-        yield f"seeded {next(iter(main))}", Inputs(kwargs=main).to(device)
+    try:
+        made = inputs_for(model, 1, _TOKENS, 0)
+    except ModelError:  # no model of transformers, or one of which nobody knows what it reads
+        return
+    if made:
+        yield f"seeded {next(iter(made))}", Inputs(kwargs=made).to(device)
 
 
 def _said_by(model: Any) -> dict[str, Tensor]:
@@ -46,26 +52,3 @@ def _said_by(model: Any) -> dict[str, Tensor]:
         if getattr(config, "is_encoder_decoder", False):
             said.setdefault("decoder_input_ids", ids % vocabulary)
     return said if all(isinstance(value, Tensor) for value in said.values()) else {}
-
-
-def _main_input(model: Any) -> dict[str, Tensor]:
-    """Of a Hugging Face model that reads no tokens, what its config says of pictures and of sound; empty for others."""
-    config = getattr(model, "config", None)
-    name = getattr(model, "main_input_name", "")
-    if config is None or not hasattr(config, "to_dict"):
-        return {}
-    fields: Mapping[str, Any] = config.to_dict()
-    shape = {
-        "pixel_values": _picture(fields),
-        "input_features": (1, fields.get("num_mel_bins"), 2 * (fields.get("max_source_positions") or 0)),
-        "input_values": (1, 4000),
-    }.get(name, ())
-    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
-        return {}
-    return {name: torch.randn(shape, generator=torch.Generator().manual_seed(0))}
-
-
-def _picture(fields: Mapping[str, Any]) -> tuple[Any, ...]:
-    size = fields.get("image_size")
-    height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
-    return 1, fields.get("num_channels", 3), height, width
