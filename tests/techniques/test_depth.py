@@ -248,6 +248,8 @@ def test_names_and_values_that_say_nothing_are_refused():
     for name in ("depth", "depth-x", "depth-101"):
         with pytest.raises(UsageError):
             parse_technique(name)
+    with pytest.raises(UsageError, match=r"1\.01 is not between 0 and 1(.|\n)*half of the layers"):
+        parse_technique("depth-101")
 
 
 def test_a_record_of_another_model_is_refused(tmp_path):

@@ -31,7 +31,7 @@ class Depth(Named, Recorded):
     grammar = Grammar("depth", Percent("layers"))
 
     def __post_init__(self) -> None:
-        check_sparsity(self.layers)
+        check_sparsity(self.layers, "layers")
 
     @property
     def claims(self) -> Claims:

@@ -49,7 +49,7 @@ class Magnitude(Named, Recorded):
         return model, {}
 
 
-def check_sparsity(value: float) -> None:
-    """Raises UsageError for what is not a fraction."""
+def check_sparsity(value: float, of: str = "weights") -> None:
+    """Raises UsageError for what is not a fraction; ``of`` says what is removed."""
     if not 0 <= value <= 1:
-        raise UsageError(f"sparsity {value} is not between 0 and 1", "use 0.5 for half of the weights")
+        raise UsageError(f"sparsity {value} is not between 0 and 1", f"use 0.5 for half of the {of}")

@@ -46,8 +46,8 @@ class Structured(Named, Recorded):
     )
 
     def __post_init__(self) -> None:
-        check_sparsity(self.heads)
-        check_sparsity(self.units)
+        check_sparsity(self.heads, "heads")
+        check_sparsity(self.units, "units")
         if self.importance not in ("magnitude", "taylor"):
             raise UsageError(f"unknown importance {self.importance!r}", "use 'magnitude' or 'taylor'")
         if self.scope not in ("local", "global"):
