@@ -6,12 +6,13 @@ a scalar. Where these are not the examples of the batch, it has a method ``terms
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from perfsuite.errors import UsageError
 from perfsuite.protocols import Inputs
@@ -66,7 +67,7 @@ class OwnLoss:
         if not isinstance(loss, Tensor):
             raise UsageError(
                 f"the model has no loss: its output, a {type(output).__name__}, holds none, and its spec brings none",
-                "give it one: ModelSpec(..., loss=perfsuite.training.losses.CrossEntropy())",
+                _GIVE_ONE,
             )
         return loss
 
@@ -75,6 +76,20 @@ class OwnLoss:
         if labels.dim() < 2 or labels.is_floating_point():
             return batch_size_of(batch)
         return int(((labels[:, 1:] if self.shift else labels) != self.ignore_index).sum())
+
+
+def loss_for(model: nn.Module, given: Loss | None) -> Loss:
+    """The loss of a spec, or the model's own. Raises UsageError for a model without either."""
+    if given is not None:
+        return given
+    if "labels" not in inspect.signature(model.forward).parameters:
+        raise UsageError(
+            f"the model has no loss: its spec brings none, and a {type(model).__name__} takes no labels", _GIVE_ONE
+        )
+    return OwnLoss()
+
+
+_GIVE_ONE = "give it one: ModelSpec(..., loss=perfsuite.training.losses.CrossEntropy())"
 
 
 def labels_of(batch: Inputs) -> Tensor:

@@ -16,7 +16,7 @@ from perfsuite.models.devices import device_of
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs, ModelSpec, Recipe
 from perfsuite.training.batches import batch_size_of
-from perfsuite.training.losses import OwnLoss
+from perfsuite.training.losses import loss_for
 from perfsuite.training.plan import StepPlan, adamw
 from perfsuite.training.snapshot import Snapshot
 from perfsuite.training.step import PlainStep, Step, check_finite_step, make_step
@@ -43,7 +43,9 @@ class Training:
         self._size = batch_size_of(inputs)
         self._given = inputs
         self.batch = next(self.batches())
-        plain = StepPlan(model, spec.loss or OwnLoss(), spec, self.batch, seed, make_optimizer=spec.optimizer or adamw)
+        plain = StepPlan(
+            model, loss_for(model, spec.loss), spec, self.batch, seed, make_optimizer=spec.optimizer or adamw
+        )
         self.plan: StepPlan = recipe.apply(plain)
         self.step = self._started(plain)
         self._snapshot = Snapshot(self.step)
