@@ -54,9 +54,10 @@ class Percent(Part):
 class Count(Part):
     """Whole numbers, such as ``4``, or ``2:4`` for two. With a prefix (``g128``), a default is not written."""
 
-    def __init__(self, *fields: str, example: str, prefix: str = "") -> None:
+    def __init__(self, *fields: str, example: str, prefix: str = "", is_needed: bool = False) -> None:
         self.fields = fields
-        self.form = f"[-{prefix}{example}]"
+        self.form = f"-{prefix}{example}" if is_needed else f"[-{prefix}{example}]"
+        self.is_needed = is_needed
         self.prefix = prefix
 
     def write(self, technique: Any) -> str:
@@ -73,6 +74,24 @@ class Count(Part):
         except ValueError:
             return None
         return found if word.startswith(self.prefix) else None
+
+
+class Number(Part):
+    """A positive number, such as ``0.5``, for a field that has a default."""
+
+    def __init__(self, field: str, example: str) -> None:
+        self.field = field
+        self.form = f"[-{example}]"
+
+    def write(self, technique: Any) -> str:
+        return "" if _is_default(technique, self.field) else f"{getattr(technique, self.field):.10g}"
+
+    def read(self, word: str) -> dict[str, Any] | None:
+        try:
+            value = float(word)
+        except ValueError:
+            return None
+        return {self.field: value} if 0 < value < float("inf") else None
 
 
 class Words(Part):
@@ -93,11 +112,16 @@ class Words(Part):
 
 
 class Grammar:
-    """The names of one family of techniques. The parts are written in the order given, and read in any order."""
+    """The names of one family of techniques, or of what ``noun`` says.
 
-    def __init__(self, family: str, *parts: Part) -> None:
+    The parts are written in the order given, and read in any order. Words that can be left out are written only where
+    a field is not at its default.
+    """
+
+    def __init__(self, family: str, *parts: Part, noun: str = "technique") -> None:
         self.family = family
         self.parts = parts
+        self.noun = noun
 
     def write(self, technique: Any) -> str:
         return "-".join(filter(None, (self.family, *(part.write(technique) for part in self.parts))))
@@ -113,6 +137,8 @@ class Grammar:
             found.update(meaning)
         if any(isinstance(part, Percent) and part.fields[0] not in found for part in self.parts):
             raise self._refused("needs a percentage")
+        if any(isinstance(part, Count) and part.is_needed and part.fields[0] not in found for part in self.parts):
+            raise self._refused("needs a number")
         return found
 
     def series(self, technique: Any) -> tuple[str, float] | None:
@@ -124,7 +150,7 @@ class Grammar:
     def _refused(self, why: str) -> UsageError:
         form = self.family + "".join(part.form for part in self.parts)
         optional = ", where what is in brackets may be left out" if "[" in form else ""
-        return UsageError(f"technique {self.family!r} {why}", f"write '{form}'{optional}")
+        return UsageError(f"{self.noun} {self.family!r} {why}", f"write '{form}'{optional}")
 
 
 class Named:
