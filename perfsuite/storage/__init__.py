@@ -26,6 +26,7 @@ from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
 from perfsuite.techniques.recorded import Step, provenance
 from perfsuite.techniques.values import leaves
 from perfsuite.techniques.wrappers import unwrapped
+from perfsuite.techniques.writing import remember
 
 __all__ = ["RECIPE", "WEIGHTS", "Stored", "count_stored", "load", "save", "steps_of"]
 
@@ -77,6 +78,8 @@ def load(
         header = read_header(*files)
         module = structured(recipe, model, known, header)
         weights.load_exactly(module, files, header)
+        inner = module.module if isinstance(module, MixedPrecisionWrapper) else module
+        remember(unwrapped(inner), recipe.remembered)
     except ValueError as error:
         raise StorageError(f"cannot load {files[0]}: {error}", _remedy(source, recipe, model)) from error
     except (OSError, safetensors.SafetensorError, RuntimeError) as error:

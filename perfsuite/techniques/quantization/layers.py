@@ -26,6 +26,7 @@ from perfsuite.techniques.quantization.linear import (
     fixed_rows,
     in_graph,
     prepared,
+    row_sums,
 )
 from perfsuite.techniques.quantization.readable import QuantizedLayer
 
@@ -226,7 +227,7 @@ def side_by_side(layers: Sequence[Int8Linear]) -> Operands:
     """The operands of layers that read the same rows, as if they were one layer."""
     scale = _joined([_wide(layer.scale) for layer in layers])
     weight = _joined([unwatched(layer.codes) for layer in layers])
-    sums = weight.sum(dim=1, dtype=torch.int32) * scale
+    sums = row_sums(weight) * scale
     bias = _joined([_bias(layer, scale) for layer in layers])
     return Operands(weight, scale, sums, bias, one_grid=on_one_grid(layers))
 
