@@ -6,6 +6,9 @@ from perfsuite.comparison.performance import measure_performance as measure_perf
 from perfsuite.comparison.timing import Sampling as Sampling
 from perfsuite.deploy.folders import export_model as export_model
 from perfsuite.deploy.folders import load_program as load_program
+from perfsuite.distillation.layers import AttentionLoss as AttentionLoss
+from perfsuite.distillation.layers import HiddenStateLoss as HiddenStateLoss
+from perfsuite.distillation.loss import DistillationLoss as DistillationLoss
 from perfsuite.models.devices import available_devices as available_devices
 from perfsuite.models.devices import get_device as get_device
 from perfsuite.models.encoder import TransformerEncoder as TransformerEncoder

@@ -1,0 +1,1 @@
+"""A step of training, and what it takes to repeat one."""
