@@ -106,7 +106,7 @@ def load_checkpoint(
             _check_given(source, name, state[name], given)
         random, position = state["random"], dict(state["position"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise StorageError(f"{source} does not hold what a checkpoint holds: {error!r}", _AGAIN) from error
+        raise _not_one(source, error) from error
     model.load_state_dict(weights)
     optimizer.load_state_dict(state["optimizer"])
     for name, given in (("schedule", schedule), ("scaler", scaler)):
@@ -114,6 +114,20 @@ def load_checkpoint(
             given.load_state_dict(state[name])
     set_random_state(random)
     return position
+
+
+def read_position(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Where training was when that file was written. Raises StorageError for what is no whole checkpoint."""
+    source = Path(path)
+    account, tensors = _read(source)
+    try:
+        return dict(unpack(account.state["position"], tensors))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _not_one(source, error) from error
+
+
+def _not_one(path: Path, error: Exception) -> StorageError:
+    return StorageError(f"{path} does not hold what a checkpoint holds: {error!r}", _AGAIN)
 
 
 def _tensors_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
