@@ -1,1 +1,1 @@
-"""A step of training, and what it takes to repeat one."""
+"""One optimizer step: how it is planned, made, taken back and kept in files. Recipes change the plan."""
