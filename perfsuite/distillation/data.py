@@ -22,11 +22,12 @@ _POOL = 50  # batches whose examples are sorted by length
 class Batch:
     """Inputs with their labels. ``rows``: which examples they are, or the number of a batch that stays as it is.
 
-    None where nobody knows, as of a DataLoader.
+    None where nobody knows, as of a DataLoader. ``answers``: the teacher's, where they are known already.
     """
 
     inputs: Inputs
     rows: tuple[int, ...] | int | None = None
+    answers: Tensor | None = None
 
 
 class Data(Protocol):
@@ -37,6 +38,10 @@ class Data(Protocol):
 
     @property
     def examples(self) -> int: ...
+
+    @property
+    def tensors(self) -> Iterable[Tensor]:
+        """All of them, as far as they can be had without drawing: what tells data apart."""
 
     def epoch(self, seed: int, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from the ``start``-th on: the same for the same seed and number."""
@@ -55,6 +60,8 @@ class Examples:
         batch_size: examples in a batch.
         mask: the name of the input that is 1 for tokens and 0 for padding, of texts: examples of about one length
             come together, and what is padding in the whole batch is cut off.
+        answers: the teacher's logits, one row for each example, where they are known (``teacher.answers_of``): then it
+            is not asked.
 
     Raises:
         UsageError: no examples, or tensors with other numbers of rows.
@@ -64,9 +71,10 @@ class Examples:
     labels: Tensor | None = None
     batch_size: int = 32
     mask: str = ""
+    answers: Tensor | None = None
 
     def __post_init__(self) -> None:
-        rows = {tensor.shape[0] for tensor in self._tensors}
+        rows = {tensor.shape[0] for tensor in self.tensors}
         if len(rows) != 1 or 0 in rows:
             raise UsageError(f"the tensors have {sorted(rows)} rows", "give one row for each example, in all of them")
         if self.batch_size < 1:
@@ -81,13 +89,14 @@ class Examples:
         return Inputs.of(self.inputs)
 
     @property
-    def _tensors(self) -> tuple[Tensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Inputs, labels and answers."""
         given = (*self._inputs.args, *self._inputs.kwargs.values())
-        return given if self.labels is None else (*given, self.labels)
+        return (*given, *(tensor for tensor in (self.labels, self.answers) if tensor is not None))
 
     @property
     def examples(self) -> int:
-        return int(self._tensors[0].shape[0])
+        return int(self.tensors[0].shape[0])
 
     @property
     def batches(self) -> int:
@@ -107,8 +116,8 @@ class Examples:
             first, last = (int(used.min()), int(used.max()) + 1) if len(used) else (0, width)
             kwargs = {name: x[:, first:last] if x.shape[1:2] == (width,) else x for name, x in kwargs.items()}
         args = tuple(tensor[rows] for tensor in self._inputs.args)
-        labels = None if self.labels is None else self.labels[rows]
-        return Batch(Inputs(args, kwargs, labels), tuple(rows.tolist()))
+        labels, answers = (None if tensor is None else tensor[rows] for tensor in (self.labels, self.answers))
+        return Batch(Inputs(args, kwargs, labels), tuple(rows.tolist()), answers)
 
     def epoch(self, seed: int, number: int, start: int = 0) -> Iterator[Batch]:
         generator = _generator(seed, number)
@@ -139,6 +148,10 @@ class _Listed:
     def examples(self) -> int:
         return len(self.given)
 
+    @property
+    def tensors(self) -> Iterator[Tensor]:
+        return (tensor for batch in self.once() for tensor in tensors_of(batch.inputs))
+
     def epoch(self, seed: int, number: int, start: int = 0) -> Iterator[Batch]:
         order = torch.randperm(len(self.given), generator=_generator(seed, number))
         return (self._batch(index) for index in order[start:].tolist())
@@ -163,6 +176,10 @@ class _Loaded:
     @property
     def examples(self) -> int:
         return 0
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return ()
 
     def epoch(self, seed: int, number: int, start: int = 0) -> Iterator[Batch]:
         """A generator that a DataLoader has been given is seeded, too: else its order could not be drawn again."""
@@ -191,6 +208,11 @@ def _apart(batches: Iterator[Any], state: Mapping[str, Any]) -> Iterator[Batch]:
         if made is None:
             return
         yield Batch(Inputs.of_batch(made))
+
+
+def tensors_of(inputs: Inputs) -> Iterator[Tensor]:
+    given = (*inputs.args, *inputs.kwargs.values(), inputs.labels)
+    return (value for value in given if isinstance(value, Tensor))
 
 
 def data_of(given: Any) -> Data:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class Step:
         Losses between layers are weighed by their own positions: those of the mask, else the examples.
         """
         device = device_of(self.student)
-        moved = [Batch(batch.inputs.to(device), batch.rows) for batch in window]
+        moved = [replace(batch, inputs=batch.inputs.to(device)) for batch in window]
         answers = [self._answer(batch) for batch in moved]
         terms = [self._terms(batch.inputs, answer) for batch, answer in zip(moved, answers, strict=True)]
         sizes = [_size(batch.inputs) for batch in moved]

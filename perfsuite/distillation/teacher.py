@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from perfsuite.distillation.data import Batch, Data
+from perfsuite.distillation.data import Batch, Data, Examples
 from perfsuite.errors import UsageError
 from perfsuite.models.devices import device_of
 from perfsuite.progress import tell
@@ -32,8 +32,43 @@ def ask(teacher: nn.Module) -> Ask:
     return asked
 
 
+def known(batch: Batch) -> Tensor:
+    """The answers that came with the data."""
+    assert batch.answers is not None
+    return batch.answers
+
+
 def ask_once(teacher: nn.Module, data: Data) -> Ask:
-    """The same, from answers that are kept, where there is one row of classes for each example: (B, C).
+    """The same, from answers that are kept, where there is one row of classes for each example: (B, C)."""
+    kept = _kept(teacher, data)
+    if kept is None:
+        return ask(teacher)
+
+    def remembered(batch: Batch) -> Tensor:
+        if isinstance(batch.rows, int):
+            return kept[batch.rows]
+        assert batch.rows is not None
+        return torch.stack([kept[row] for row in batch.rows])
+
+    return remembered
+
+
+def answers_of(teacher: nn.Module, examples: Examples) -> Tensor:
+    """What the teacher says to each example, (N, C): for ``Examples(answers=...)``, of several runs or another machine.
+
+    Raises UsageError for a teacher that gives no row of classes for an example.
+    """
+    kept = _kept(teacher, examples)
+    if kept is None:
+        raise UsageError(
+            f"the {type(teacher).__name__} gives no single row of classes for an example",
+            "have it asked while training",
+        )
+    return torch.stack([kept[row] for row in range(examples.examples)]).cpu()
+
+
+def _kept(teacher: nn.Module, data: Data) -> dict[int, Tensor] | None:
+    """Answers by row, or of whole batches by number; None for a teacher that answers for each token.
 
     All are asked for before training, in an order that is always the same, so that training that goes on in another
     process gets equal answers: the last bits of an answer depend on what it is batched with.
@@ -42,19 +77,13 @@ def ask_once(teacher: nn.Module, data: Data) -> Ask:
     for batch in data.once():
         answers = asked(batch)
         if answers.dim() != 2:
-            return asked
+            return None
         if isinstance(batch.rows, int):
             kept[batch.rows] = answers
         elif batch.rows is not None:
             kept.update(zip(batch.rows, answers, strict=True))
         tell("asking the teacher", len(kept), data.examples)
-
-    def remembered(batch: Batch) -> Tensor:
-        if isinstance(batch.rows, int):
-            return kept[batch.rows]
-        return asked(batch) if batch.rows is None else torch.stack([kept[row] for row in batch.rows])
-
-    return remembered
+    return kept
 
 
 def check_apart(teacher: nn.Module, student: nn.Module) -> None:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from perfsuite.distillation.config import DistillationConfig
-from perfsuite.distillation.data import Batch, Data
+from perfsuite.distillation.data import Batch, Data, Examples
 from perfsuite.distillation.finite import check_gradients
 from perfsuite.distillation.layers import LayerLoss
 from perfsuite.distillation.step import Loss, Step
-from perfsuite.distillation.teacher import Ask, ask, ask_once, check_apart
+from perfsuite.distillation.teacher import Ask, ask, ask_once, check_apart, known
 from perfsuite.errors import StorageError, UsageError
 from perfsuite.progress import tell
 from perfsuite.techniques.visiting import visited
@@ -100,11 +100,11 @@ class Task:
         settings = [asdict(self.config) | {"every": 0}, self.steps, self.data.batches, repr(self.loss),
                     [repr(each) + repr(each.layer_map) for each in self.layers], repr(optimizer)]  # fmt: skip
         digest = hashlib.sha256(repr(settings).encode())
-        for module in (self.teacher, self.student):
-            for name, tensor in module.state_dict().items():
-                digest.update(name.encode())
-                if isinstance(tensor, Tensor):
-                    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        states = (state for module in (self.teacher, self.student) for state in module.state_dict().values())
+        for tensor in (*states, *self.data.tensors):
+            if isinstance(tensor, Tensor):
+                digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
@@ -141,6 +141,8 @@ class Run:
     def _ask(self) -> Ask:
         """Kept answers are asked for apart from what training draws: one that goes on asks again."""
         task = self.task
+        if isinstance(task.data, Examples) and task.data.answers is not None and not task.layers:
+            return known
         batches = task.data.batches or 0
         is_repeated = task.steps * task.config.accumulate >= 2 * batches
         keep = task.config.ask_once and task.data.examples and is_repeated and not task.layers

@@ -1,5 +1,6 @@
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from perfsuite import (
     distill,
     student_of,
 )
+from perfsuite.distillation.teacher import answers_of
 from perfsuite.errors import NonFiniteError, UsageError
 from perfsuite.progress import watched
 from perfsuite.testing.contract import state_bytes
@@ -120,6 +122,30 @@ def test_the_teacher_is_asked_once_for_each_example_where_that_is_sound(data, op
 def test_kept_answers_are_those_that_the_teacher_gives():
     found = [distill(teacher(), encoder(dropout=0.0), examples(), epochs=3, ask_once=once) for once in (True, False)]
     assert found[0].losses == pytest.approx(found[1].losses, rel=1e-5)
+
+
+def test_answers_that_are_known_are_not_asked_for_and_train_the_same_student():
+    data, master = examples(24), Counting(teacher())
+    answers = answers_of(master, data)
+    assert answers.shape == (24, 3)
+    assert master.asked == 24
+    known = replace(data, answers=answers)
+    found = distill(master, encoder(), known, epochs=2)
+    assert master.asked == 24
+    assert found.losses == distill(master, encoder(), data, epochs=2).losses
+    distill(master, encoder(), known, steps=1, hidden=HiddenStateLoss({0: "module.layers.1"}))
+    assert master.asked == 24 * 2 + 4
+    with pytest.raises(UsageError, match=r"the tensors have \[3, 24\] rows"):
+        replace(data, answers=answers[:3])
+
+
+def test_answers_for_each_token_are_not_kept():
+    torch.manual_seed(0)
+    speller = nn.Sequential(nn.Embedding(20, 4), nn.Linear(4, 3))
+    data = Examples(tokens()[0], torch.zeros(22, 6).long(), 4)
+    assert distill(speller, copy.deepcopy(speller), data, epochs=2).steps == 12
+    with pytest.raises(UsageError, match="gives no single row of classes for an example"):
+        answers_of(speller, data)
 
 
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, 6), (2, 3), (4, 2), (9, 1)])

@@ -94,6 +94,9 @@ OTHERS = {
     "another optimizer": lambda folder: distill(
         teacher(), encoder(), batches(), checkpoint=folder, optimizer=lambda p: torch.optim.SGD(p, lr=5e-4)
     ),
+    "other labels": lambda folder: distill(
+        teacher(), encoder(), [[x, (y + 1) % 3] for x, y in batches()], checkpoint=folder
+    ),
     "fewer data": lambda folder: distill(teacher(), encoder(), batches()[1:], checkpoint=folder),
 }
 
