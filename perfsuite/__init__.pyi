@@ -6,6 +6,14 @@ from perfsuite.comparison.performance import measure_performance as measure_perf
 from perfsuite.comparison.timing import Sampling as Sampling
 from perfsuite.deploy.folders import export_model as export_model
 from perfsuite.deploy.folders import load_program as load_program
+from perfsuite.distillation.config import DistillationConfig as DistillationConfig
+from perfsuite.distillation.data import Examples as Examples
+from perfsuite.distillation.distill import distill as distill
+from perfsuite.distillation.layers import AttentionLoss as AttentionLoss
+from perfsuite.distillation.layers import HiddenStateLoss as HiddenStateLoss
+from perfsuite.distillation.loss import DistillationLoss as DistillationLoss
+from perfsuite.distillation.students import student_of as student_of
+from perfsuite.distillation.trainer import Distilled as Distilled
 from perfsuite.models.devices import available_devices as available_devices
 from perfsuite.models.devices import get_device as get_device
 from perfsuite.models.encoder import TransformerEncoder as TransformerEncoder

@@ -11,7 +11,8 @@ A technique of your own, checked in three lines::
 laws of their families. ``ArchitectureContract`` has those of a family of models that structured pruning knows,
 ``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does, ``ExportedContract`` those
 of a runtime that models are exported to, ``MetricContract`` those of a metric, ``ExecutorContract`` those of who has it
-measured; ``Simulated`` is an executor that starts nothing.
+measured; ``Simulated`` is an executor that starts nothing. ``DistillationContract`` has those of a loss of distillation
+and of the step that a trainer makes of it.
 """
 
 try:
@@ -21,6 +22,9 @@ except ImportError as error:
 
 from perfsuite.testing.architecture import ARCHITECTURE_LAWS, ArchitectureContract
 from perfsuite.testing.contract import LAWS, Contract, TechniqueContract
+from perfsuite.testing.distillation import STEP_LAWS as DISTILLATION_STEP_LAWS
+from perfsuite.testing.distillation import DistillationContract
+from perfsuite.testing.distillation_losses import DISTILLATION_LAWS
 from perfsuite.testing.executors import EXECUTOR_LAWS, ExecutorContract
 from perfsuite.testing.integers import INTEGER_LAWS
 from perfsuite.testing.metrics import METRIC_LAWS, MetricContract
@@ -35,6 +39,8 @@ from perfsuite.testing.workloads import WORKLOAD_LAWS, WorkloadContract
 
 __all__ = [
     "ARCHITECTURE_LAWS",
+    "DISTILLATION_LAWS",
+    "DISTILLATION_STEP_LAWS",
     "EXECUTOR_LAWS",
     "INTEGER_LAWS",
     "LAWS",
@@ -49,6 +55,7 @@ __all__ = [
     "WORKLOAD_LAWS",
     "ArchitectureContract",
     "Contract",
+    "DistillationContract",
     "ExecutorContract",
     "ExportedContract",
     "MagnitudeContract",
