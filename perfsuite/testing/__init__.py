@@ -11,7 +11,7 @@ A technique of your own, checked in three lines::
 laws of their families. ``ArchitectureContract`` has those of a family of models that structured pruning knows,
 ``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does, ``ExportedContract`` those
 of a runtime that models are exported to, ``MetricContract`` those of a metric, ``ExecutorContract`` those of who has it
-measured; ``Simulated`` is an executor that starts nothing.
+measured, ``QatContract`` those of training for integers; ``Simulated`` is an executor that starts nothing.
 """
 
 try:
@@ -26,6 +26,7 @@ from perfsuite.testing.integers import INTEGER_LAWS
 from perfsuite.testing.metrics import METRIC_LAWS, MetricContract
 from perfsuite.testing.probes import PROBE_LAWS
 from perfsuite.testing.pruning import MAGNITUDE_LAWS, STRUCTURED_LAWS, MagnitudeContract, StructuredContract
+from perfsuite.testing.qat import QAT_LAWS, Qat, QatContract
 from perfsuite.testing.quantization import PRECISION_LAWS, QUANTIZATION_LAWS, PrecisionContract, QuantizationContract
 from perfsuite.testing.runtimes import RUNTIME_LAWS, ExportedContract, RuntimeContract
 from perfsuite.testing.shapes import SHAPE_LAWS
@@ -41,6 +42,7 @@ __all__ = [
     "MAGNITUDE_LAWS",
     "METRIC_LAWS",
     "PRECISION_LAWS",
+    "QAT_LAWS",
     "QUANTIZATION_LAWS",
     "PROBE_LAWS",
     "RUNTIME_LAWS",
@@ -54,6 +56,8 @@ __all__ = [
     "MagnitudeContract",
     "MetricContract",
     "PrecisionContract",
+    "Qat",
+    "QatContract",
     "QuantizationContract",
     "RuntimeContract",
     "Simulated",
