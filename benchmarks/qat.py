@@ -4,6 +4,8 @@ For each seed a small encoder is trained on scikit-learn's digits. From there th
 batches in the same order, so that none has the advantage of more training: in float, which is then left in float (fp32)
 or quantized (PTQ), and through fake quantization, which is then converted (QAT). The share that is recovered,
 (QAT - PTQ) / (fp32 - PTQ), has Fieller's interval over seeds; it is undefined where fp32 - PTQ is not above its noise.
+``torchao-2`` is torchao's IntxWeightOnlyConfig of that many bits, in groups of 64 as ours are, where torchao is
+installed. (Its QATConfig takes no int8 activations with int8 weights.)
 
     .venv/bin/python benchmarks/qat.py                                    # some minutes for each seed
     .venv/bin/python benchmarks/qat.py --techniques weight-only-2 --seeds 0,1,2
@@ -25,10 +27,51 @@ EPOCHS, LEARNING_RATE = 2, 5e-4
 CONFIDENCE = 0.95
 
 
+class Ours:
+    """A technique: what it makes of a model, and how that is trained for."""
+
+    def __init__(self, name):
+        self.technique, self.data = parse_technique(name), Digits().calibration()
+
+    def quantized(self, model):
+        return self.technique.apply(model, data=self.data)
+
+    def prepared(self, model):
+        return prepare_qat(model, self.technique, self.data)
+
+    def converted(self, model):
+        return convert_qat(model)
+
+
+class Torchao:
+    """The same of torchao, which changes models in place."""
+
+    def __init__(self, name):
+        import torch
+        from torchao.quantization import IntxWeightOnlyConfig, PerGroup, quantize_
+        from torchao.quantization.qat import QATConfig
+
+        base = IntxWeightOnlyConfig(getattr(torch, f"int{name.removeprefix('torchao-')}"), PerGroup(64))
+        self._do, self._base, self._config = quantize_, base, QATConfig
+
+    def quantized(self, model):
+        return self._changed(model, self._base)
+
+    def prepared(self, model):
+        return self._changed(model, self._config(self._base, step="prepare"))
+
+    def converted(self, model):
+        return self._changed(model, self._config(self._base, step="convert"))
+
+    def _changed(self, model, config):
+        result = copy.deepcopy(model)
+        self._do(result, config)
+        return result
+
+
 def accuracies(names, seed, epochs):
     """By technique, the accuracy in fp32, after PTQ and after QAT, of one seed."""
     task, model = Digits(), trained_encoder(seed)
-    data = task.calibration()
 
     def trained(arm):
         fine_tune(arm, epochs, LEARNING_RATE, seed)
@@ -39,9 +82,9 @@ def accuracies(names, seed, epochs):
 
     in_float = trained(copy.deepcopy(model))
     for name in names:
-        quantized = parse_technique(name).apply(in_float, data=data)
-        through = convert_qat(trained(prepare_qat(model, name, data)))
-        yield name, (accuracy(in_float), accuracy(quantized), accuracy(through))
+        arm = Torchao(name) if name.startswith("torchao") else Ours(name)
+        through = arm.converted(trained(arm.prepared(model)))
+        yield name, (accuracy(in_float), accuracy(arm.quantized(in_float)), accuracy(through))
 
 
 def recovered(fp32, ptq, qat):

@@ -46,6 +46,7 @@ from perfsuite.techniques.quantization.int8_static import Int8Static as Int8Stat
 from perfsuite.techniques.quantization.qat.training import convert_qat as convert_qat
 from perfsuite.techniques.quantization.qat.training import fake_quantization as fake_quantization
 from perfsuite.techniques.quantization.qat.training import prepare_qat as prepare_qat
+from perfsuite.techniques.quantization.qat.training import recalibrate_qat as recalibrate_qat
 from perfsuite.techniques.quantization.weight_only import WeightOnly as WeightOnly
 from perfsuite.techniques.recorded import provenance as provenance
 from perfsuite.techniques.values import Pipeline as Pipeline

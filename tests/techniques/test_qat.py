@@ -10,7 +10,7 @@ from torch import nn
 from transformers import BartConfig, BartModel, FalconConfig, FalconModel, GPT2Config, GPT2LMHeadModel
 
 import perfsuite
-from perfsuite import Inputs, Int8Dynamic, convert_qat, fake_quantization, parse_technique, prepare_qat
+from perfsuite import Inputs, Int8Dynamic, convert_qat, fake_quantization, parse_technique, prepare_qat, recalibrate_qat
 from perfsuite.errors import NonFiniteError, PerfsuiteError, TechniqueError
 from perfsuite.models.seeding import seeded
 from perfsuite.techniques.common import main_output
@@ -175,6 +175,22 @@ def test_training_goes_on_from_a_state_dict():
     assert state_bytes(convert_qat(other)) == state_bytes(convert_qat(prepared))
 
 
+@pytest.mark.parametrize("technique", ["int8-static", "int8-static-mse"])
+def test_ranges_are_calibrated_again_as_the_technique_would(technique):
+    model, inputs = made("our encoder")
+    prepared, in_float = prepare_qat(model, technique, [inputs]), copy.deepcopy(model)
+    train(prepared, inputs)
+    in_float.load_state_dict(dict(prepared.named_parameters()), strict=False)
+    before, data = state_bytes(prepared), [inputs, inputs]
+    recalibrate_qat(prepared, data)
+    changed = {name for name, value in state_bytes(prepared).items() if value != before[name]}
+    assert changed
+    assert all(name.endswith(("input_scale", "input_zero")) for name in changed)
+    expected = parse_technique(technique).apply(in_float, data=data)
+    assert state_bytes(convert_qat(prepared)) == state_bytes(expected)
+    assert perfsuite.provenance(convert_qat(prepared))[-1].data == perfsuite.provenance(expected)[-1].data
+
+
 def test_only_ranges_are_new_names_in_a_state_dict():
     model, inputs = made("our encoder")
     assert prepare_qat(model, "int8-dynamic").state_dict().keys() == model.state_dict().keys()
@@ -255,6 +271,8 @@ PREPARED = prepare_qat(small.mlp(8, 6), Int8Dynamic())
         (lambda: prepare_qat(small.mlp(8, 6), "int8-static"), r"needs calibration data"),
         (lambda: prepare_qat(nn.ReLU(), Int8Dynamic()), r"found no float linear"),
         (lambda: convert_qat(small.mlp(8, 6)), r"the Sequential is not prepared"),
+        (lambda: recalibrate_qat(small.mlp(8, 6), [IDS]), r"the Sequential is not prepared"),
+        (lambda: recalibrate_qat(PREPARED, [IDS]), r"int8-dynamic has no ranges"),
         (lambda: fake_quantization(small.mlp(8, 6), enabled=False).__enter__(), r"the Sequential is not prepared"),
     ],
 )

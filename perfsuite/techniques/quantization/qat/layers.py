@@ -117,9 +117,15 @@ def become_plain(layer: Any) -> None:
         own_buffers(layer).pop(name, None)
 
 
-def range_of(layer: FakeQuantized) -> dict[str, Tensor]:
-    """What calibration has fixed for a layer, by name; nothing, for one that has no such range."""
-    return {name: getattr(layer, name).detach().clone() for name in RANGE if isinstance(layer, FakeStaticLinear)}
+def range_of(layer: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """The scale () and zero () that calibration has fixed, for a layer that has such a range."""
+    return (layer.input_scale, layer.input_zero) if isinstance(layer, FakeStaticLinear) else None
+
+
+def set_range(layer: nn.Module, scale: Tensor, zero: Tensor) -> None:
+    """Write a range to a layer that has one, prepared or quantized."""
+    for name, value in zip(RANGE, (scale, zero), strict=True):
+        layer.get_buffer(name).copy_(value)
 
 
 @functools.cache

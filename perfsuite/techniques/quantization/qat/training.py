@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -21,11 +21,12 @@ from perfsuite.protocols import Inputs, Technique
 from perfsuite.techniques.common import copy_finite
 from perfsuite.techniques.fake_quantized import fake_quantized
 from perfsuite.techniques.fidelity import FidelityWarning
+from perfsuite.techniques.quantization.calibration import calibrate
 from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic
 from perfsuite.techniques.quantization.int8_static import Int8Static
 from perfsuite.techniques.quantization.qat.grids import as_one, by_rows
 from perfsuite.techniques.quantization.qat.kinds import stand_in
-from perfsuite.techniques.quantization.qat.layers import become_plain, range_of
+from perfsuite.techniques.quantization.qat.layers import become_plain, range_of, set_range
 from perfsuite.techniques.quantization.quantize import tied_to_embeddings
 from perfsuite.techniques.quantization.weight_only import WeightOnly
 from perfsuite.techniques.recorded import Digested, Step, provenance, write_provenance
@@ -54,7 +55,7 @@ def prepare_qat(model: nn.Module, technique: Technique | str, data: Iterable[Any
     Args:
         model: a float model, which stays as it is. What is frozen in it is frozen in the copy.
         technique: ``int8-dynamic``, ``int8-static`` or ``weight-only-4`` and their like, by name or as a value.
-        data: calibration data, for the ranges of ``int8-static``. Training does not move them.
+        data: calibration data, for the ranges of ``int8-static``. Training does not move them (``recalibrate_qat``).
 
     Raises:
         TechniqueError: another technique, and whatever the technique refuses: a model that is quantized or prepared
@@ -73,6 +74,28 @@ def prepare_qat(model: nn.Module, technique: Technique | str, data: Iterable[Any
     return prepared
 
 
+def recalibrate_qat(model: nn.Module, data: Iterable[Any]) -> None:
+    """Give a model that is prepared for ``int8-static``, in place, the ranges of what passes through it by now.
+
+    They are those that the technique would choose for the trained weights, in float: for training that moves
+    activations far, between epochs and not at its end, so that the model learns to compute on them.
+
+    Raises TechniqueError for a model that is not prepared, or has no ranges, and for missing data; NonFiniteError for
+    activations that are not finite.
+    """
+    plan = _plan_of(model)
+    if not isinstance(plan.technique, Int8Static):
+        raise TechniqueError(f"{plan.technique.name} has no ranges to calibrate", "leave it out; int8-static has some")
+    layers: dict[nn.Module, str] = {layer: name for name, layer in fake_quantized(model).items() if range_of(layer)}
+    seen = Digested(data)
+    with fake_quantization(model, enabled=False):
+        grids = calibrate(model, layers, seen, plan.technique.range_of)
+    for layer, name in layers.items():
+        set_range(layer, *grids[name])
+    step = msgspec.structs.replace(plan.step, data=seen.digest)
+    object.__setattr__(model, _ATTRIBUTE, replace(plan, step=step, first=seen.first()))
+
+
 def convert_qat(model: nn.Module) -> nn.Module:
     """The quantized model that a prepared one has been trained for; the given one stays as it is.
 
@@ -83,14 +106,14 @@ def convert_qat(model: nn.Module) -> nn.Module:
     """
     plan = _plan_of(model)
     trained = copy_finite(model)
-    ranges = {name: range_of(layer) for name, layer in fake_quantized(trained).items()}
-    for layer in fake_quantized(trained).values():
+    layers = fake_quantized(trained)
+    ranges = {name: found for name, layer in layers.items() if (found := range_of(layer))}
+    for layer in layers.values():
         become_plain(layer)
     delattr(trained, _ATTRIBUTE)
     result = plan.technique.skeleton(trained, plan.step.structure)
-    for name, buffers in ranges.items():
-        for key, value in buffers.items():
-            result.get_submodule(name).get_buffer(key).copy_(value)
+    for name, found in ranges.items():
+        set_range(result.get_submodule(name), *found)
     seen = Digested(None if plan.first is None else [plan.first])
     step = msgspec.structs.replace(plan.step, fidelity=plan.technique.checked(model, result, seen))
     write_provenance(result, (*provenance(model), step))
