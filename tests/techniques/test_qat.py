@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import BartConfig, BartModel, FalconConfig, FalconModel, GPT2Config, GPT2LMHeadModel
 
 import perfsuite
@@ -254,6 +255,27 @@ def test_it_trains_under_autocast_and_in_bfloat16():
             losses = train(prepared, IDS, steps=5)
         assert losses[-1] < losses[0]
         assert convert_qat(prepared)
+
+
+def test_gradients_are_the_same_where_the_forward_pass_is_made_again():
+    prepared, x = prepare_qat(small.mlp(8, 6, 4), "int8-static", [Inputs((small.randn(5, 8) / 2,))]), small.randn(5, 8)
+    outputs = prepared(x), checkpoint(prepared, x, use_reentrant=False)
+    found = [torch.autograd.grad(y.square().sum(), [*prepared.parameters()]) for y in outputs]
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.slow  # it compiles
+@pytest.mark.parametrize("technique", ["int8-static", "int8-dynamic", "weight-only-4"])
+def test_a_compiled_model_is_trained_on_the_same_grids(technique):
+    """A scale that is not rounded as the stored one is would be 4e-4 off here."""
+    x = small.randn(4, 8)
+    prepared = prepare_qat(small.mlp(8, 6, 4), technique, [Inputs((x,))])
+    found = []
+    for forward in (prepared, torch.compile(prepared, fullgraph=True)):
+        y = forward(x)
+        found.append((y, *torch.autograd.grad(y.square().sum(), [*prepared.parameters()])))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 PREPARED = prepare_qat(small.mlp(8, 6), Int8Dynamic())

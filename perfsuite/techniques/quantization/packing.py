@@ -64,9 +64,16 @@ def group_steps(weight: Tensor, bits: int, group_size: int) -> tuple[Tensor, Ten
     groups = F.pad(weight, (0, -weight.shape[1] % group_size)).unflatten(1, (-1, group_size))  # (O, G, S)
     exact = groups.abs().amax(dim=-1).div_(largest).clamp_(min=torch.finfo(torch.float32).tiny)
     rounded_up = exact * (1 + 2**-8)  # bfloat16 rounds by at most 2**-9
-    scales = rounded_up.clamp_(max=torch.finfo(torch.bfloat16).max).to(torch.bfloat16)
+    scales = to_bfloat16(rounded_up.clamp_(max=torch.finfo(torch.bfloat16).max))
     steps = groups.div(scales.to(weight.dtype).unsqueeze(-1)).round_().flatten(1)[:, : weight.shape[1]]
     return steps, scales
+
+
+def to_bfloat16(x: Tensor) -> Tensor:
+    """Positive normal numbers, rounded by arithmetic: torch.compile leaves out a cast that is followed by another."""
+    half, _ = torch.frexp(x)  # from 1/2 to 1, times a power of two
+    power = x / (half * 2)  # exact, and finite
+    return (half.mul(256).round_().div_(128) * power).to(torch.bfloat16)  # 8 bits: only this rounds
 
 
 def of_groups(steps: Tensor, scales: Tensor, group_size: int) -> Tensor:
