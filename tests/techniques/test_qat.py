@@ -239,6 +239,18 @@ def test_inputs_by_name_are_quantized_too():
     assert torch.equal(prepared(input=x), prepared(x))
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (9, 9)])
+def test_ids_of_any_shape_are_looked_up_on_the_grid(shape):
+    prepared = prepare_qat(nn.Sequential(nn.Embedding(30, 8)), Int8Dynamic())
+    ids = torch.randint(0, 30, shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(prepared(ids), convert_qat(prepared)(ids))
+
+
+def test_a_wrapper_around_it_is_seen_through():
+    model = nn.DataParallel(prepare_qat(small.mlp(8, 6), Int8Dynamic()))
+    assert torch.equal(convert_qat(model)[0].codes, Int8Dynamic().apply(small.mlp(8, 6))[0].codes)
+
+
 def test_layers_that_are_to_stay_in_float_do():
     prepared = prepare_qat(small.encoder(), Int8Dynamic(exclude=("layers.0", "Embedding")))
     assert fake_quantized(prepared)

@@ -12,5 +12,11 @@ class TestInt8Static(QatContract):
     qat = Qat(Int8Static())
 
 
+class TestOneScale(QatContract):
+    """For all weights of a layer, and for all tokens of a call."""
+
+    qat = Qat(Int8Dynamic(per_token=False, per_channel=False))
+
+
 class TestWeightOnly4(QatContract):
     qat = Qat(WeightOnly(4, 16))

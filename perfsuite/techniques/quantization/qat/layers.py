@@ -49,7 +49,7 @@ class FakeEmbedding(FakeWeight):
             return found
         layer: Any = self
         rows = F.embedding(input, table, layer.padding_idx, None, 2.0, layer.scale_grad_by_freq, layer.sparse)
-        return fake_weight(rows.flatten(0, -2), by_rows).view_as(rows)
+        return fake_weight(rows.reshape(-1, rows.shape[-1]), by_rows).view_as(rows)
 
 
 class FakeLinear(FakeWeight):

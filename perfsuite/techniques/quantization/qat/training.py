@@ -31,6 +31,7 @@ from perfsuite.techniques.quantization.quantize import tied_to_embeddings
 from perfsuite.techniques.quantization.weight_only import WeightOnly
 from perfsuite.techniques.recorded import Digested, Step, provenance, write_provenance
 from perfsuite.techniques.values import parse_technique
+from perfsuite.techniques.wrappers import unwrapped
 
 Trainable = Int8Dynamic | Int8Static | WeightOnly
 _ATTRIBUTE = "_perfsuite_qat"  # a plain attribute: deep copies carry it along, state dicts do not
@@ -83,7 +84,7 @@ def recalibrate_qat(model: nn.Module, data: Iterable[Any]) -> None:
     Raises TechniqueError for a model that is not prepared, or has no ranges, and for missing data; NonFiniteError for
     activations that are not finite.
     """
-    plan = _plan_of(model)
+    model, plan = _planned(model)
     if not isinstance(plan.technique, Int8Static):
         raise TechniqueError(f"{plan.technique.name} has no ranges to calibrate", "leave it out; int8-static has some")
     layers: dict[nn.Module, str] = {layer: name for name, layer in fake_quantized(model).items() if range_of(layer)}
@@ -104,7 +105,7 @@ def convert_qat(model: nn.Module) -> nn.Module:
 
     Raises TechniqueError for a model that ``prepare_qat`` did not make, NonFiniteError for weights that became NaN.
     """
-    plan = _plan_of(model)
+    model, plan = _planned(model)
     trained = copy_finite(model)
     layers = fake_quantized(trained)
     ranges = {name: found for name, layer in layers.items() if (found := range_of(layer))}
@@ -126,7 +127,7 @@ def fake_quantization(model: nn.Module, *, enabled: bool) -> Iterator[None]:
 
     Afterwards each layer is as before. Raises TechniqueError for a model that ``prepare_qat`` did not make.
     """
-    _plan_of(model)
+    model, _ = _planned(model)
     before = [(layer, layer.fakes) for layer in fake_quantized(model).values()]
     for layer, _ in before:
         layer.fakes = enabled
@@ -160,11 +161,13 @@ def _stand_in(model: nn.Module, quantized: nn.Module, technique: Trainable, step
         stand_in(layer, quantized.get_submodule(name), grid, name)
 
 
-def _plan_of(model: nn.Module) -> Plan:
-    plan = vars(model).get(_ATTRIBUTE)
+def _planned(model: nn.Module) -> tuple[nn.Module, Plan]:
+    """The prepared model, which may be compiled or spread over devices, and its plan."""
+    inside = unwrapped(model)
+    plan = vars(inside).get(_ATTRIBUTE)
     if not isinstance(plan, Plan):
         raise TechniqueError(
-            f"the {type(model).__name__} is not prepared for quantization-aware training",
+            f"the {type(inside).__name__} is not prepared for quantization-aware training",
             "use what perfsuite.prepare_qat(model, technique) gives",
         )
-    return plan
+    return inside, plan
