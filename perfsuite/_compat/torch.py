@@ -316,8 +316,8 @@ def without_weights(layer: nn.RNNBase) -> nn.RNNBase:
 
 
 def call_recurrent(layer: nn.RNNBase, weights: list[Tensor], *args: Any) -> Any:
-    """A recurrent layer, called with weights in the place of its ``_flat_weights``."""
-    return _with(layer, _flat_weights=weights)(*args)  # another one, so that threads do not see each other's
+    """The forward of a recurrent layer, without its hooks, on weights in the place of its ``_flat_weights``."""
+    return _with(layer, _flat_weights=weights).forward(*args)  # another one, so that threads do not see each other's
 
 
 def _with(layer: nn.RNNBase, **attributes: Any) -> nn.RNNBase:

@@ -12,7 +12,7 @@ laws of their families. ``ArchitectureContract`` has those of a family of models
 ``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does, ``ExportedContract`` those
 of a runtime that models are exported to, ``MetricContract`` those of a metric, ``ExecutorContract`` those of who has it
 measured; ``Simulated`` is an executor that starts nothing. ``DistillationContract`` has those of a loss of distillation
-and of the step that a trainer makes of it.
+and of the step that a trainer makes of it, ``QatContract`` those of training for integers.
 """
 
 try:
@@ -30,6 +30,7 @@ from perfsuite.testing.integers import INTEGER_LAWS
 from perfsuite.testing.metrics import METRIC_LAWS, MetricContract
 from perfsuite.testing.probes import PROBE_LAWS
 from perfsuite.testing.pruning import MAGNITUDE_LAWS, STRUCTURED_LAWS, MagnitudeContract, StructuredContract
+from perfsuite.testing.qat import QAT_LAWS, Qat, QatContract
 from perfsuite.testing.quantization import PRECISION_LAWS, QUANTIZATION_LAWS, PrecisionContract, QuantizationContract
 from perfsuite.testing.runtimes import RUNTIME_LAWS, ExportedContract, RuntimeContract
 from perfsuite.testing.shapes import SHAPE_LAWS
@@ -47,6 +48,7 @@ __all__ = [
     "MAGNITUDE_LAWS",
     "METRIC_LAWS",
     "PRECISION_LAWS",
+    "QAT_LAWS",
     "QUANTIZATION_LAWS",
     "PROBE_LAWS",
     "RUNTIME_LAWS",
@@ -61,6 +63,8 @@ __all__ = [
     "MagnitudeContract",
     "MetricContract",
     "PrecisionContract",
+    "Qat",
+    "QatContract",
     "QuantizationContract",
     "RuntimeContract",
     "Simulated",

@@ -59,7 +59,10 @@ class OnRows(QuantizedLayer):
     def hold_rows(self, quantized: Quantized) -> None:
         """Take what it computes with."""
         self.hold(quantized.codes, quantized.dtype)
-        self.register_buffer("scale", quantized.scale.flatten().clone())  # codes may be tied, scales are not
+        own = quantized.scale.flatten().clone(
+            memory_format=torch.contiguous_format
+        )  # codes may be tied, scales are not
+        self.register_buffer("scale", own)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
