@@ -31,6 +31,8 @@ from perfsuite.testing.runtimes import RUNTIME_LAWS, ExportedContract, RuntimeCo
 from perfsuite.testing.shapes import SHAPE_LAWS
 from perfsuite.testing.simulated import Simulated
 from perfsuite.testing.strategies import float_tensors, models, scales, sparsities
+from perfsuite.testing.training import TRAIN_STEP_LAWS, TrainStepContract
+from perfsuite.testing.training_samples import step_samples
 from perfsuite.testing.workloads import WORKLOAD_LAWS, WorkloadContract
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "RUNTIME_LAWS",
     "SHAPE_LAWS",
     "STRUCTURED_LAWS",
+    "TRAIN_STEP_LAWS",
     "WORKLOAD_LAWS",
     "ArchitectureContract",
     "Contract",
@@ -59,9 +62,11 @@ __all__ = [
     "Simulated",
     "StructuredContract",
     "TechniqueContract",
+    "TrainStepContract",
     "WorkloadContract",
     "float_tensors",
     "models",
     "scales",
     "sparsities",
+    "step_samples",
 ]
