@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from torch.utils.checkpoint import (
     checkpoint,
     create_selective_checkpoint_contexts,
     noop_context_fn,
+    set_checkpoint_early_stop,
 )
 
 from perfsuite._compat.torch import own_buffers
@@ -57,7 +58,7 @@ class Checkpoint(Named):
                 f"the {type(plan.model).__name__} has no blocks that repeat: nothing would be checkpointed",
                 "stack its blocks in an nn.ModuleList, or call torch.utils.checkpoint in its forward",
             )
-        changed = [(block, _checkpointed(block.forward, self._contexts(block))) for block in found]
+        changed = [(block, _checkpointed(block, self._contexts(block))) for block in found]
         outer = plan.around_forward
 
         @contextmanager
@@ -103,11 +104,16 @@ def _calling(changed: list[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[No
                 block.forward = own
 
 
-def _checkpointed(forward: Callable[..., Any], contexts: Callable[[], Contexts]) -> Callable[..., Any]:
+def _checkpointed(block: nn.Module, contexts: Callable[[], Contexts]) -> Callable[..., Any]:
+    """RReLU saves the memory of its numbers before they are drawn: torch would stop there, where it comes last."""
+    forward = block.forward
+    draws_late = any(isinstance(module, nn.RReLU) for module in block.modules())
+
     def call(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+        with set_checkpoint_early_stop(False) if draws_late else nullcontext():
+            return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
 
     return call
 

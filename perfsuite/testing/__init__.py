@@ -19,7 +19,10 @@ try:
 except ImportError as error:
     raise ImportError("perfsuite.testing needs hypothesis: pip install 'perfsuite[testing]'") from error
 
+from perfsuite.testing.accumulation import ACCUMULATION_LAWS, AccumulationContract
+from perfsuite.testing.amp import AMP_LAWS, AmpContract
 from perfsuite.testing.architecture import ARCHITECTURE_LAWS, ArchitectureContract
+from perfsuite.testing.checkpointing import CHECKPOINT_LAWS, CheckpointContract
 from perfsuite.testing.contract import LAWS, Contract, TechniqueContract
 from perfsuite.testing.executors import EXECUTOR_LAWS, ExecutorContract
 from perfsuite.testing.integers import INTEGER_LAWS
@@ -36,7 +39,10 @@ from perfsuite.testing.training_samples import step_samples
 from perfsuite.testing.workloads import WORKLOAD_LAWS, WorkloadContract
 
 __all__ = [
+    "ACCUMULATION_LAWS",
+    "AMP_LAWS",
     "ARCHITECTURE_LAWS",
+    "CHECKPOINT_LAWS",
     "EXECUTOR_LAWS",
     "INTEGER_LAWS",
     "LAWS",
@@ -50,7 +56,10 @@ __all__ = [
     "STRUCTURED_LAWS",
     "TRAIN_STEP_LAWS",
     "WORKLOAD_LAWS",
+    "AccumulationContract",
+    "AmpContract",
     "ArchitectureContract",
+    "CheckpointContract",
     "Contract",
     "ExecutorContract",
     "ExportedContract",

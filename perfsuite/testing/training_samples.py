@@ -57,18 +57,17 @@ class StepSample:
 
 
 class Block(nn.Module):
-    """(..., W) to (..., W): normalized, through a hidden layer, some of it dropped, added to what came in."""
+    """(..., W) to (..., W): normalized, through a hidden layer and a last one that draws, added to what came in."""
 
-    def __init__(self, normalize: nn.Module, activation: nn.Module, dropout: float) -> None:
+    def __init__(self, normalize: nn.Module, last: nn.Module) -> None:
         super().__init__()
         self.normalize = normalize
         self.hidden = nn.Linear(WIDTH, 4 * WIDTH)
-        self.activation = activation
         self.output = nn.Linear(4 * WIDTH, WIDTH)
-        self.dropout = nn.Dropout(dropout)
+        self.last = last
 
     def forward(self, x: Tensor) -> Tensor:
-        changed: Tensor = self.dropout(self.output(self.activation(self.hidden(self.normalize(x)))))
+        changed: Tensor = self.last(self.output(F.gelu(self.hidden(self.normalize(x)))))
         return x + changed
 
 
@@ -126,26 +125,29 @@ def step_samples(
     sizes: st.SearchStrategy[int] = _SIZES,
     *,
     dropout: float = 0.0,
+    rrelu: bool = False,
     norm: Norm = "layer",
-    activation: Callable[[], nn.Module] = nn.GELU,
     frozen: bool = False,
 ) -> StepSample:
-    """Models of two blocks; labels of tokens are ragged, and some examples have none at all."""
+    """Models of two blocks; labels of tokens are ragged, and some examples have none at all.
+
+    ``dropout``, or ``rrelu``: what the blocks end in. ``frozen``: beside a part that is not trained.
+    """
     task, size, seed = draw(st.sampled_from(tasks)), draw(sizes), draw(st.integers(0, 2**16))
     by_adam = draw(st.booleans())
     with seeded(seed):
-        model = _model(task, dropout, norm, activation)
-        model = FrozenPart(model, _model(task, 0.5, norm, activation)) if frozen else model
+        model = _model(task, norm, nn.RReLU() if rrelu else nn.Dropout(dropout))
+        model = FrozenPart(model, _model(task, norm, nn.Dropout(0.5))) if frozen else model
         batch, loss = _BATCHES[task](size)
     optimizer = _adamw if by_adam else _momentum
     described = f"{task} size={size} seed={seed} {norm=} {dropout=} {optimizer.__name__}"
     return StepSample(model.train(), batch, loss, optimizer, described)
 
 
-def _model(task: Task, dropout: float, norm: Norm, activation: Callable[[], nn.Module]) -> nn.Module:
+def _model(task: Task, norm: Norm, last: nn.Module) -> nn.Module:
     first = nn.Embedding(VOCAB, WIDTH) if task in ("tokens", "causal") else nn.Linear(WIDTH, WIDTH)
     layer: Callable[[int], nn.Module] = nn.LayerNorm if norm == "layer" else nn.BatchNorm1d
-    blocks = [Block(layer(WIDTH), activation(), dropout) for _ in range(2)]
+    blocks = [Block(layer(WIDTH), copy.deepcopy(last)) for _ in range(2)]
     return Stack(first, blocks, VOCAB if task == "causal" else CLASSES)
 
 
