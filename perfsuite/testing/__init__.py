@@ -11,7 +11,9 @@ A technique of your own, checked in three lines::
 laws of their families. ``ArchitectureContract`` has those of a family of models that structured pruning knows,
 ``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does, ``ExportedContract`` those
 of a runtime that models are exported to, ``MetricContract`` those of a metric, ``ExecutorContract`` those of who has it
-measured; ``Simulated`` is an executor that starts nothing.
+measured; ``Simulated`` is an executor that starts nothing. A training step of your own, which is a recipe or a
+function that makes a ``perfsuite.training.step.Step`` of a ``StepPlan``, has ``TrainStepContract``, ``AccumulationContract``,
+``CheckpointContract`` and ``AmpContract``; what keeps a run in a file has ``ResumeContract``.
 """
 
 try:
@@ -30,6 +32,7 @@ from perfsuite.testing.metrics import METRIC_LAWS, MetricContract
 from perfsuite.testing.probes import PROBE_LAWS
 from perfsuite.testing.pruning import MAGNITUDE_LAWS, STRUCTURED_LAWS, MagnitudeContract, StructuredContract
 from perfsuite.testing.quantization import PRECISION_LAWS, QUANTIZATION_LAWS, PrecisionContract, QuantizationContract
+from perfsuite.testing.resuming import ResumeContract
 from perfsuite.testing.runtimes import RUNTIME_LAWS, ExportedContract, RuntimeContract
 from perfsuite.testing.shapes import SHAPE_LAWS
 from perfsuite.testing.simulated import Simulated
@@ -67,6 +70,7 @@ __all__ = [
     "MetricContract",
     "PrecisionContract",
     "QuantizationContract",
+    "ResumeContract",
     "RuntimeContract",
     "Simulated",
     "StructuredContract",

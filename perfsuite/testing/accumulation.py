@@ -65,13 +65,14 @@ def refuses_normalization_over_the_batch(recipe: Recipe, sample: StepSample) -> 
         made(recipe, sample)
 
 
-def needs_no_more_activations(recipe: Recipe, sample: StepSample) -> None:
-    """What forward passes save for their backward passes is no more than that of the whole batch."""
+def saves_less_than_the_whole_batch(recipe: Recipe, sample: StepSample) -> None:
+    """What is alive of forward passes is that of one micro-batch: memory is what accumulation is for."""
     one, other = (
         observe(Training(sample.plan().model, sample.spec(), sample.batch_of(torch.float64), each, 0))
         for each in (recipe, PLAIN)
     )
-    assert one.saved_bytes <= other.saved_bytes, f"{one.saved_bytes} bytes are saved, and {other.saved_bytes} at once"
+    mine, whole = one.saved_bytes, other.saved_bytes
+    assert mine < whole, f"{mine:,} bytes are saved for backward passes, and {whole:,} by the whole batch at once"
 
 
 def _gradients(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -85,7 +86,7 @@ ACCUMULATION_LAWS: tuple[StepLaw, ...] = (
     steps_once,
     logs_the_loss_of_the_whole_batch,
     refuses_normalization_over_the_batch,
-    needs_no_more_activations,
+    saves_less_than_the_whole_batch,
 )
 
 
