@@ -38,8 +38,9 @@ class CrossEntropy:
         logits, labels = main_output(output), self._labels(batch)
         if self.shift:
             logits = logits[:, :-1]
+        rows = logits.reshape(-1, logits.shape[-1])  # (N, C)
         return F.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]).float(), labels.reshape(-1),
+            rows.float() if rows.element_size() < 4 else rows, labels.reshape(-1),
             ignore_index=self.ignore_index, label_smoothing=self.label_smoothing,
         )  # fmt: skip
 
