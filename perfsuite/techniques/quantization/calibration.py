@@ -6,7 +6,7 @@ loader is enough and no activation is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from perfsuite._compat.torch import uncompiled
 from perfsuite.errors import NonFiniteError, TechniqueError
 from perfsuite.protocols import wants_gradients
 from perfsuite.techniques.calibrating import batches, in_eval_mode
+from perfsuite.techniques.quantization.choosing import Chosen
 from perfsuite.techniques.quantization.grid import affine_grid, to_grid
 from perfsuite.techniques.recorded import Digested
 
@@ -76,15 +77,15 @@ class Histogram:
 RangeOf = Callable[[Histogram], tuple[float, float]]
 
 
-def calibrate(
-    model: nn.Module, chosen: Mapping[nn.Module, str], data: Digested, range_of: RangeOf
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """The grid (scale and zero, both scalars) of the inputs of each chosen linear layer, by name.
+def calibrate(model: nn.Module, chosen: Chosen, data: Digested, range_of: RangeOf) -> dict[str, tuple[Tensor, Tensor]]:
+    """The grid (scale and zero, both scalars) of the inputs of each chosen layer that computes on integers, by name.
 
     ``range_of`` says which values the grid shall hold, of all that were seen. Raises TechniqueError for no data and
     for a layer that the data never reached, NonFiniteError for NaN or infinite activations.
     """
-    seen = {name: Histogram() for module, name in chosen.items() if not isinstance(module, nn.Embedding)}
+    stored = {*chosen.layers.stored}
+    names = [name for module, name in chosen.items() if not isinstance(module, nn.Embedding) and name not in stored]
+    seen = {name: Histogram() for name in names}
     handles = [
         module.register_forward_pre_hook(_observer(name, seen[name]), with_kwargs=True)
         for module, name in chosen.items()
