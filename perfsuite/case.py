@@ -3,6 +3,7 @@
     encoder-small/int8-dynamic/cpu/b8                model / technique / device / batch size
     encoder-small/int8-static@openvino/cpu/b8        on another runtime than eager torch
     encoder-small/fp32/cpu/b8/train                  another workload than a forward pass
+    encoder-small/fp32/cpu/b8/train:accumulate-4     a training step by another recipe than the plain one
     encoder-small/fp32/cpu/b8[True-fast]             ids of further parameters that the test has
     tests/test_sort.py::test_sort#2                  a callable: its test, and which call of it
 
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 ORIGINAL_TECHNIQUE = "fp32"
 EAGER = "eager"
 FORWARD = "forward"
+TRAIN = "train"
+PLAIN_RECIPE = "plain"
 _LONGEST_BATCH = 9  # digits
 
 
@@ -33,6 +36,7 @@ class Case:
     technique: str = ORIGINAL_TECHNIQUE
     runtime: str = EAGER
     workload: str = FORWARD
+    recipe: str = PLAIN_RECIPE
     device: str = "cpu"
     batch_size: int = 1
     variant: str = ""
@@ -60,7 +64,8 @@ class Case:
         """Stable and readable: what files, reports and options call this case."""
         if self.is_callable:
             return f"{self.test}#{self.call}" if self.call else self.test
-        workload = "" if self.workload == FORWARD else f"/{self.workload}"
+        done = work_of(self.workload, self.recipe)
+        workload = "" if done == FORWARD else f"/{done}"
         variant = f"[{self.variant}]" if self.variant else ""
         return f"{self.model}/{self.form}/{self.device}/b{self.batch_size}{workload}{variant}"
 
@@ -84,13 +89,19 @@ class Case:
         always: dict[str, str | int] = {
             "model": self.model, "technique": self.technique, "device": self.device, "batch_size": self.batch_size,
         }  # fmt: skip
-        other = {"runtime": (self.runtime, EAGER), "workload": (self.workload, FORWARD), "variant": (self.variant, "")}
+        other = {"runtime": (self.runtime, EAGER), "workload": (self.workload, FORWARD)}
+        other |= {"recipe": (self.recipe, PLAIN_RECIPE), "variant": (self.variant, "")}
         return always | {name: value for name, (value, default) in other.items() if value != default}
 
 
 def form_of(technique: str, runtime: str) -> str:
     """A technique on a runtime, as people write it: ``int8-static@openvino``; the technique alone in eager torch."""
     return technique if runtime == EAGER else f"{technique}@{runtime}"
+
+
+def work_of(workload: str, recipe: str) -> str:
+    """What is done, as people write it: ``train:accumulate-4``; the workload alone for the plain recipe."""
+    return workload if recipe == PLAIN_RECIPE else f"{workload}:{recipe}"
 
 
 def split_form(form: str) -> tuple[str, str]:
@@ -120,11 +131,12 @@ def _without_variant(head: str, variant: str) -> Iterator[Case]:
 def _case(parts: Sequence[str], workload: str, variant: str) -> Iterator[Case]:
     *names, form, device, batch = parts
     technique, at, runtime = form.partition("@")
+    workload, _, recipe = workload.partition(":")
     model = "/".join(names)
     if model and technique and device and workload and bool(at) == bool(runtime) and "[" not in form + device:
         yield Case(
             model=model, technique=technique, runtime=runtime or EAGER, workload=workload,
-            device=device, batch_size=int(batch[1:]), variant=variant,
+            recipe=recipe or PLAIN_RECIPE, device=device, batch_size=int(batch[1:]), variant=variant,
         )  # fmt: skip
 
 

@@ -26,7 +26,9 @@ FILES = frozenset({"files"})  # there are files that are deployed, or else weigh
 TASK = frozenset({"task"})  # the model's spec has a task
 GRAPH = frozenset({"graph"})  # the operators of a call are known: dispatched, or of a runtime's optimized graph
 LAYERS = frozenset({"layers"})  # in which precision products with weights are computed is known
-OBSERVABLE = DISPATCH | WEIGHTS | FILES | TASK | GRAPH | LAYERS
+TRAINING = frozenset({"training"})  # a repetition is a training step
+TARGET = frozenset({"target"})  # the model's spec names a loss to reach
+OBSERVABLE = DISPATCH | WEIGHTS | FILES | TASK | GRAPH | LAYERS | TRAINING | TARGET
 NOTHING: frozenset[str] = frozenset()
 
 ELAPSED = ""  # the quantity that every block has: time
@@ -80,10 +82,14 @@ TIME: Counter = Time
 
 @dataclass(frozen=True)
 class Exact:
-    """``measure`` takes a subject (perfsuite.measure.subject) and returns a finite number."""
+    """``measure`` takes a subject (perfsuite.measure.subject) and returns a finite number.
+
+    ``is_costly``: it takes long, so that it is measured where a limit asks for it, and not to explain another.
+    """
 
     measure: Callable[[Any], float]
     needs: frozenset[str] = NOTHING
+    is_costly: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,10 +131,14 @@ class PerExample:
 
 @dataclass(frozen=True)
 class Relation:
-    """``measure`` takes the candidate's subject and the original's; None where there is no such number."""
+    """``measure`` takes the candidate's subject and the original's; None where there is no such number.
+
+    ``explain`` takes the same and says, in words, where the number comes from.
+    """
 
     measure: Callable[[Any, Any], float | None]
     needs: frozenset[str] = NOTHING
+    explain: Callable[[Any, Any], str] | None = None
 
 
 Probe = Exact | Counted | Sampled | PerExample | Relation
@@ -140,11 +150,12 @@ class Direction(Enum):
 
     LOWER = "lower"
     HIGHER = "higher"
+    SAME = "same"  # neither: what is other than before is worse, whichever way it went
 
     @property
     def sign(self) -> int:
-        """What turns a difference (new - old) into one that is positive when it is worse."""
-        return 1 if self is Direction.LOWER else -1
+        """What turns a difference (new - old) into one that is positive when it is worse, where one side is."""
+        return -1 if self is Direction.HIGHER else 1
 
 
 class Kind(Enum):

@@ -85,6 +85,10 @@ class ModelSpec:
     """A named model: builds the module from a seed, makes inputs for a batch size, may own a task.
 
     ``grad``: its forward pass computes gradients (a force field's does), so that it is called with them enabled.
+    For training, ``loss`` is a mean over the batch's examples, or over what its method ``terms(batch)`` counts
+    (perfsuite.training.losses); ``optimizer`` takes the parameters, AdamW if there is none; ``data`` gives batches,
+    each what ``Inputs.of_batch`` takes, with labels. Without ``data``, ``inputs`` are trained on.
+    ``target_loss``: what ``steps_to_target`` counts the steps to.
     """
 
     name: str
@@ -94,6 +98,9 @@ class ModelSpec:
     about: str = ""
     grad: bool = False
     loss: Callable[[Any, Inputs], Any] | None = None  # (output of the model, inputs with labels) -> a scalar tensor
+    optimizer: Callable[[Any], Any] | None = None  # list of parameters -> torch.optim.Optimizer
+    data: Callable[[nn.Module, int, int], Iterable[Any]] | None = None  # (module, batch_size, seed) -> labelled batches
+    target_loss: float | None = None
 
 
 def mark_gradients(module: nn.Module) -> None:
@@ -187,13 +194,17 @@ class Prepared:
 
     ``reset`` brings back the state before the first repetition, outside of the time; None where a repetition leaves
     nothing behind. ``held`` are the tensors that are alive all along (weights, gradients, an optimizer's state).
-    ``outputs`` runs one repetition and returns what fidelity compares, by name.
+    ``outputs`` runs one repetition and returns what fidelity compares, by name. ``inputs``: what a repetition is made
+    with, where that is not what the workload was given. ``training``: the run that a training step belongs to, a
+    ``perfsuite.training.run.Training``.
     """
 
     call: Callable[[], object]
     reset: Callable[[], None] | None = None
     held: tuple[torch.Tensor, ...] = ()
     outputs: Callable[[], Mapping[str, torch.Tensor]] | None = None
+    inputs: Inputs | None = None
+    training: Any = None
 
 
 class Workload(Protocol):
@@ -206,6 +217,18 @@ class Workload(Protocol):
     def needs(self) -> frozenset[str]: ...
 
     def prepare(self, program: Program, spec: ModelSpec, inputs: Inputs) -> Prepared: ...
+
+
+class Recipe(Protocol):
+    """What changes a training step: accumulation, autocast, checkpointing. A frozen value, whose name is its identity.
+
+    ``apply`` takes how the step is made and returns how it is made then (``perfsuite.training.plan.StepPlan``, frozen).
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def apply(self, plan: Any) -> Any: ...
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from perfsuite.errors import DuplicateNameError, UnknownNameError, UsageError
-from perfsuite.metric import OBSERVABLE, PROBES, Against, Counted, Exact, Metric
-from perfsuite.protocols import Architecture, ModelSpec, Reporter, Runtime, Technique, Workload
+from perfsuite.metric import OBSERVABLE, PROBES, Against, Counted, Direction, Exact, Metric
+from perfsuite.protocols import Architecture, ModelSpec, Recipe, Reporter, Runtime, Technique, Workload
 
 if TYPE_CHECKING:
     from perfsuite.executors.jobs import Executor
@@ -68,6 +68,14 @@ class Registry(Generic[T]):
 
     def is_builtin(self, name: str) -> bool:
         return name in self._builtins
+
+    def family(self, name: str) -> str | None:
+        """The registered name that a name is, or starts with before a dash; the longest, if there are several."""
+        while name not in self:
+            name, dash, _ = name.rpartition("-")
+            if not dash:
+                return None
+        return name
 
     def check(self, name: str) -> None:
         """Raises UnknownNameError with the nearest names where there is no such name. Loads nothing."""
@@ -174,6 +182,8 @@ def _must_be_metric(metric: Any) -> str | None:
         return f"nothing would measure it: the {name} of its {type(probe).__name__} is not callable"
     if not isinstance(probe.needs, frozenset) or not probe.needs <= OBSERVABLE:
         return f"it needs {probe.needs!r}, which is no frozenset of {', '.join(map(repr, sorted(OBSERVABLE)))}"
+    if metric.better is Direction.SAME and not isinstance(probe, Exact):
+        return "only what has no noise can be the same: give it Exact(function), or say which way is better"
     if isinstance(probe, Exact | Counted) and metric.against is Against.ORIGINAL:
         return "what is related to the original is a Relation: give it Relation(function of candidate and original)"
     return None
@@ -181,6 +191,9 @@ def _must_be_metric(metric: Any) -> str | None:
 
 TechniqueFactory = Callable[[str | None], Technique]
 """Makes a technique from the argument in its name: 'magnitude-50' calls the factory of 'magnitude' with '50'."""
+
+RecipeFactory = Callable[[str | None], Recipe]
+"""Makes a recipe from the argument in its name: 'accumulate-4' calls the factory of 'accumulate' with '4'."""
 
 ExecutorFactory = Callable[["Launch | None"], "Executor"]
 """Makes what jobs are handed to. It is told how a process is started that can run the session's tests, if one can:
@@ -232,9 +245,24 @@ WORKLOADS: Registry[Workload] = Registry(
         "forward": "perfsuite.workloads.forward:WORKLOAD",
         "build": "perfsuite.workloads.build:WORKLOAD",
         "first-call": "perfsuite.workloads.first_call:WORKLOAD",
+        "train": "perfsuite.workloads.train:WORKLOAD",
     },
     _must_have("prepare"),
     named=True,
+)
+RECIPES: Registry[RecipeFactory] = Registry(
+    "recipe",
+    {
+        "plain": "perfsuite.recipes.plain:Plain.from_argument",
+        "accumulate": "perfsuite.recipes.accumulate:Accumulate.from_argument",
+        "bf16-amp": "perfsuite.recipes.amp:Amp.bf16",
+        "fp16-amp": "perfsuite.recipes.amp:Amp.fp16",
+        "checkpoint": "perfsuite.recipes.checkpoint:Checkpoint.from_argument",
+        "clip": "perfsuite.recipes.clip:Clip.from_argument",
+        "one-cycle": "perfsuite.recipes.one_cycle:OneCycle.from_argument",
+        "compile": "perfsuite.recipes.compile:Compile.from_argument",
+    },
+    _must_take("what follows the family in a recipe's name"),
 )
 METRICS: Registry[Metric] = Registry(
     "metric",
@@ -256,6 +284,29 @@ METRICS: Registry[Metric] = Registry(
         "sqnr": "perfsuite.metrics.fidelity:SQNR",
         "agreement": "perfsuite.metrics.fidelity:AGREEMENT",
         "effective_bits": "perfsuite.metrics.precision:EFFECTIVE_BITS",
+        "forward_time": "perfsuite.metrics.training:FORWARD_TIME",
+        "backward_time": "perfsuite.metrics.training:BACKWARD_TIME",
+        "optimizer_time": "perfsuite.metrics.training:OPTIMIZER_TIME",
+        "parameter_memory": "perfsuite.metrics.training:PARAMETER_MEMORY",
+        "gradient_memory": "perfsuite.metrics.training:GRADIENT_MEMORY",
+        "optimizer_memory": "perfsuite.metrics.training:OPTIMIZER_MEMORY",
+        "activation_memory": "perfsuite.metrics.training:ACTIVATION_MEMORY",
+        "temporary_memory": "perfsuite.metrics.training:TEMPORARY_MEMORY",
+        "saved_for_backward": "perfsuite.metrics.training:SAVED_FOR_BACKWARD",
+        "recompute": "perfsuite.metrics.training:RECOMPUTE",
+        "collectives": "perfsuite.metrics.training:COLLECTIVES",
+        "collective_bytes": "perfsuite.metrics.training:COLLECTIVE_BYTES",
+        "optimizer_steps": "perfsuite.metrics.training:OPTIMIZER_STEPS",
+        "skipped_steps": "perfsuite.metrics.training:SKIPPED_STEPS",
+        "loss": "perfsuite.metrics.training:LOSS",
+        "gradient_norm": "perfsuite.metrics.training:GRADIENT_NORM",
+        "weight_norm": "perfsuite.metrics.training:WEIGHT_NORM",
+        "loss_distance": "perfsuite.metrics.training:LOSS_DISTANCE",
+        "gradient_distance": "perfsuite.metrics.training:GRADIENT_DISTANCE",
+        "weight_distance": "perfsuite.metrics.training:WEIGHT_DISTANCE",
+        "final_loss": "perfsuite.metrics.training:FINAL_LOSS",
+        "trajectory_distance": "perfsuite.metrics.training:TRAJECTORY_DISTANCE",
+        "steps_to_target": "perfsuite.metrics.training:STEPS_TO_TARGET",
     },
     _must_be_metric,
     named=True,
@@ -319,6 +370,7 @@ class Registries:
     techniques: Registry[TechniqueFactory] = field(default_factory=TECHNIQUES.copy)
     runtimes: Registry[Runtime] = field(default_factory=RUNTIMES.copy)
     workloads: Registry[Workload] = field(default_factory=WORKLOADS.copy)
+    recipes: Registry[RecipeFactory] = field(default_factory=RECIPES.copy)
     metrics: Registry[Metric] = field(default_factory=METRICS.copy)
     reporters: Registry[Reporter] = field(default_factory=REPORTERS.copy)
     executors: Registry[ExecutorFactory] = field(default_factory=EXECUTORS.copy)

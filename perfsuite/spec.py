@@ -156,6 +156,7 @@ class Evidence:
     blocks: tuple[Block, ...] = ()
     yardstick: str = ""
     relations: Mapping[str, float] = field(default_factory=dict)
+    explained: Mapping[str, str] = field(default_factory=dict)  # by relation, where its number comes from
     information: Mapping[str, object] = field(default_factory=dict)
     beside_base: tuple[Block, ...] = ()  # candidate and base, sampled alternately
     control: tuple[Block, ...] = ()  # the base beside itself: what a sound session shows as no difference

@@ -74,6 +74,7 @@ class Measured(msgspec.Struct, frozen=True):
     context: Context
     original: Facts = Facts()
     relations: dict[str, float] = {}
+    explained: dict[str, str] = {}
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,8 @@ Of counts, what was added is worse and what is gone is better, each by itself: o
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from perfsuite.gate.baseline import Baseline
 from perfsuite.gate.expected import Expected, expected
 from perfsuite.gate.explain import added_and_removed, what_changed
@@ -33,7 +35,10 @@ def judge(limit: Limit, evidence: Evidence, baseline: Baseline) -> Verdict:
 def judge_relation(limit: Limit, evidence: Evidence) -> Verdict:
     """What relates the candidate to the original stands for itself: its limits are bounds."""
     measured = evidence.relations.get(limit.metric.name)
-    return not_measured(limit, evidence) if measured is None else bound_verdict(limit, evidence, measured)
+    if measured is None:
+        return not_measured(limit, evidence)
+    found, why = bound_verdict(limit, evidence, measured), evidence.explained.get(limit.metric.name, "")
+    return replace(found, details=(why,)) if why and found.status is not Status.PASS else found
 
 
 def _incomparable(limit: Limit, evidence: Evidence, baseline: Baseline, then: Context, measured: float) -> Verdict:
@@ -57,7 +62,7 @@ def _against(limit: Limit, evidence: Evidence, baseline: Baseline, then: Expecte
         what = f"{metric.name} has {added} calls added and {gone} gone, of {before:g} {there}"
     else:
         worse = metric.better.sign * (measured - before)
-        better = -worse
+        worse, better = (abs(worse), 0.0) if metric.better is Direction.SAME else (worse, -worse)
         what = _what(metric, measured, before, baseline)
     allowed = tolerated(limit, before)
     status = Status.REGRESSED if worse > allowed else Status.IMPROVED if better > allowed else Status.PASS
@@ -84,7 +89,8 @@ def _what(metric: Metric, measured: float, before: float, baseline: Baseline) ->
 def _judged(limit: Limit, status: Status, allowed: float, baseline: Baseline) -> str:
     match status:
         case Status.REGRESSED:
-            return f"worse by more than the tolerated {format_value(allowed, limit.metric.unit)}"
+            how = "other" if limit.metric.better is Direction.SAME else "worse"
+            return f"{how} by more than the tolerated {format_value(allowed, limit.metric.unit)}"
         case Status.IMPROVED:
             return f"better than {baseline.then}"
         case _:

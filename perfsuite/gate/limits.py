@@ -47,12 +47,13 @@ def _bound(metric: Metric, kind: LimitKind, text: str) -> Limit:
     if quantity.points or not (quantity.unit is metric.unit or (quantity.unit is None and plain)):
         raise _misfit(metric, text)
     natural = LimitKind.AT_LEAST if metric.better is Direction.HIGHER else LimitKind.AT_MOST
-    if kind is not natural:
+    if kind is not natural and metric.better is not Direction.SAME:
         raise LimitError(
             f"{metric.name}={text!r} bounds the good side: {metric.better.value} is better",
             f"write '{natural.value}{text.strip()[2:].strip()}'",
         )
-    if quantity.value <= 0 or (metric.unit is Unit.FRACTION and quantity.value > 1):
+    is_nothing = quantity.value == 0 and (kind is LimitKind.AT_LEAST or metric.unit is not Unit.NUMBER)
+    if quantity.value < 0 or is_nothing or (metric.unit is Unit.FRACTION and quantity.value > 1):
         raise LimitError(f"{metric.name}={text!r} is out of range", f"write it as {_example(metric)}")
     return Limit(metric, kind, quantity.value, text)
 

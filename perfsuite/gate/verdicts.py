@@ -6,10 +6,10 @@ from typing import Any
 
 from perfsuite.baseline.identity import CALL
 from perfsuite.baseline.schema import Entry
-from perfsuite.case import Case
+from perfsuite.case import TRAIN, Case
 from perfsuite.errors import UnavailableError
 from perfsuite.gate.baseline import Baseline
-from perfsuite.metric import DISPATCH, GRAPH
+from perfsuite.metric import DISPATCH, GRAPH, TRAINING
 from perfsuite.spec import Context, Evidence, Limit, LimitKind, Status, Verdict
 from perfsuite.units import format_value
 
@@ -32,6 +32,8 @@ def not_measured(limit: Limit, evidence: Evidence) -> Verdict:
     """What has no noise and no value, with the reason where one is known."""
     name = limit.metric.name
     sentence, remedy = f"{name} was not measured for this case", "gate a model that has it"
+    if limit.metric.probe.needs >= TRAINING and evidence.case.workload != TRAIN:
+        sentence, remedy = f"{name} is measured of training steps", "add workload='train' to the marker"
     if why := evidence.candidate.missing.get(name):
         sentence = f"{name} was not measured: {why}"
         remedy = "limit what can be measured, such as latency or accuracy"

@@ -59,7 +59,9 @@ class Change:
     def is_worse(self) -> bool | None:
         """None where the metric has no better side."""
         better = self.first_after.better
-        return (self.after - self.before) * Direction(better).sign > 0 if better else None
+        if not better or Direction(better) is Direction.SAME:
+            return None
+        return (self.after - self.before) * Direction(better).sign > 0
 
 
 def series_of(rows: Iterable[Row]) -> list[Series]:

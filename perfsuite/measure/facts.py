@@ -53,6 +53,13 @@ def relations_of(
     return found, missing
 
 
+def explanations_of(candidate: Subject, original: Subject, metrics: Iterable[Metric]) -> dict[str, str]:
+    """By relation, where its number comes from, in words; of those that can say it."""
+    probes = {metric.name: metric.probe for metric in metrics if isinstance(metric.probe, Relation)}
+    found = {name: probe.explain(candidate, original) for name, probe in probes.items() if probe.explain}
+    return {name: words for name, words in found.items() if words}
+
+
 def _scores(subject: Subject, metrics: Sequence[Metric]) -> dict[str, Scores]:
     """A probe that several metrics share is asked once."""
     asked = {metric.probe for metric in metrics if isinstance(metric.probe, PerExample)}

@@ -19,7 +19,7 @@ from perfsuite.files import bytes_of
 from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, of_device, started, used_by, wait_for
 from perfsuite.measure.programs import loaded, rebuilt
 from perfsuite.measure.repeatable import NOTHING_BEHIND, RESET, Repeatable
-from perfsuite.metric import DISPATCH, FILES, GRAPH, LAYERS, TASK, WEIGHTS
+from perfsuite.metric import DISPATCH, FILES, GRAPH, LAYERS, TARGET, TASK, TRAINING, WEIGHTS
 from perfsuite.protocols import Inputs, ModelSpec, Operators, Prepared, Program, Runtime, Task, Workload
 from perfsuite.spec import Context
 from perfsuite.temporary import delete
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from perfsuite.measure.steps import Steps
     from perfsuite.measure.trace import Trace
     from perfsuite.storage import Stored
 
@@ -94,7 +95,13 @@ class Subject:
             )
         prepared = workload.prepare(program, spec, inputs)
         made = Subject(
-            prepared, program, label=label, inputs=inputs, runtime=runtime.name, device=device, make_task=spec.task
+            prepared,
+            program,
+            label=label,
+            inputs=prepared.inputs or inputs,
+            runtime=runtime.name,
+            device=device,
+            make_task=spec.task,
         )
         if folder:
             weakref.finalize(made, delete, folder)
@@ -278,8 +285,19 @@ class Subject:
             before, after = after, record(held, given)
         return before, after
 
+    @cached_property
+    def steps(self) -> Steps:
+        """What can be observed of it as a training step."""
+        from perfsuite.measure.steps import Steps
+
+        if self.prepared.training is None:
+            raise UsageError(f"{self.label} is no training step", "gate it with workload='train'")
+        return Steps(self.prepared.training, self.restore)
+
     def may_have(self, needs: frozenset[str]) -> bool:
         """Whether it is of the kind that these can be observed of: a plain callable has no weights and no task."""
+        if needs >= TRAINING and self.prepared.training is None:
+            return False
         return self.program is not None or not needs & (WEIGHTS | FILES | TASK | LAYERS)
 
     def why_missing(self, needs: frozenset[str]) -> str:
@@ -293,6 +311,10 @@ class Subject:
             return self.why_not_stored
         if needs >= LAYERS and self.why_no_layers:
             return self.why_no_layers
+        if needs >= TRAINING and self.prepared.training is None:
+            return "it is no training step: workload='train' is one"
+        if needs >= TARGET and self.prepared.training.spec.target_loss is None:
+            return "the model's spec names no target_loss"
         return "the model has no task" if needs >= TASK and self.make_task is None else ""
 
     def fidelity_to(self, original: Subject) -> dict[str, float]:

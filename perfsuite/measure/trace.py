@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,18 +68,40 @@ def trace(call: Callable[[], object], held: Iterable[Tensor] = (), given: Iterab
 
     ``held`` are tensors that are alive all along (the weights), ``given`` those that the call is made with.
     """
+    held = tuple(held)
+    with observed():
+        recorder = _Recorder(held, Dataflow(given, held))
+        with prepared(call) as ready, recorder:
+            output = ready()
+        return recorder.result(output)
+
+
+def operator_name(func: Any) -> str:
+    """As people write it: ``aten::mm``."""
+    return str(func.overloadpacket).replace(".", "::")
+
+
+def flops_of(func: Any, args: Any, kwargs: Any, out: Any) -> int | None:
+    """Of one operator, by its formula; None where there is none."""
+    formula: Any = flop_registry.get(func.overloadpacket)
+    if formula is not None:
+        return int(formula(*args, **kwargs, out_val=out))
+    more = _MORE_FLOPS.get(operator_name(func))
+    return None if more is None else more(*args)
+
+
+@contextmanager
+def observed() -> Iterator[None]:
+    """Nothing is compiled, and no collection in the middle frees tensors at a random moment."""
     gc.collect()
     was_enabled = gc.isenabled()
-    gc.disable()  # a collection in the middle would free tensors at a random moment
+    gc.disable()
     try:
-        held = tuple(held)
-        recorder = _Recorder(held, Dataflow(given, held))
-        with prepared(call) as ready, not_compiled(), recorder:
-            output = ready()
+        with not_compiled():
+            yield
     finally:
         if was_enabled:
             gc.enable()
-    return recorder.result(output)
 
 
 def difference(one: Trace, other: Trace) -> str:
@@ -118,7 +141,7 @@ class _Recorder(TorchDispatchMode):
         for leaf in given:
             self._see(leaf)
         out = func(*args, **kwargs)
-        name = str(func.overloadpacket).replace(".", "::")
+        name = operator_name(func)
         self._operators[name] += 1
         self._count_flops(func, name, args, kwargs, out)
         made = tree_leaves(out)
@@ -136,12 +159,9 @@ class _Recorder(TorchDispatchMode):
         )  # fmt: skip
 
     def _count_flops(self, func: Any, name: str, args: Any, kwargs: Any, out: Any) -> None:
-        formula: Any = flop_registry.get(func.overloadpacket)
-        if formula is not None:
-            self._flops += formula(*args, **kwargs, out_val=out)
-        elif name in _MORE_FLOPS:
-            self._flops += _MORE_FLOPS[name](*args)
-        elif any(word in name for word in _MATMUL_WORDS):
+        flops = flops_of(func, args, kwargs, out)
+        self._flops += flops or 0
+        if flops is None and any(word in name for word in _MATMUL_WORDS):
             self._uncounted.add(name)
 
     def _see(self, leaf: object) -> None:

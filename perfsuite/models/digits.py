@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -68,6 +69,20 @@ def split() -> Split:
     return Split(tokens[n:], targets[n:], tokens[:n], targets[:n])
 
 
+def batches(module: nn.Module, batch_size: int, seed: int) -> Iterator[Inputs]:
+    """The training examples with their labels, in an order that follows the seed; a rest is left out."""
+    data = split()
+    order = torch.randperm(len(data.train_labels), generator=torch.Generator().manual_seed(seed))
+    for rows in order.split(batch_size):
+        if len(rows) == batch_size:
+            yield Inputs((data.train_tokens[rows],), labels=data.train_labels[rows])
+
+
+def loss(output: Tensor, batch: Inputs) -> Tensor:
+    """The mean cross entropy of logits (B, 10) over the examples."""
+    return F.cross_entropy(output, batch.labels)
+
+
 class Digits:
     """The task: which of the test digits a classifier of token sequences gets right."""
 
@@ -106,7 +121,7 @@ def trained_encoder(seed: int = 0) -> TransformerEncoder:
     if not cached_files.load_into(model, path):
         model = train(seed)
         cached_files.save(model, path)
-    return model.eval().requires_grad_(False)
+    return model.eval()
 
 
 def train(seed: int) -> TransformerEncoder:

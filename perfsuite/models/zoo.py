@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from perfsuite.protocols import Built, ModelSpec, Task
+from perfsuite.protocols import Built, Inputs, ModelSpec, Task
 from perfsuite.registry import MODELS, Registry
 
 if TYPE_CHECKING:
@@ -52,6 +53,18 @@ def _digits_task() -> Task:
     return Digits()
 
 
+def _digits_loss(output: Any, batch: Inputs) -> Any:
+    from perfsuite.models.digits import loss
+
+    return loss(output, batch)
+
+
+def _digits_batches(module: nn.Module, batch_size: int, seed: int) -> Iterable[Inputs]:
+    from perfsuite.models.digits import batches
+
+    return batches(module, batch_size, seed)
+
+
 def _distilbert(seed: int) -> Built:
     from perfsuite.models.huggingface import distilbert
 
@@ -89,7 +102,8 @@ ENCODER_MEDIUM = ModelSpec(
     "encoder-medium", partial(_encoder, "medium"), _encoder_inputs, about="reference encoder 30000/512/8/4/1024"
 )
 ENCODER_DIGITS = ModelSpec(
-    "encoder-digits", _digits_encoder, _encoder_inputs, _digits_task, about="small encoder trained on digits"
-)
+    "encoder-digits", _digits_encoder, _encoder_inputs, _digits_task, about="small encoder trained on digits",
+    loss=_digits_loss, data=_digits_batches,
+)  # fmt: skip
 DISTILBERT = ModelSpec("distilbert", _distilbert, _any_inputs, about=SST2)
 MINILM = ModelSpec("minilm", _minilm, _any_inputs, _docstrings_task, about="all-MiniLM-L6-v2")

@@ -72,8 +72,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 MARKER = (
-    "perf(models=[...], techniques=['fp32'], runtimes=['eager'], workload='forward', devices=['cpu'], "
-    "batch_sizes=[1], **limits): run the test for each model x technique x runtime x workload x device x batch size, "
+    "perf(models=[...], techniques=['fp32'], runtimes=['eager'], workload='forward', recipes=['plain'], "
+    "devices=['cpu'], batch_sizes=[1], **limits): run the test for each model x technique x runtime x workload "
+    "x recipe x device x batch size, "
     "with the fixture perf_case; "
     "limits such as latency='5%' or size='0%' are those of perf_case.gate() (perfsuite)"
 )

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def pytest_perfsuite_register(registries: Registries) -> None:
-    """Register models, techniques, runtimes, workloads, metrics, reporters, executors and architectures.
+    """Register models, techniques, runtimes, workloads, recipes, metrics, reporters, executors and architectures.
 
     ``registries.models.register("name", ModelSpec(...))``, and likewise ``techniques``, ``runtimes``, ``workloads``,
-    ``metrics``, ``reporters``, ``executors`` and ``architectures``. Called once, before tests are collected.
+    ``recipes``, ``metrics``, ``reporters``, ``executors``, ``architectures``. Called once, before tests are collected.
     """

@@ -14,7 +14,7 @@ from unittest import TestCase
 
 import pytest
 
-from perfsuite.case import EAGER, FORWARD, ORIGINAL_TECHNIQUE, Case, split_form
+from perfsuite.case import EAGER, FORWARD, ORIGINAL_TECHNIQUE, PLAIN_RECIPE, TRAIN, Case, split_form
 from perfsuite.errors import PerfsuiteError, UsageError
 from perfsuite.gate.limits import parse_limits
 from perfsuite.models.zoo import model_spec
@@ -34,6 +34,7 @@ class Matrix:
     techniques: tuple[str, ...] = (ORIGINAL_TECHNIQUE,)
     runtimes: tuple[str, ...] = (EAGER,)
     workload: tuple[str, ...] = (FORWARD,)
+    recipes: tuple[str, ...] = (PLAIN_RECIPE,)
     devices: tuple[str, ...] = ("cpu",)
     batch_sizes: tuple[int, ...] = (1,)
 
@@ -48,13 +49,14 @@ class CaseParameters:
     batch_size: int
     runtime: str = EAGER
     workload: str = FORWARD
+    recipe: str = PLAIN_RECIPE
 
     @property
     def case(self) -> Case:
         """As far as it is known before the model is built, whose weights may not be what its name promises."""
         return Case(
             model=self.spec.name, technique=self.technique.name, runtime=self.runtime, workload=self.workload,
-            device=self.device, batch_size=self.batch_size,
+            recipe=self.recipe, device=self.device, batch_size=self.batch_size,
         )  # fmt: skip
 
     @property
@@ -118,11 +120,25 @@ def _cases(metafunc: pytest.Metafunc, options: Options, registries: Registries) 
     techniques = {name: parse_technique(name, registries.techniques) for name, _ in forms}
     for _, runtime in forms:
         registries.runtimes.check(runtime)
+    axes = (specs, forms, _work(matrix, registries), _devices(matrix.devices), matrix.batch_sizes)
+    for spec, (name, runtime), (workload, recipe), device, size in itertools.product(*axes):
+        yield CaseParameters(spec, techniques[name], device, size, runtime, workload, recipe)
+
+
+def _work(matrix: Matrix, registries: Registries) -> list[tuple[str, str]]:
+    """Each workload; of a training step, each recipe."""
     for workload in matrix.workload:
         registries.workloads.check(workload)
-    axes = (specs, forms, matrix.workload, _devices(matrix.devices), matrix.batch_sizes)
-    for spec, (name, runtime), workload, device, size in itertools.product(*axes):
-        yield CaseParameters(spec, techniques[name], device, size, runtime, workload)
+    if TRAIN not in matrix.workload:
+        return [(workload, PLAIN_RECIPE) for workload in matrix.workload]
+    from perfsuite.recipes.values import parse_recipe  # imports torch: only a training step has to ask it
+
+    recipes = [parse_recipe(name, registries.recipes).name for name in matrix.recipes]
+    return [
+        (workload, recipe)
+        for workload in matrix.workload
+        for recipe in (dict.fromkeys(recipes) if workload == TRAIN else [PLAIN_RECIPE])
+    ]
 
 
 def _forms(technique: str, runtimes: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -137,6 +153,11 @@ def _matrix(definition: Any, options: Options) -> Matrix:
         if marker.args:
             raise UsageError("the marker perf takes keywords only", "write @pytest.mark.perf(models=[...])")
         values.update({name: _listed(name, marker.kwargs[name]) for name in AXES if name in marker.kwargs})
+    if "recipes" in values and TRAIN not in values.get("workload", ()):
+        raise UsageError(
+            f"perf(recipes={list(values['recipes'])!r}) says how a training step is made, and the test has none",
+            "add workload='train'",
+        )
     values.update({name: given for name in AXES if (given := getattr(options, name, None))})
     matrix = Matrix(**values)
     if not matrix.models:

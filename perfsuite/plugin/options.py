@@ -28,6 +28,7 @@ class Options:
     models: tuple[str, ...]
     techniques: tuple[str, ...]
     runtimes: tuple[str, ...]
+    recipes: tuple[str, ...]
     devices: tuple[str, ...]
     batch_sizes: tuple[int, ...]
     report: tuple[Path, ...]
@@ -127,6 +128,7 @@ OPTIONS = (
     _Option("models", "run these models instead of those that the markers name", "", _names, "NAMES"),
     _Option("techniques", "run these techniques instead, such as fp32,magnitude-50+int8-dynamic", "", _names, "NAMES"),
     _Option("runtimes", "run them on these runtimes instead, such as eager", "", _names, "NAMES"),
+    _Option("recipes", "train by these recipes instead, such as plain,accumulate-4", "", _names, "NAMES"),
     _Option("devices", "run on these devices instead, or 'available'", "", _names, "NAMES"),
     _Option("batch-sizes", "run these batch sizes instead, such as 1,8", "", _batch_sizes, "SIZES"),
     _Option(

@@ -16,7 +16,7 @@ from perfsuite._compat.pytest import fixture_definitions
 from perfsuite.plugin.state import options_of, registries_of
 
 FIXTURES = ("perf_case", "perf")
-AXES = ("models", "techniques", "runtimes", "workload", "devices", "batch_sizes")
+AXES = ("models", "techniques", "runtimes", "workload", "recipes", "devices", "batch_sizes")
 _LEFT_ALONE = pytest.StashKey[dict[str, str]]()
 _HOOKS = "perfsuite.plugin.hooks"  # where our fixtures are defined
 

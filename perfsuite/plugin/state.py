@@ -78,6 +78,7 @@ def is_whole_run(config: pytest.Config, judged_items: int) -> bool:
         options.models
         or options.techniques
         or options.runtimes
+        or options.recipes
         or options.devices
         or options.batch_sizes
         or options.skip

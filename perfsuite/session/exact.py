@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from perfsuite.measure.facts import facts_of, relations_of
+from perfsuite.measure.facts import explanations_of, facts_of, relations_of
 from perfsuite.metric import Against, Counted, Exact, Metric, PerExample, Relation
 from perfsuite.progress import tell
 from perfsuite.registry import Registry
@@ -30,6 +30,7 @@ def exact_evidence(
     mine, of_original = wanted(limits, metrics), _beside_original(limits)
     related = [limit.metric for limit in limits if isinstance(limit.metric.probe, Relation)]
     relations: Mapping[str, float] = {}
+    explained: Mapping[str, str] = {}
     if is_wanted(limits):
         tell(f"{subject.case.key}: exact metrics", 0, 1)
         facts[CANDIDATE] = facts_of(subject.subject(CANDIDATE), mine) if mine else Facts()
@@ -38,10 +39,13 @@ def exact_evidence(
         facts[ORIGINAL] = originals.get(key) or facts_of(subject.subject(ORIGINAL), of_original)
         originals[key] = facts[ORIGINAL]
     if related:
-        relations, missing = relations_of(subject.subject(CANDIDATE), subject.subject(ORIGINAL), related)
+        candidate, original = subject.subject(CANDIDATE), subject.subject(ORIGINAL)
+        relations, missing = relations_of(candidate, original, related)
+        explained = explanations_of(candidate, original, [metric for metric in related if metric.name in relations])
         facts[CANDIDATE] = replace(facts[CANDIDATE], missing={**facts[CANDIDATE].missing, **missing})
     traced = any(isinstance(metric.probe, Exact | Counted) for metric in mine)
-    return replace(evidence, facts=facts, relations=relations, information=subject.information(traced))
+    shown = subject.information(traced)
+    return replace(evidence, facts=facts, relations=relations, explained=explained, information=shown)
 
 
 def wanted(limits: Sequence[Limit], metrics: Registry[Metric]) -> list[Metric]:
@@ -50,10 +54,10 @@ def wanted(limits: Sequence[Limit], metrics: Registry[Metric]) -> list[Metric]:
     """
     asked = [limit.metric for limit in limits]
     is_exact = any(isinstance(metric.probe, Exact | Counted | Relation) for metric in asked)
-    chosen = {metric.name: metric for metric in asked if isinstance(metric.probe, PerExample)}
-    probes = [metric.probe for metric in chosen.values()]
+    chosen = {metric.name: metric for metric in asked if isinstance(metric.probe, PerExample) or _is_costly(metric)}
+    probes = [metric.probe for metric in chosen.values() if isinstance(metric.probe, PerExample)]
     for metric in map(metrics.get, metrics.names()):
-        explains = is_exact and isinstance(metric.probe, Exact | Counted)
+        explains = is_exact and isinstance(metric.probe, Exact | Counted) and not _is_costly(metric)
         if explains or (metric.probe in probes and metric.against is Against.BASELINE):
             chosen[metric.name] = metric
     return list(chosen.values())
@@ -74,3 +78,7 @@ def merged(found: Facts, fresh: Facts) -> Facts:
         fresh.varies or found.varies,
         {**found.missing, **fresh.missing},
     )
+
+
+def _is_costly(metric: Metric) -> bool:
+    return isinstance(metric.probe, Exact) and metric.probe.is_costly

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from perfsuite.case import FORWARD, Case
+from perfsuite.case import FORWARD, PLAIN_RECIPE, TRAIN, Case
 from perfsuite.errors import OutputError
 from perfsuite.measure.subject import Subject, awaited
 from perfsuite.protocols import Inputs, ModelSpec, Runtime, Technique, Workload, check_installed
@@ -99,9 +100,14 @@ class ModelCase:
         """The key says so where the weights are not what the model's name promises."""
         return Case(
             model=self._source.name, technique=self.technique.name, runtime=self.runtime.name,
-            workload=self.workload.name, device=self.device_name, batch_size=self.batch_size,
+            workload=self.workload.name, recipe=self._recipe, device=self.device_name, batch_size=self.batch_size,
             variant=self._variant, of=self._of,
         )  # fmt: skip
+
+    @property
+    def _recipe(self) -> str:
+        recipe = getattr(self.workload, "recipe", None)
+        return PLAIN_RECIPE if recipe is None else recipe.name
 
     @property
     def weights(self) -> str:
@@ -145,7 +151,7 @@ class ModelCase:
 
     @cached_property
     def _candidate(self) -> Subject:
-        return self._subject(self._measured, self.runtime, self.case.key)
+        return self._subject(self._measured, self.runtime, self.workload, self.case.key)
 
     @property
     def _measured(self) -> nn.Module:
@@ -164,11 +170,18 @@ class ModelCase:
 
     @cached_property
     def _original(self) -> Subject:
-        return self._subject(self.original, EAGER_RUNTIME, f"the original of {self.case.key}")
+        """Of a training step, the plain one: of a copy, since it changes what it trains."""
+        label = f"the original of {self.case.key}"
+        if self.workload.name != TRAIN:
+            return self._subject(self.original, EAGER_RUNTIME, self.workload, label)
+        from perfsuite.workloads.train import by_recipe
 
-    def _subject(self, module: nn.Module, runtime: Runtime, label: str) -> Subject:
+        plain = by_recipe(self.workload, PLAIN_RECIPE, self.seed)
+        return self._subject(copy.deepcopy(self.original), EAGER_RUNTIME, plain, label)
+
+    def _subject(self, module: nn.Module, runtime: Runtime, workload: Workload, label: str) -> Subject:
         return Subject.on_runtime(
-            module, runtime, self.workload, self.spec, self.inputs, label=label, device=self.device,
+            module, runtime, workload, self.spec, self.inputs, label=label, device=self.device,
         )  # fmt: skip
 
     def check_runtime(self) -> None:

@@ -143,7 +143,9 @@ class Session:
             scored = "scores" in job.want
             limits = [limit for limit in limits if scored or not isinstance(limit.metric.probe, PerExample)]
         found = self._exact_evidence(subject, limits, Evidence(subject.case, subject.context()))
-        measured = Measured(found.candidate, found.context, found.original, dict(found.relations))
+        measured = Measured(
+            found.candidate, found.context, found.original, dict(found.relations), dict(found.explained)
+        )
         return cast(Mapping[str, object], msgspec.to_builtins(measured))
 
     def _baseline(self, subject: Measurable, limits: Sequence[Limit], rerun: Rerun) -> tuple[Baseline, Base | None]:
@@ -186,7 +188,9 @@ class Session:
         with closing(collected(self._executor(), [job])) as results:
             found = next(results).measured[CANDIDATE]
         facts = {CANDIDATE: found.facts, ORIGINAL: found.original}
-        return replace(evidence, facts=facts, context=found.context, relations=found.relations)
+        return replace(
+            evidence, facts=facts, context=found.context, relations=found.relations, explained=found.explained
+        )
 
     def _beside_base(
         self,

@@ -75,6 +75,24 @@ class Count(Part):
         return found if word.startswith(self.prefix) else None
 
 
+class Number(Part):
+    """A positive number, such as ``0.5``, for a field that has a default."""
+
+    def __init__(self, field: str, example: str) -> None:
+        self.field = field
+        self.form = f"[-{example}]"
+
+    def write(self, technique: Any) -> str:
+        return "" if _is_default(technique, self.field) else f"{getattr(technique, self.field):.10g}"
+
+    def read(self, word: str) -> dict[str, Any] | None:
+        try:
+            value = float(word)
+        except ValueError:
+            return None
+        return {self.field: value} if 0 < value < float("inf") else None
+
+
 class Words(Part):
     """Words that stand for values of one field."""
 
@@ -93,11 +111,16 @@ class Words(Part):
 
 
 class Grammar:
-    """The names of one family of techniques. The parts are written in the order given, and read in any order."""
+    """The names of one family of techniques, or of what ``noun`` says.
 
-    def __init__(self, family: str, *parts: Part) -> None:
+    The parts are written in the order given, and read in any order. Words that can be left out are written only where
+    a field is not at its default.
+    """
+
+    def __init__(self, family: str, *parts: Part, noun: str = "technique") -> None:
         self.family = family
         self.parts = parts
+        self.noun = noun
 
     def write(self, technique: Any) -> str:
         return "-".join(filter(None, (self.family, *(part.write(technique) for part in self.parts))))
@@ -124,7 +147,7 @@ class Grammar:
     def _refused(self, why: str) -> UsageError:
         form = self.family + "".join(part.form for part in self.parts)
         optional = ", where what is in brackets may be left out" if "[" in form else ""
-        return UsageError(f"technique {self.family!r} {why}", f"write '{form}'{optional}")
+        return UsageError(f"{self.noun} {self.family!r} {why}", f"write '{form}'{optional}")
 
 
 class Named:

@@ -164,7 +164,7 @@ def parse_technique(name: str, registry: Registry[TechniqueFactory] = TECHNIQUES
 
 
 def _parse_step(name: str, registry: Registry[TechniqueFactory]) -> Technique:
-    family = _family(name, registry)
+    family = registry.family(name)
     if family is None:
         raise UnknownNameError("technique", name, registry.names())
     argument = name[len(family) + 1 :] or None
@@ -178,15 +178,5 @@ def _parse_step(name: str, registry: Registry[TechniqueFactory]) -> Technique:
             f"make what is registered as {family!r} fit perfsuite.protocols.Technique, or update its package",
         )
     drops_argument = technique.name == family and argument is not None
-    is_own_name = _family(technique.name, registry) == family and not drops_argument
+    is_own_name = registry.family(technique.name) == family and not drops_argument
     return technique if is_own_name else Registered(name, technique)
-
-
-def _family(name: str, registry: Registry[TechniqueFactory]) -> str | None:
-    """The registered name that a name is, or starts with before a dash; the longest, if there are several."""
-    family = name
-    while family not in registry:
-        family, dash, _ = family.rpartition("-")
-        if not dash:
-            return None
-    return family

@@ -12,7 +12,7 @@ class TrainingStep:
     """The loss is the spec's, or the mean square of the output where it has none."""
 
     rate: float = 0.1
-    name: str = "train"
+    name: str = "descent"
     needs: frozenset = AUTOGRAD
 
     def prepare(self, program, spec, inputs):
@@ -47,4 +47,4 @@ class TrainingStep:
 
 
 def pytest_perfsuite_register(registries):
-    registries.workloads.register("train", TrainingStep())
+    registries.workloads.register("descent", TrainingStep())

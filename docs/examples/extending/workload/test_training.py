@@ -6,12 +6,12 @@ from conftest import TrainingStep
 from perfsuite.testing import WorkloadContract, models
 
 
-@pytest.mark.perf(models=["encoder-small"], techniques=["fp32", "magnitude-50"], workload="train", batch_sizes=[2])
+@pytest.mark.perf(models=["encoder-small"], techniques=["fp32", "magnitude-50"], workload="descent", batch_sizes=[2])
 def test_a_training_step(perf_case):
     perf_case.gate(operators="0%", peak_memory="0%", flops="0%")
 
 
-@pytest.mark.perf(models=["encoder-small"], workload=["forward", "train"])
+@pytest.mark.perf(models=["encoder-small"], workload=["forward", "descent"])
 def test_beside_a_forward_pass(perf_case):
     perf_case.gate(sqnr=">=100 dB")
 

@@ -1,0 +1,137 @@
+"""Making optimizer steps as a plan says, in the plainest way that is right: everything else is compared with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from perfsuite.errors import NonFiniteError, UsageError
+from perfsuite.phases import BACKWARD, FORWARD, OPTIMIZER, phase
+from perfsuite.protocols import Inputs
+from perfsuite.training.batches import split
+from perfsuite.training.losses import Loss, terms_of
+from perfsuite.training.plan import StepPlan
+
+
+class Step(Protocol):
+    """Makes optimizer steps of a model. Ours is ``PlainStep``; a trainer of somebody else is wrapped into another.
+
+    Gradients of the last step stay in the parameters until the next one. ``optimizer``, ``schedule`` and ``scaler``
+    hold what a step changes beside the model.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: LRScheduler | None
+    scaler: GradScaler | None
+
+    def __call__(self, batch: Inputs) -> Tensor:
+        """One optimizer step on the whole batch; the mean loss over its terms, detached."""
+
+
+class PlainStep:
+    """A plan, carried out. Raises UsageError for a model of which nothing can be trained."""
+
+    def __init__(self, plan: StepPlan) -> None:
+        self.plan = plan
+        self.model = plan.model
+        self.parameters = trainable(plan.model)
+        self.optimizer = plan.make_optimizer(self.parameters)
+        self.scaler = plan.make_scaler() if plan.make_scaler else None
+        self.schedule = plan.make_schedule(self.optimizer, plan.steps) if plan.make_schedule else None
+        self._call = plan.model if plan.call is None else plan.call
+        self._steps = 0
+        self.optimizer.register_step_post_hook(self._note_step)
+
+    def __call__(self, batch: Inputs) -> Tensor:
+        plan = self.plan
+        terms = terms_of(plan.loss, batch) if plan.micro_batches > 1 else 1
+        with phase(OPTIMIZER):
+            self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.parameters[0].device)
+        parts = list(split(batch, plan.micro_batches))
+        for number, part in enumerate(parts, start=1):
+            share = terms_of(plan.loss, part) / terms if plan.micro_batches > 1 else 1.0
+            with plan.around_micro_batch(number == len(parts)):
+                total += self._forward_and_backward(part, share)
+        with phase(OPTIMIZER):
+            self._update()
+        return total
+
+    def _forward_and_backward(self, part: Inputs, share: float) -> Tensor:
+        """Its share of the mean over the whole batch, which is not the mean of means where labels are ragged."""
+        with phase(FORWARD), self.plan.around_forward():
+            loss = loss_of(self._call, self.plan.loss, part) * share
+        with phase(BACKWARD):
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        return loss.detach()
+
+    def _update(self) -> None:
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        for change in self.plan.on_gradients:
+            change(self.parameters)
+        before = self._steps
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        if self.schedule is not None and self._steps > before:
+            self.schedule.step()
+
+    def _note_step(self, *_: object) -> None:
+        """A scaler does not say whether it has skipped the step; the optimizer knows."""
+        self._steps += 1
+
+
+def loss_of(call: Any, loss: Loss, batch: Inputs) -> Tensor:
+    """The mean loss of one forward pass. Raises UsageError where it is no scalar that depends on the weights."""
+    kwargs = batch.kwargs
+    if getattr(loss, "labels_to_model", False) and batch.labels is not None:
+        kwargs = {**kwargs, "labels": batch.labels}
+    found = loss(call(*batch.args, **kwargs), batch)
+    if not isinstance(found, Tensor) or found.numel() != 1:
+        what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise UsageError(f"the loss is {what}", "let it return the mean over its terms, a tensor with one number")
+    if torch.is_grad_enabled() and not found.requires_grad:
+        raise UsageError(
+            "the loss does not depend on any weight that can be trained", "compute it in torch, from the model's output"
+        )
+    return found.reshape(())
+
+
+def make_step(plan: StepPlan) -> Step:
+    return plan.make_step(plan) if plan.make_step else PlainStep(plan)
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters that ask for gradients. Raises UsageError where none does."""
+    found = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not found:
+        raise UsageError(
+            f"no parameter of the {type(model).__name__} is trained: all of them are frozen",
+            "set requires_grad in the spec's build for those that are, or train what leaves weights to train",
+        )
+    return found
+
+
+def check_finite_step(step: Step, loss: Tensor, number: int) -> None:
+    """Raises NonFiniteError for a loss that is none, with the first parameter whose gradient is not finite."""
+    if bool(torch.isfinite(loss)):
+        return
+    gradients: Mapping[str, Tensor] = {
+        name: parameter.grad for name, parameter in step.model.named_parameters() if parameter.grad is not None
+    }
+    bad: Sequence[str] = [name for name, gradient in gradients.items() if not bool(torch.isfinite(gradient).all())]
+    first = f"the first gradient that is not finite is that of {bad[0]!r}" if bad else "all gradients are finite"
+    raise NonFiniteError(
+        f"the loss is {float(loss)} at step {number}; {first}",
+        "look at the batch and the learning rate, or train in bf16 in the place of fp16",
+    )
