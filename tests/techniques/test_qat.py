@@ -303,7 +303,7 @@ PREPARED = prepare_qat(small.mlp(8, 6), Int8Dynamic())
         (lambda: prepare_qat(small.mlp(8, 6), "bf16"), r"no quantization-aware training for 'bf16'"),
         (lambda: prepare_qat(small.mlp(8, 6), "magnitude-50+int8-dynamic"), r"for 'magnitude-50\+int8-dynamic'"),
         (lambda: prepare_qat(small.mlp(8, 6), "int8-static"), r"needs calibration data"),
-        (lambda: prepare_qat(nn.ReLU(), Int8Dynamic()), r"found no float linear"),
+        (lambda: prepare_qat(nn.ReLU(), Int8Dynamic()), r"found no float weights"),
         (lambda: convert_qat(small.mlp(8, 6)), r"the Sequential is not prepared"),
         (lambda: recalibrate_qat(small.mlp(8, 6), [IDS]), r"the Sequential is not prepared"),
         (lambda: recalibrate_qat(PREPARED, [IDS]), r"int8-dynamic has no ranges"),

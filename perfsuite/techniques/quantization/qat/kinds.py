@@ -8,12 +8,13 @@ from torch import nn
 
 from perfsuite.errors import TechniqueError
 from perfsuite.techniques.quantization.bag import Int8EmbeddingBag
-from perfsuite.techniques.quantization.convolution import Int8Convolution
+from perfsuite.techniques.quantization.convolution import Int8Convolution, StaticInt8Convolution
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, StaticInt8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear
 from perfsuite.techniques.quantization.qat.grids import ByGroups, WeightGrid, by_rows
 from perfsuite.techniques.quantization.qat.layers import (
     RANGE,
+    FakeConvolution,
     FakeEmbedding,
     FakeLinear,
     FakeRecurrent,
@@ -21,10 +22,10 @@ from perfsuite.techniques.quantization.qat.layers import (
     FakeWeight,
     become_fake,
 )
+from perfsuite.techniques.quantization.reading import Reading
 from perfsuite.techniques.quantization.recurrent import Int8Recurrent
-from perfsuite.techniques.quantization.tables import Table
 
-_STORED = (Int8EmbeddingBag, Int8Convolution, Table)  # in int8 rows, and computing in float
+_STORED = (Int8EmbeddingBag, Reading)  # in int8 rows, and computing in float
 
 
 def stand_in(layer: nn.Module, quantized: nn.Module, grid: WeightGrid, name: str) -> None:
@@ -34,11 +35,13 @@ def stand_in(layer: nn.Module, quantized: nn.Module, grid: WeightGrid, name: str
     """
     given: dict[str, Any] = {"is_turned": getattr(quantized, "is_turned", False)}
     match quantized:
-        case StaticInt8Linear():
+        case StaticInt8Linear() | StaticInt8Convolution():
             ranges = {each: getattr(quantized, each).clone() for each in RANGE}
             become_fake(layer, FakeStaticLinear, weight_grid=grid, per_token=False, **given, **ranges)
         case Int8Linear():
             become_fake(layer, FakeLinear, weight_grid=grid, per_token=quantized.per_token, **given)
+        case Int8Convolution():
+            become_fake(layer, FakeConvolution, weight_grid=grid, per_token=quantized.per_example, **given)
         case PackedLinear():
             become_fake(layer, FakeWeight, weight_grid=ByGroups(quantized.bits, quantized.group_size), **given)
         case Int8Embedding():
