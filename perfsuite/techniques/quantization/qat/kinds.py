@@ -24,7 +24,8 @@ from perfsuite.techniques.quantization.qat.layers import (
 from perfsuite.techniques.quantization.recurrent import Int8Recurrent
 from perfsuite.techniques.quantization.tables import Table
 
-_STORED = (Int8EmbeddingBag, Int8Convolution, Table)  # in int8 rows, and computing in float
+_STORED = (Int8EmbeddingBag, Int8Convolution)  # in int8 rows, and computing in float
+_KNOWN = {StaticInt8Linear, Int8Linear, PackedLinear, Int8Embedding, Int8Recurrent, *_STORED}  # a subclass may do else
 
 
 def stand_in(layer: nn.Module, quantized: nn.Module, grid: WeightGrid, name: str) -> None:
@@ -33,6 +34,11 @@ def stand_in(layer: nn.Module, quantized: nn.Module, grid: WeightGrid, name: str
     Raises TechniqueError for a quantized layer that has no such counterpart.
     """
     given: dict[str, Any] = {"is_turned": getattr(quantized, "is_turned", False)}
+    if type(quantized) not in _KNOWN and not isinstance(quantized, Table):
+        raise TechniqueError(
+            f"layer {name!r} becomes a {type(quantized).__name__}, which cannot be trained for",
+            f"leave it in float: exclude=({name!r},)",
+        )
     match quantized:
         case StaticInt8Linear():
             ranges = {each: getattr(quantized, each).clone() for each in RANGE}
@@ -45,10 +51,5 @@ def stand_in(layer: nn.Module, quantized: nn.Module, grid: WeightGrid, name: str
             become_fake(layer, FakeEmbedding, weight_grid=by_rows, **given)
         case Int8Recurrent():
             become_fake(layer, FakeRecurrent, weight_grid=by_rows, **given)
-        case _ if isinstance(quantized, _STORED):
-            become_fake(layer, FakeWeight, weight_grid=by_rows, **given)
         case _:
-            raise TechniqueError(
-                f"layer {name!r} becomes a {type(quantized).__name__}, which cannot be trained for",
-                f"leave it in float: exclude=({name!r},)",
-            )
+            become_fake(layer, FakeWeight, weight_grid=by_rows, **given)
