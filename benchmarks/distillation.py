@@ -51,7 +51,7 @@ def arguments():
     add = parser.add_argument
     add("--folder", type=Path, required=True, help="what is kept from one run to the next")
     add("--short", action="store_true", help="a few examples: shows that it works, and no figure")
-    add("--teach", type=int, default=48_000, help="glosses that the teacher is fine-tuned on")
+    add("--teach", type=int, default=93_510, help="glosses that the teacher is fine-tuned on")
     add("--examples", type=int, default=93_510, help="glosses that students are trained on")
     add("--validate", type=int, default=2_000, help="glosses that show how training goes")
     add("--test", type=int, default=11_772, help="glosses that accuracy is counted on")
