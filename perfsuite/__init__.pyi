@@ -51,6 +51,10 @@ from perfsuite.techniques.pruning.slices import Rows as Rows
 from perfsuite.techniques.pruning.structured import Structured as Structured
 from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic as Int8Dynamic
 from perfsuite.techniques.quantization.int8_static import Int8Static as Int8Static
+from perfsuite.techniques.quantization.qat.training import convert_qat as convert_qat
+from perfsuite.techniques.quantization.qat.training import fake_quantization as fake_quantization
+from perfsuite.techniques.quantization.qat.training import prepare_qat as prepare_qat
+from perfsuite.techniques.quantization.qat.training import recalibrate_qat as recalibrate_qat
 from perfsuite.techniques.quantization.weight_only import WeightOnly as WeightOnly
 from perfsuite.techniques.recorded import provenance as provenance
 from perfsuite.techniques.values import Pipeline as Pipeline
