@@ -11,8 +11,8 @@ A technique of your own, checked in three lines::
 laws of their families. ``ArchitectureContract`` has those of a family of models that structured pruning knows,
 ``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does, ``ExportedContract`` those
 of a runtime that models are exported to, ``MetricContract`` those of a metric, ``ExecutorContract`` those of who has it
-measured; ``Simulated`` is an executor that starts nothing. A training step of your own, which is a recipe or a
-function that makes a ``perfsuite.training.step.Step`` of a ``StepPlan``, has ``TrainStepContract``, ``AccumulationContract``,
+measured; ``Simulated`` is an executor that starts nothing. A training step of your own (a recipe, or a function that
+makes a ``perfsuite.training.step.Step`` of a ``StepPlan``) has ``TrainStepContract``, ``AccumulationContract``,
 ``CheckpointContract`` and ``AmpContract``; what keeps a run in a file has ``ResumeContract``.
 """
 
