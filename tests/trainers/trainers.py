@@ -1,12 +1,15 @@
 """Trainers as people write them, for a model that gives logits for each token."""
 
+import itertools
 import tempfile
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import nn
 from torch.optim import SGD
+from torch.optim.lr_scheduler import StepLR
 from transformers import Trainer, TrainingArguments
 
 from perfsuite.models.seeding import seeded
@@ -22,6 +25,7 @@ from perfsuite.testing.training_samples import (
     StepSample,
 )
 from perfsuite.training.losses import CrossEntropy
+from perfsuite.training.trainers.accelerate import Loop
 
 
 def summed(logits, labels):
@@ -92,3 +96,47 @@ def heard_modes(model):
     yield seen
     for handle in handles:
         handle.remove()
+
+
+def windows(loader, length):
+    """As Accelerate's guide for ragged labels has it: the batches of a step, together."""
+    batches = iter(loader)
+    while window := list(itertools.islice(batches, length)):
+        yield window
+
+
+def loop(model, steps=4, wrong=False):
+    """A loop on Accelerate."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=steps)
+    schedule = StepLR(optimizer := momentum(model.parameters()), step_size=1, gamma=0.5)
+    model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+
+    def epoch(loader):
+        model.train()
+        for window in windows(loader, steps):
+            terms = sum((labels != IGNORED).sum() for _, labels in window)
+            for number, (tokens, labels) in enumerate(window, start=1):
+                accelerator.gradient_state._set_sync_gradients(number == len(window))
+                loss = summed(model(tokens), labels)
+                mean = loss / (labels != IGNORED).sum().clamp(min=1) if wrong else loss * steps / terms
+                accelerator.backward(mean)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+
+    return Loop(accelerator, optimizer, epoch, schedule)
+
+
+def simple_loop(model, steps=4):
+    """As Accelerate's guide begins: right where all labels are there."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=steps)
+    model, optimizer = accelerator.prepare(model, momentum(model.parameters()))
+
+    def epoch(loader):
+        for tokens, labels in loader:
+            with accelerator.accumulate(model):
+                accelerator.backward(F.cross_entropy(model(tokens).flatten(0, -2), labels.flatten()))
+                optimizer.step()
+                optimizer.zero_grad()
+
+    return Loop(accelerator, optimizer, epoch)
