@@ -14,6 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perfsuite._compat.torch import has_values
 from perfsuite.errors import UsageError
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import main_output
@@ -106,6 +107,11 @@ def labels_of(batch: Inputs) -> Tensor:
 
 
 def terms_of(loss: Loss, batch: Inputs) -> int:
-    """What the mean of a loss is over, of one batch: what the loss says, or else the examples."""
+    """What the mean of a loss is over, of one batch: what the loss says, or else the examples.
+
+    Labels without values cannot be counted: there, examples stand for them.
+    """
     terms = getattr(loss, "terms", None)
-    return int(terms(batch)) if terms is not None else batch_size_of(batch)
+    if terms is None or (isinstance(batch.labels, Tensor) and not has_values(batch.labels)):
+        return batch_size_of(batch)
+    return int(terms(batch))

@@ -11,6 +11,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from perfsuite._compat.torch import has_values
 from perfsuite.errors import NonFiniteError, UsageError
 from perfsuite.phases import BACKWARD, FORWARD, OPTIMIZER, phase
 from perfsuite.protocols import Inputs
@@ -124,7 +125,7 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 def check_finite_step(step: Step, loss: Tensor, number: int) -> None:
     """Raises NonFiniteError for a loss that is none, with the first parameter whose gradient is not finite."""
-    if bool(torch.isfinite(loss)):
+    if not has_values(loss) or bool(torch.isfinite(loss)):
         return
     gradients: Mapping[str, Tensor] = {
         name: parameter.grad for name, parameter in step.model.named_parameters() if parameter.grad is not None

@@ -21,6 +21,7 @@ from perfsuite.techniques.quantization.packing import PackedLinear
 from perfsuite.techniques.quantization.readable import QuantizedLayer
 from perfsuite.techniques.quantization.stored import Kind, is_stored
 from perfsuite.techniques.selection import selected
+from perfsuite.techniques.writing import written_layers
 
 # Names that our layers need for themselves: their attributes, and what they set.
 _OURS = (StaticInt8Linear, Int8Embedding, PackedLinear)
@@ -88,7 +89,7 @@ def prepare(
         for name, module in model.named_modules()
         if name in names and _may_be_quantized(module, embeddings, stored)
     }
-    layers = msgspec.structs.replace(_decided(candidates), split=split) if before is None else before
+    layers = msgspec.structs.replace(_decided(model, candidates), split=split) if before is None else before
     chosen = _without_ties(model, _outermost(candidates, layers))
     if not chosen:
         raise TechniqueError(
@@ -118,13 +119,18 @@ def _may_be_quantized(module: nn.Module, embeddings: bool, stored: tuple[Kind, .
     return is_like_linear or is_table or is_stored(module, stored)
 
 
-def _decided(candidates: Mapping[nn.Module, str]) -> Layers:
+def _decided(model: nn.Module, candidates: Mapping[nn.Module, str]) -> Layers:
     """Which of them are of a class of their own that computes the same, and which cannot be replaced."""
+    written = written_layers(model)
     plain = {module for module in candidates if is_linear(module) or is_embedding(module) or is_stored(module)}
     alike = {
         module for module in candidates if module not in plain and (computes_linear(module) or looks_up_rows(module))
     }
-    kept = {module for module in candidates if module not in plain | alike or not can_be_replaced(module, _TAKEN)}
+    kept = {
+        module
+        for module, name in candidates.items()
+        if module not in plain | alike or name in written or not can_be_replaced(module, _TAKEN)
+    }
     return Layers(
         tuple(name for module, name in candidates.items() if module in alike - kept),
         tuple(name for module, name in candidates.items() if module in kept),

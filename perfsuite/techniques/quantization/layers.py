@@ -26,6 +26,7 @@ from perfsuite.techniques.quantization.linear import (
     fixed_rows,
     in_graph,
     prepared,
+    row_sums,
 )
 from perfsuite.techniques.quantization.readable import QuantizedLayer
 
@@ -58,7 +59,10 @@ class OnRows(QuantizedLayer):
     def hold_rows(self, quantized: Quantized) -> None:
         """Take what it computes with."""
         self.hold(quantized.codes, quantized.dtype)
-        self.register_buffer("scale", quantized.scale.flatten().clone())  # codes may be tied, scales are not
+        own = quantized.scale.flatten().clone(
+            memory_format=torch.contiguous_format
+        )  # codes may be tied, scales are not
+        self.register_buffer("scale", own)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -226,7 +230,7 @@ def side_by_side(layers: Sequence[Int8Linear]) -> Operands:
     """The operands of layers that read the same rows, as if they were one layer."""
     scale = _joined([_wide(layer.scale) for layer in layers])
     weight = _joined([unwatched(layer.codes) for layer in layers])
-    sums = weight.sum(dim=1, dtype=torch.int32) * scale
+    sums = row_sums(weight) * scale
     bias = _joined([_bias(layer, scale) for layer in layers])
     return Operands(weight, scale, sums, bias, one_grid=on_one_grid(layers))
 
