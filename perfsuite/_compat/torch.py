@@ -6,6 +6,7 @@ so that its loss breaks what needs it and nothing else. tests/compat/test_torch.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import inspect
 import sys
@@ -338,8 +339,8 @@ def without_weights(layer: nn.RNNBase) -> nn.RNNBase:
 
 
 def call_recurrent(layer: nn.RNNBase, weights: list[Tensor], *args: Any) -> Any:
-    """A recurrent layer, called with weights in the place of its ``_flat_weights``."""
-    return _with(layer, _flat_weights=weights)(*args)  # another one, so that threads do not see each other's
+    """The forward of a recurrent layer, without its hooks, on weights in the place of its ``_flat_weights``."""
+    return _with(layer, _flat_weights=weights).forward(*args)  # another one, so that threads do not see each other's
 
 
 def _with(layer: nn.RNNBase, **attributes: Any) -> nn.RNNBase:
@@ -347,3 +348,27 @@ def _with(layer: nn.RNNBase, **attributes: Any) -> nn.RNNBase:
     made: nn.RNNBase = type(layer).__new__(type(layer))
     made.__dict__.update(layer.__dict__ | attributes)
     return made
+
+
+def faked(model: nn.Module) -> tuple[nn.Module, AbstractContextManager[object]]:
+    """A copy whose weights have shapes and no values, and the mode under which it is called: nothing is computed.
+
+    ``FakeTensorMode``, on which torch.compile and torch.export rely. Other tensors of the model are taken as they are.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    memo = {id(tensor): mode.from_tensor(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, cast(dict[int, Any], memo)), mode
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether it can be looked at: a tensor on the meta device, or one that only has a shape, cannot."""
+    return not tensor.is_meta and not hasattr(tensor, "fake_mode")
+
+
+class ScalerWithoutValues(torch.amp.GradScaler):
+    """For gradients without values: it does not look for infinities, and every step is made (``_maybe_opt_step``)."""
+
+    def _maybe_opt_step(self, optimizer: Any, optimizer_state: Any, *args: Any, **kwargs: Any) -> Any:
+        return optimizer.step(*args, **kwargs)

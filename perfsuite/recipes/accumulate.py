@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn.modules.batchnorm import _NormBase
 
+from perfsuite._compat.torch import has_values
 from perfsuite.errors import UsageError
 from perfsuite.techniques.naming import Count, Grammar, Named
 from perfsuite.training.batches import split
@@ -28,7 +29,7 @@ class Accumulate(Named):
 
     micro_batches: int
 
-    grammar = Grammar("accumulate", Count("micro_batches", example="4"), noun="recipe")
+    grammar = Grammar("accumulate", Count("micro_batches", example="4", is_needed=True), noun="recipe")
 
     def __post_init__(self) -> None:
         if self.micro_batches < 2:
@@ -53,6 +54,8 @@ def _looks_at_the_batch(layer: torch.nn.Module) -> bool:
 
 def _check_mean(plan: StepPlan) -> None:
     """Raises UsageError where the weighed sum of the parts' losses is not the loss of the whole."""
+    if not all(map(has_values, plan.model.parameters())):
+        return
     mode = plan.model.training
     plan.model.eval()
     try:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from perfsuite.errors import UsageError
@@ -37,8 +36,9 @@ def split(batch: Inputs, parts: int) -> Iterator[Inputs]:
             f"a batch of {size} cannot be split into {parts} micro-batches",
             f"accumulate over at most {size}, or gate a larger batch size",
         )
-    for rows in torch.arange(size).chunk(parts):
-        start, end = int(rows[0]), int(rows[-1]) + 1
+    rows = -(-size // parts)
+    for start in range(0, size, rows):
+        end = min(start + rows, size)
         args = tuple(_part(value, size, start, end) for value in batch.args)
         kwargs = {name: _part(value, size, start, end) for name, value in batch.kwargs.items()}
         yield replace(batch, args=args, kwargs=kwargs, labels=_part(batch.labels, size, start, end))

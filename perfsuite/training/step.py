@@ -11,6 +11,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from perfsuite._compat.torch import has_values
 from perfsuite.errors import NonFiniteError, UsageError
 from perfsuite.phases import BACKWARD, FORWARD, OPTIMIZER, phase
 from perfsuite.protocols import Inputs
@@ -54,15 +55,15 @@ class PlainStep:
         terms = terms_of(plan.loss, batch) if plan.micro_batches > 1 else 1
         with phase(OPTIMIZER):
             self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.parameters[0].device)
+        losses: list[Tensor] = []
         parts = list(split(batch, plan.micro_batches))
         for number, part in enumerate(parts, start=1):
             share = terms_of(plan.loss, part) / terms if plan.micro_batches > 1 else 1.0
             with plan.around_micro_batch(number == len(parts)):
-                total += self._forward_and_backward(part, share)
+                losses.append(self._forward_and_backward(part, share))
         with phase(OPTIMIZER):
             self._update()
-        return total
+        return sum(losses[1:], losses[0])  # in the precision that the loss has
 
     def _forward_and_backward(self, part: Inputs, share: float) -> Tensor:
         """Its share of the mean over the whole batch, which is not the mean of means where labels are ragged."""
@@ -70,7 +71,7 @@ class PlainStep:
             loss = loss_of(self._call, self.plan.loss, part) * share
         with phase(BACKWARD):
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        return loss.detach()
+        return loss.detach() if share else torch.zeros_like(loss)  # a mean over no terms is NaN
 
     def _update(self) -> None:
         if self.scaler is not None:
@@ -124,7 +125,7 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 def check_finite_step(step: Step, loss: Tensor, number: int) -> None:
     """Raises NonFiniteError for a loss that is none, with the first parameter whose gradient is not finite."""
-    if bool(torch.isfinite(loss)):
+    if not has_values(loss) or bool(torch.isfinite(loss)):
         return
     gradients: Mapping[str, Tensor] = {
         name: parameter.grad for name, parameter in step.model.named_parameters() if parameter.grad is not None

@@ -89,6 +89,15 @@ def test_packed_sequences_and_states_are_taken():
     assert stored(x, state)[0].shape == (3, 7, 48)
 
 
+def test_a_hook_on_it_is_called_once():
+    calls, model = [], made("LSTM")
+    model.recurrent.register_forward_hook(lambda *given: calls.append(given))
+    changed = perfsuite.parse_technique("int8-dynamic").apply(model)
+    calls.clear()
+    run(changed, Inputs((IDS,)))
+    assert len(calls) == 1
+
+
 def test_what_is_left_of_the_floats_is_gone():
     stored = perfsuite.quantize_model(made("LSTM")).recurrent
     held = [

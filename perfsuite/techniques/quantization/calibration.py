@@ -6,7 +6,7 @@ loader is enough and no activation is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,6 @@ from perfsuite._compat.torch import uncompiled
 from perfsuite.errors import NonFiniteError, TechniqueError
 from perfsuite.protocols import wants_gradients
 from perfsuite.techniques.calibrating import batches, in_eval_mode
-from perfsuite.techniques.quantization.choosing import Chosen
 from perfsuite.techniques.quantization.grid import affine_grid, to_grid
 from perfsuite.techniques.recorded import Digested
 
@@ -77,19 +76,18 @@ class Histogram:
 RangeOf = Callable[[Histogram], tuple[float, float]]
 
 
-def calibrate(model: nn.Module, chosen: Chosen, data: Digested, range_of: RangeOf) -> dict[str, tuple[Tensor, Tensor]]:
-    """The grid (scale and zero, both scalars) of the inputs of each chosen layer that computes on integers, by name.
+def calibrate(
+    model: nn.Module, layers: Mapping[nn.Module, str], data: Digested, range_of: RangeOf
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The grid (scale and zero, both scalars) of the inputs of each of these layers, by name.
 
     ``range_of`` says which values the grid shall hold, of all that were seen. Raises TechniqueError for no data and
     for a layer that the data never reached, NonFiniteError for NaN or infinite activations.
     """
-    stored = {*chosen.layers.stored}
-    names = [name for module, name in chosen.items() if not isinstance(module, nn.Embedding) and name not in stored]
-    seen = {name: Histogram() for name in names}
+    seen = {name: Histogram() for name in layers.values()}
     handles = [
         module.register_forward_pre_hook(_observer(name, seen[name]), with_kwargs=True)
-        for module, name in chosen.items()
-        if name in seen
+        for module, name in layers.items()
     ]
     try:
         with torch.set_grad_enabled(wants_gradients(model)), in_eval_mode(model), uncompiled(model):

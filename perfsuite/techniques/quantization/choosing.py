@@ -24,6 +24,7 @@ from perfsuite.techniques.quantization.parameters import can_be_stored, is_quant
 from perfsuite.techniques.quantization.steering import routers
 from perfsuite.techniques.quantization.stored import Kind, is_stored
 from perfsuite.techniques.selection import selected
+from perfsuite.techniques.writing import written_layers
 
 # Names that our layers need for themselves: their attributes, and what they set.
 _OURS = (StaticInt8Linear, Int8Embedding, PackedLinear, StaticInt8Convolution)
@@ -68,6 +69,14 @@ class Chosen(dict[nn.Module, str]):
         """As a record holds it."""
         return {key: list(value) for key, value in msgspec.structs.asdict(self.layers).items() if value}
 
+    @property
+    def on_integers(self) -> dict[nn.Module, str]:
+        """Those that multiply integers; embeddings, and what is stored alone, do not."""
+        stored = {*self.layers.stored}
+        return {
+            module: name for module, name in self.items() if not isinstance(module, nn.Embedding) and name not in stored
+        }
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -104,10 +113,11 @@ def prepare(
     candidates = {
         module: name for name, module in model.named_modules() if name in names and _may_be_quantized(module, wanted)
     }
-    layers = _decided(candidates, routers(model, candidates), wanted) if before is None else before
+    written = written_layers(model)
+    layers = before or _decided(candidates, routers(model, candidates), written, wanted)
     chosen = _without_ties(model, _outermost(candidates, layers))
     if before is None:
-        layers = msgspec.structs.replace(layers, split=split, parameters=can_be_stored(model, names))
+        layers = msgspec.structs.replace(layers, split=split, parameters=can_be_stored(model, names - written))
     chosen.layers = layers
     if not chosen and not layers.parameters:
         raise TechniqueError(
@@ -143,8 +153,12 @@ def _may_be_quantized(module: nn.Module, wanted: Wanted) -> bool:
     return is_like_linear or is_table or is_stored(module, wanted.stored)
 
 
-def _decided(candidates: Mapping[nn.Module, str], steering: Set[nn.Module], wanted: Wanted) -> Layers:
-    """Which of them are of a class of their own that computes the same, and which steer, or cannot be replaced."""
+def _decided(
+    candidates: Mapping[nn.Module, str], steering: Set[nn.Module], written: Set[str], wanted: Wanted
+) -> Layers:
+    """Which of them are of a class of their own that computes the same, and which stay: they steer, are written to by
+    the forward pass, or cannot be replaced.
+    """
     stored = {module for module in candidates if is_stored(module)}
     plain = {module for module in candidates if is_linear(module) or is_embedding(module)} | {
         module for module in stored if not is_kernel(module) or reads_kernel(module)
@@ -155,7 +169,7 @@ def _decided(candidates: Mapping[nn.Module, str], steering: Set[nn.Module], want
         if module not in plain | stored and (computes_linear(module) or looks_up_rows(module))
     }
     cannot = {module for module in candidates if module not in plain | alike or not can_be_replaced(module, _TAKEN)}
-    kept = cannot | steering
+    kept = cannot | steering | {module for module, name in candidates.items() if name in written}
     on_integers = {module for module in stored if wanted.convolutions and pays_on_integers(module)}
 
     def names(modules: Set[nn.Module]) -> tuple[str, ...]:

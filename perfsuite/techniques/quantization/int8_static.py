@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
-from perfsuite.techniques.fidelity import WITH_ACTIVATIONS, Promise
+from perfsuite.techniques.fidelity import WITH_RANGES, Promise
 from perfsuite.techniques.naming import Grammar, Named, Words
 from perfsuite.techniques.recorded import Digested, Recorded
 
@@ -48,13 +48,15 @@ class Int8Static(Named, Recorded):
 
     @property
     def promise(self) -> Promise:
-        return WITH_ACTIVATIONS
+        return WITH_RANGES
 
     def change(self, model: nn.Module, data: Digested) -> tuple[nn.Module, dict[str, Any]]:
         from perfsuite.techniques.quantization.calibration import calibrate
 
         chosen = self.chosen(model)
-        return self._converted(model, chosen, calibrate(model, chosen, data, self.range_of)), chosen.structure
+        return self._converted(
+            model, chosen, calibrate(model, chosen.on_integers, data, self.range_of)
+        ), chosen.structure
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
         return self._converted(model, self.chosen(model, structure), {})

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perfsuite._compat.torch import int_mm, without_modes
+from perfsuite._compat.torch import int_mm, is_followed, without_modes
 from perfsuite.techniques.quantization import onednn
 from perfsuite.techniques.quantization.fused import are_right, compiled
 from perfsuite.techniques.quantization.grid import SHIFT, Rows
@@ -21,11 +21,21 @@ PREPACKED = ("fused", "onednn")  # what wants weights in oneDNN's own layout
 # By type of device, and of convolutions; a graph compiler can read it, unlike a cached function.
 _chosen: dict[str, str] = {}
 _CONVOLUTION = "convolution"
+_AT_A_TIME = 2**24  # weights
 _EXACT_DEPTH = 1024  # 1024 * 128 * 127 < 2**24: so many products add up exactly in float32
 
 
 def int8_matmul(a: Tensor, b: Tensor) -> Tensor:
-    """The exact product of int8 (N, K) with the transpose of int8 (O, K): int32 (N, O)."""
+    """The exact product of int8 (N, K) with the transpose of int8 (O, K): int32 (N, O).
+
+    Of a large matrix some rows at a time: kernels make copies of it in layouts of their own.
+    """
+    step = max(1, _AT_A_TIME // max(1, b.shape[1]))
+    if len(b) > step and not (torch.compiler.is_compiling() or is_followed()):
+        y = torch.empty(len(a), len(b), dtype=torch.int32, device=a.device)
+        for start in range(0, len(b), step):
+            y[:, start : start + step] = int8_matmul(a, b[start : start + step])
+        return y
     if kernel_name(a.device) != "blocked" and _int_mm_takes(a, b):
         return int_mm(a, b.t())
     return blocked_matmul(a, b)

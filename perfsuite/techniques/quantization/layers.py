@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_buffers, own_parameters, unwatched
 from perfsuite.techniques.quantization.grid import Rows
-from perfsuite.techniques.quantization.linear import Operands, affine_linear, affine_rows, fixed_rows, prepared
+from perfsuite.techniques.quantization.linear import (
+    Operands,
+    affine_linear,
+    affine_rows,
+    fixed_rows,
+    prepared,
+    row_sums,
+)
 from perfsuite.techniques.quantization.preparing import Prepared, can_prepare
 from perfsuite.techniques.quantization.readable import QuantizedLayer
 
@@ -46,7 +53,10 @@ class OnRows(QuantizedLayer):
     def hold_rows(self, quantized: Quantized) -> None:
         """Take what it computes with."""
         self.hold(quantized.codes, quantized.dtype)
-        self.register_buffer("scale", quantized.scale.flatten().clone())  # codes may be tied, scales are not
+        own = quantized.scale.flatten().clone(
+            memory_format=torch.contiguous_format
+        )  # codes may be tied, scales are not
+        self.register_buffer("scale", own)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -182,7 +192,7 @@ def side_by_side(layers: Sequence[Int8Linear]) -> Operands:
     """The operands of layers that read the same rows, as if they were one layer."""
     scale = _joined([wide(layer.scale) for layer in layers])
     weight = _joined([unwatched(layer.codes) for layer in layers])
-    sums = weight.sum(dim=1, dtype=torch.int32) * scale
+    sums = row_sums(weight) * scale
     bias = _joined([_bias(layer, scale) for layer in layers])
     return Operands(weight, scale, sums, bias, one_grid=on_one_grid(layers))
 

@@ -60,13 +60,18 @@ def can_be_stored(model: nn.Module, modules: Collection[str]) -> tuple[str, ...]
     )
 
 
-def store(model: nn.Module, names: Iterable[str], quantize: Callable[[Tensor], Quantized]) -> None:
-    """Store the parameters of these full names, in place. ``quantize``: of a matrix, with a scale for each row."""
-    by_module: dict[str, list[str]] = {}
+def by_module(names: Iterable[str]) -> dict[str, list[str]]:
+    """Full names of parameters, by the name of the module that has them."""
+    found: dict[str, list[str]] = {}
     for full in names:
         place, _, name = full.rpartition(".")
-        by_module.setdefault(place, []).append(name)
-    for place, some in by_module.items():
+        found.setdefault(place, []).append(name)
+    return found
+
+
+def store(model: nn.Module, names: Iterable[str], quantize: Callable[[Tensor], Quantized]) -> None:
+    """Store the parameters of these full names, in place. ``quantize``: of a matrix, with a scale for each row."""
+    for place, some in by_module(names).items():
         _read_from_int8(model.get_submodule(place), some, place, quantize)
 
 
@@ -93,7 +98,7 @@ def _read_from_int8(
     for name in names:
         parameter = parameters.pop(name)
         assert parameter is not None
-        rows = quantize(parameter.reshape(-1, _width(parameter)))
+        rows = quantize(parameter.reshape(-1, row_width(parameter)))
         shapes[name] = tuple(parameter.shape)
         module.register_buffer(f"{name}_codes", rows.codes)
         module.register_buffer(f"{name}_scale", rows.scale.flatten().clone())
@@ -114,10 +119,10 @@ def _reads_by_itself(module: nn.Module) -> bool:
 def _is_worth_it(parameter: Tensor) -> bool:
     if parameter.dim() < 2 or not parameter.is_floating_point() or parameter.numel() < _LARGE:
         return False
-    return _width(parameter) >= _WIDE and parameter.numel() > max(parameter.shape)
+    return row_width(parameter) >= _WIDE and parameter.numel() > max(parameter.shape)
 
 
-def _width(parameter: Tensor) -> int:
+def row_width(parameter: Tensor) -> int:
     """How many values have one scale: those of the last dimensions, as few as are enough, and never all."""
     for dim in range(parameter.dim() - 1, 0, -1):
         if (width := math.prod(parameter.shape[dim:])) >= _WIDE:

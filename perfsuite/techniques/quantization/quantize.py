@@ -47,7 +47,7 @@ def to_int8(model: nn.Module, chosen: Chosen, makers: Makers, *, per_channel: bo
 
 def to_packed(model: nn.Module, chosen: Chosen, bits: int, group_size: int) -> nn.Module:
     """Packed linear weights in the place of the chosen layers; what is only stored in int8 so."""
-    tied = _tied_to_embeddings(chosen)
+    tied = tied_to_embeddings(chosen)
     rows = Memo(int8_rows)
     groups = Memo(lambda weight: packed_rows(weight, bits, group_size))
     store = Store()
@@ -71,7 +71,7 @@ def _memos(chosen: Mapping[nn.Module, str], per_channel: bool) -> tuple[Memo, Ca
     rows = Memo(int8_rows)
     if per_channel:
         return rows, rows
-    whole, tied = Memo(int8_whole), _tied_to_embeddings(chosen)
+    whole, tied = Memo(int8_whole), tied_to_embeddings(chosen)
     return rows, lambda module: (rows if module in tied else whole)(module)
 
 
@@ -82,7 +82,7 @@ def _embedding(module: nn.Embedding, rows: Memo) -> OnRows:
     return Int8Embedding(rows(module), module.padding_idx)
 
 
-def _tied_to_embeddings(chosen: Mapping[nn.Module, str]) -> set[nn.Module]:
+def tied_to_embeddings(chosen: Mapping[nn.Module, str]) -> set[nn.Module]:
     tables = {own_parameters(module)["weight"] for module in chosen if isinstance(module, nn.Embedding)}
     return {
         module
