@@ -29,10 +29,9 @@ from perfsuite.testing.training import (
     steps_once,
     taken,
 )
-from perfsuite.testing.training_samples import TASKS, StepSample, Task, step_samples
+from perfsuite.testing.training_samples import StepSample, step_samples
 from perfsuite.training.run import LOSS, Training
 
-TOKENS: tuple[Task, ...] = ("tokens", "causal")
 _SLACK = 8  # of float32: how many roundings one micro-batch is worth
 
 
@@ -104,7 +103,7 @@ class AccumulationContract(StepContract):
         if law is refuses_normalization_over_the_batch:
             samples = step_samples(("classes",), whole, norm="batch")
         elif law is scales_a_partial_window:
-            samples = step_samples(sizes=partly)
+            samples = step_samples(self.tasks, partly)
         else:
-            samples = step_samples(TOKENS if law is adds_up_to_the_whole_batch else TASKS, whole)
+            samples = step_samples(self.tasks, whole)
         self.check(law, samples)

@@ -62,6 +62,7 @@ class StepContract:
     max_examples: ClassVar[int] = 5  # for each law
     without: ClassVar[Mapping[str, str]] = {}
     laws: ClassVar[tuple[Callable[..., None], ...]] = ()
+    tasks: ClassVar[tuple[Task, ...]] = TASKS  # that its samples are drawn from
 
     def test_laws_that_it_is_without_exist(self) -> None:
         known = {law.__name__ for law in self.laws}
@@ -200,7 +201,6 @@ class TrainStepContract(StepContract):
     """The laws of every training step."""
 
     laws = TRAIN_STEP_LAWS
-    tasks: ClassVar[tuple[Task, ...]] = TASKS
 
     @each(TRAIN_STEP_LAWS)
     def test_law(self, law: StepLaw) -> None:
@@ -215,7 +215,9 @@ class TrainStepContract(StepContract):
 
 
 def made(recipe: Recipe, sample: StepSample, dtype: torch.dtype = torch.float32, change: Recipe = PLAIN) -> Step:
-    """The step of a recipe on a copy of the sample's model; ``change`` is made to the plan before."""
+    """The step of a recipe on a copy of the sample's model; ``change`` is made before, unless all of it is its own."""
+    if getattr(recipe, "is_whole", False):
+        return make_step(recipe.apply(sample.plan(dtype)))
     return make_step(recipe.apply(change.apply(sample.plan(dtype))))
 
 

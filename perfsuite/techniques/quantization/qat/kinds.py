@@ -25,7 +25,8 @@ from perfsuite.techniques.quantization.qat.layers import (
 from perfsuite.techniques.quantization.reading import Reading
 from perfsuite.techniques.quantization.recurrent import Int8Recurrent
 
-_STORED = (Int8EmbeddingBag, Reading)  # in int8 rows, and computing in float
+_INTEGERS = {StaticInt8Linear, Int8Linear, StaticInt8Convolution, Int8Convolution}
+_KNOWN = {*_INTEGERS, PackedLinear, Int8Embedding, Int8EmbeddingBag, Int8Recurrent}  # a subclass may do something else
 
 
 def stand_in(layer: nn.Module, quantized: nn.Module, grid: WeightGrid, name: str) -> None:
@@ -34,6 +35,11 @@ def stand_in(layer: nn.Module, quantized: nn.Module, grid: WeightGrid, name: str
     Raises TechniqueError for a quantized layer that has no such counterpart.
     """
     given: dict[str, Any] = {"is_turned": getattr(quantized, "is_turned", False)}
+    if type(quantized) not in _KNOWN and not isinstance(quantized, Reading):
+        raise TechniqueError(
+            f"layer {name!r} becomes a {type(quantized).__name__}, which cannot be trained for",
+            f"leave it in float: exclude=({name!r},)",
+        )
     match quantized:
         case StaticInt8Linear() | StaticInt8Convolution():
             ranges = {each: getattr(quantized, each).clone() for each in RANGE}
@@ -48,10 +54,5 @@ def stand_in(layer: nn.Module, quantized: nn.Module, grid: WeightGrid, name: str
             become_fake(layer, FakeEmbedding, weight_grid=by_rows, **given)
         case Int8Recurrent():
             become_fake(layer, FakeRecurrent, weight_grid=by_rows, **given)
-        case _ if isinstance(quantized, _STORED):
-            become_fake(layer, FakeWeight, weight_grid=by_rows, **given)
         case _:
-            raise TechniqueError(
-                f"layer {name!r} becomes a {type(quantized).__name__}, which cannot be trained for",
-                f"leave it in float: exclude=({name!r},)",
-            )
+            become_fake(layer, FakeWeight, weight_grid=by_rows, **given)
