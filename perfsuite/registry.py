@@ -261,6 +261,8 @@ RECIPES: Registry[RecipeFactory] = Registry(
         "clip": "perfsuite.recipes.clip:Clip.from_argument",
         "one-cycle": "perfsuite.recipes.one_cycle:OneCycle.from_argument",
         "compile": "perfsuite.recipes.compile:Compile.from_argument",
+        "ddp": "perfsuite.recipes.ddp:Ddp.from_argument",
+        "fsdp": "perfsuite.recipes.fsdp:Fsdp.from_argument",
     },
     _must_take("what follows the family in a recipe's name"),
 )

@@ -11,7 +11,8 @@ A technique of your own, checked in three lines::
 laws of their families. ``ArchitectureContract`` has those of a family of models that structured pruning knows,
 ``RuntimeContract`` and ``WorkloadContract`` those of what runs a model and of what it does, ``ExportedContract`` those
 of a runtime that models are exported to, ``MetricContract`` those of a metric, ``ExecutorContract`` those of who has it
-measured; ``Simulated`` is an executor that starts nothing.
+measured, ``DataParallelContract`` those of a training step in several processes; ``Simulated`` is an executor that
+starts nothing.
 """
 
 try:
@@ -21,6 +22,7 @@ except ImportError as error:
 
 from perfsuite.testing.architecture import ARCHITECTURE_LAWS, ArchitectureContract
 from perfsuite.testing.contract import LAWS, Contract, TechniqueContract
+from perfsuite.testing.data_parallel import DATA_PARALLEL_LAWS, DataParallelContract
 from perfsuite.testing.executors import EXECUTOR_LAWS, ExecutorContract
 from perfsuite.testing.integers import INTEGER_LAWS
 from perfsuite.testing.metrics import METRIC_LAWS, MetricContract
@@ -35,6 +37,7 @@ from perfsuite.testing.workloads import WORKLOAD_LAWS, WorkloadContract
 
 __all__ = [
     "ARCHITECTURE_LAWS",
+    "DATA_PARALLEL_LAWS",
     "EXECUTOR_LAWS",
     "INTEGER_LAWS",
     "LAWS",
@@ -49,6 +52,7 @@ __all__ = [
     "WORKLOAD_LAWS",
     "ArchitectureContract",
     "Contract",
+    "DataParallelContract",
     "ExecutorContract",
     "ExportedContract",
     "MagnitudeContract",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +37,20 @@ def split(batch: Inputs, parts: int) -> Iterator[Inputs]:
             f"a batch of {size} cannot be split into {parts} micro-batches",
             f"accumulate over at most {size}, or gate a larger batch size",
         )
-    for rows in torch.arange(size).chunk(parts):
+    yield from _cut(batch, torch.arange(size).chunk(parts))
+
+
+def shares(batch: Inputs, ranks: int) -> list[Inputs]:
+    """One for each process, in order; their sizes differ by one at most. Raises UsageError where there are too few."""
+    size = batch_size_of(batch)
+    if size < ranks:
+        raise UsageError(f"a batch of {size} has no share for each of {ranks} ranks", "gate a larger batch size")
+    return list(_cut(batch, torch.arange(size).tensor_split(ranks)))
+
+
+def _cut(batch: Inputs, pieces: Iterable[Tensor]) -> Iterator[Inputs]:
+    size = batch_size_of(batch)
+    for rows in pieces:
         start, end = int(rows[0]), int(rows[-1]) + 1
         args = tuple(_part(value, size, start, end) for value in batch.args)
         kwargs = {name: _part(value, size, start, end) for name, value in batch.kwargs.items()}
