@@ -6,6 +6,14 @@ from perfsuite.comparison.performance import measure_performance as measure_perf
 from perfsuite.comparison.timing import Sampling as Sampling
 from perfsuite.deploy.folders import export_model as export_model
 from perfsuite.deploy.folders import load_program as load_program
+from perfsuite.distillation.config import DistillationConfig as DistillationConfig
+from perfsuite.distillation.data import Examples as Examples
+from perfsuite.distillation.distill import distill as distill
+from perfsuite.distillation.layers import AttentionLoss as AttentionLoss
+from perfsuite.distillation.layers import HiddenStateLoss as HiddenStateLoss
+from perfsuite.distillation.loss import DistillationLoss as DistillationLoss
+from perfsuite.distillation.students import student_of as student_of
+from perfsuite.distillation.trainer import Distilled as Distilled
 from perfsuite.models.devices import available_devices as available_devices
 from perfsuite.models.devices import get_device as get_device
 from perfsuite.models.encoder import TransformerEncoder as TransformerEncoder
@@ -43,6 +51,10 @@ from perfsuite.techniques.pruning.slices import Rows as Rows
 from perfsuite.techniques.pruning.structured import Structured as Structured
 from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic as Int8Dynamic
 from perfsuite.techniques.quantization.int8_static import Int8Static as Int8Static
+from perfsuite.techniques.quantization.qat.training import convert_qat as convert_qat
+from perfsuite.techniques.quantization.qat.training import fake_quantization as fake_quantization
+from perfsuite.techniques.quantization.qat.training import prepare_qat as prepare_qat
+from perfsuite.techniques.quantization.qat.training import recalibrate_qat as recalibrate_qat
 from perfsuite.techniques.quantization.weight_only import WeightOnly as WeightOnly
 from perfsuite.techniques.recorded import provenance as provenance
 from perfsuite.techniques.values import Pipeline as Pipeline

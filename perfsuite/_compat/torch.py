@@ -6,10 +6,11 @@ so that its loss breaks what needs it and nothing else. tests/compat/test_torch.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -235,6 +236,29 @@ def qlinear(
     return y
 
 
+def qconv_prepack(weight: Tensor, scale: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+    """``onednn::qconv_prepack``: int8 (O, I, ...) in oneDNN's own layout, for inputs whose zero is not 0."""
+    nothing = [0] * len(stride)
+    packed: Tensor = torch.ops.onednn.qconv_prepack(weight, scale, 1.0, 1, stride, nothing, dilation, 1, None)
+    return packed
+
+
+def qconv(
+    x: Tensor, x_scale: float, x_zero: int, packed: Tensor, scale: Tensor, zeros: Tensor, bias: Tensor | None,
+    stride: Sequence[int], dilation: Sequence[int],
+) -> Tensor:  # fmt: skip
+    """``onednn::qconv_pointwise`` without padding: floats (N, O, ...), channels last in memory.
+
+    x (N, I, ...) uint8, large enough for the kernel: else it gives what is none. AttributeError without oneDNN.
+    """
+    nothing = [0] * len(stride)
+    y: Tensor = torch.ops.onednn.qconv_pointwise(
+        x, x_scale, x_zero, packed, scale, zeros, bias, stride, nothing, dilation, 1, 1.0, 0, torch.float32,
+        "none", [], "",
+    )  # fmt: skip
+    return y
+
+
 def watch_writes(tensor: Tensor, *, is_large: bool) -> Callable[[Tensor], bool]:
     """A check, cheap enough for each call of a layer, that a tensor is the one given here, and not written to since.
 
@@ -315,8 +339,8 @@ def without_weights(layer: nn.RNNBase) -> nn.RNNBase:
 
 
 def call_recurrent(layer: nn.RNNBase, weights: list[Tensor], *args: Any) -> Any:
-    """A recurrent layer, called with weights in the place of its ``_flat_weights``."""
-    return _with(layer, _flat_weights=weights)(*args)  # another one, so that threads do not see each other's
+    """The forward of a recurrent layer, without its hooks, on weights in the place of its ``_flat_weights``."""
+    return _with(layer, _flat_weights=weights).forward(*args)  # another one, so that threads do not see each other's
 
 
 def _with(layer: nn.RNNBase, **attributes: Any) -> nn.RNNBase:
@@ -324,3 +348,27 @@ def _with(layer: nn.RNNBase, **attributes: Any) -> nn.RNNBase:
     made: nn.RNNBase = type(layer).__new__(type(layer))
     made.__dict__.update(layer.__dict__ | attributes)
     return made
+
+
+def faked(model: nn.Module) -> tuple[nn.Module, AbstractContextManager[object]]:
+    """A copy whose weights have shapes and no values, and the mode under which it is called: nothing is computed.
+
+    ``FakeTensorMode``, on which torch.compile and torch.export rely. Other tensors of the model are taken as they are.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    memo = {id(tensor): mode.from_tensor(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, cast(dict[int, Any], memo)), mode
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether it can be looked at: a tensor on the meta device, or one that only has a shape, cannot."""
+    return not tensor.is_meta and not hasattr(tensor, "fake_mode")
+
+
+class ScalerWithoutValues(torch.amp.GradScaler):
+    """For gradients without values: it does not look for infinities, and every step is made (``_maybe_opt_step``)."""
+
+    def _maybe_opt_step(self, optimizer: Any, optimizer_state: Any, *args: Any, **kwargs: Any) -> Any:
+        return optimizer.step(*args, **kwargs)

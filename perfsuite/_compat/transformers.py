@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from perfsuite.errors import UnavailableError
+
 Dtypes = dict[str, torch.dtype]
 
 
@@ -129,3 +131,45 @@ def fused_experts(module: Any) -> FusedExperts | None:
     if lacking or len(arguments) != 3 or any(weight.dim() != 3 for weight in weights):
         return None
     return FusedExperts(weights[0], biases[0], weights[1], biases[1], bool(transposed), between, arguments)
+
+
+def prepare_trainer(trainer: Any, steps: int) -> None:
+    """All that ``Trainer.train`` does before its first step, for so many steps: optimizer, schedule, what is counted.
+
+    Who says when to log, to evaluate, to save and to stop says nothing any more, and no progress is shown.
+    """
+    import transformers  # a Trainer is there, so this is
+
+    if not hasattr(trainer, "_run_epoch"):
+        raise UnavailableError(
+            f"the Trainer of transformers {transformers.__version__} has no loop over one window",
+            "pip install 'transformers>=5.23'",
+        )
+    for kind in (transformers.trainer_callback.DefaultFlowCallback, *_showing(transformers)):
+        trainer.remove_callback(kind)
+    trainer._init_training_state(steps, steps, 1, None, None)
+    trainer._prepare_for_training(steps, None, None)
+    trainer._initial_num_input_tokens_seen, trainer._initial_global_step = 0, 0
+    trainer._total_loss_scalar, trainer._globalstep_last_logged = 0.0, 0
+    trainer.control = trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
+
+
+def run_window(trainer: Any, rows: list[dict[str, Any]]) -> torch.Tensor:
+    """An epoch of one optimizer step over these micro-batches, by the Trainer's own loop; the loss that it logs."""
+    trainer._tr_loss = torch.zeros((), device=trainer.args.device, dtype=_floating(trainer.model))
+    trainer._run_epoch(
+        model=trainer.model_wrapped, epoch=0, train_dataloader=rows, steps_in_epoch=len(rows),
+        num_update_steps_per_epoch=1, trial=None, ignore_keys_for_eval=None, start_time=0.0,
+        resume_from_checkpoint=None, epochs_trained=0, steps_trained_in_current_epoch=0,
+    )  # fmt: skip
+    loss: torch.Tensor = trainer._tr_loss
+    return loss
+
+
+def _floating(model: nn.Module) -> torch.dtype:
+    """In float64 models the loss is not rounded when it is added up."""
+    return torch.promote_types(torch.float32, next(model.parameters()).dtype)
+
+
+def _showing(transformers: Any) -> tuple[Any, ...]:
+    return transformers.trainer_callback.ProgressCallback, transformers.trainer_callback.PrinterCallback

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from perfsuite.cli import baselines, files, importing, machine, models
+from perfsuite.cli import baselines, files, importing, machine, models, training
 from perfsuite.errors import EngineError, ModelError, PerfsuiteError, TechniqueError
 
 USAGE, COULD_NOT_MEASURE = 2, 3
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command()(models.demo)
 app.command()(models.compare)
 app.command()(models.optimize)
+app.command()(training.memory)
 app.add_typer(baselines.app, name="baseline")
 app.command()(files.report)
 app.command()(files.history)

@@ -189,6 +189,11 @@ def _checked(reports: list[Path] | None, plot: Path | None, batch_sizes: str) ->
         from perfsuite.comparison.charts import check_path
 
         check_path(plot)
+    return checked_sizes(batch_sizes)
+
+
+def checked_sizes(batch_sizes: str) -> list[int]:
+    """Raises UsageError for what are no batch sizes."""
     sizes = [part.strip() for part in batch_sizes.split(",") if part.strip()]
     if not sizes or not all(size.isdecimal() and int(size) for size in sizes):
         raise UsageError(f"--batch-sizes is {batch_sizes!r}", "write whole numbers from 1 with commas, such as 1,8")

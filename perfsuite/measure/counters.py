@@ -20,6 +20,11 @@ class Readers:
     opened: Mapping[str, Reader] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def parts_of_time(self) -> tuple[str, ...]:
+        """Quantities that are seconds of a call: what has no such part is compared with by the whole."""
+        return tuple(name for name, reader in self.opened.items() if getattr(reader, "is_part_of_time", False))
+
     @staticmethod
     def of(counters: Mapping[str, Counter]) -> Readers:
         opened: dict[str, Reader] = {}

@@ -92,7 +92,11 @@ class LocalSampler:
                 _time(call, 1, self.clock)  # the first call after another arm finds a cold cache
             counting = Counting(self.readers)
             calls_ns = tuple(_time(call, repeat, self.clock, counting) for _ in range(calls))
-            return Chunk(arm, calls_ns, counting.per_call(calls * repeat))
+            counted = counting.per_call(calls * repeat)
+            if isinstance(self.arms[arm], Yardstick):
+                whole = sum(calls_ns) / calls / 1e9
+                counted |= {name: whole for name in self.readers.parts_of_time if not counted[name]}
+            return Chunk(arm, calls_ns, counted)
 
     @contextmanager
     def _opened(self, arm: str) -> Iterator[Arm]:

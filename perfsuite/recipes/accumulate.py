@@ -21,7 +21,7 @@ class Accumulate(Named):
 
     micro_batches: int
 
-    grammar = Grammar("accumulate", Count("micro_batches", example="4"), noun="recipe")
+    grammar = Grammar("accumulate", Count("micro_batches", example="4", is_needed=True), noun="recipe")
 
     def __post_init__(self) -> None:
         if self.micro_batches < 2:

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+    noop_context_fn,
+    set_checkpoint_early_stop,
+)
 
+from perfsuite._compat.torch import own_buffers
 from perfsuite.errors import UsageError
 from perfsuite.techniques.naming import Grammar, Named, Words
 from perfsuite.training.plan import StepPlan
 
+Contexts = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]  # of the forward pass, and when it is again
 _aten = torch.ops.aten
 _EXPENSIVE = {
     _aten.mm.default, _aten.addmm.default, _aten.bmm.default, _aten.baddbmm.default, _aten.convolution.default,
@@ -49,8 +58,7 @@ class Checkpoint(Named):
                 f"the {type(plan.model).__name__} has no blocks that repeat: nothing would be checkpointed",
                 "stack its blocks in an nn.ModuleList, or call torch.utils.checkpoint in its forward",
             )
-        selective = partial(create_selective_checkpoint_contexts, _policy) if self.keeps == "matmul" else None
-        changed = [(block, _checkpointed(block.forward, selective)) for block in found]
+        changed = [(block, _checkpointed(block, self._contexts(block))) for block in found]
         outer = plan.around_forward
 
         @contextmanager
@@ -59,6 +67,12 @@ class Checkpoint(Named):
                 yield
 
         return replace(plan, around_forward=around_forward)
+
+    def _contexts(self, block: nn.Module) -> Callable[[], Contexts]:
+        selective = partial(create_selective_checkpoint_contexts, _policy)
+        contexts: Callable[[], Contexts] = selective if self.keeps == "matmul" else noop_context_fn
+        has_buffers = next(block.buffers(), None) is not None
+        return partial(_moving_buffers_once, block, contexts) if has_buffers else contexts
 
 
 def blocks(model: nn.Module) -> Iterator[nn.Module]:
@@ -90,15 +104,58 @@ def _calling(changed: list[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[No
                 block.forward = own
 
 
-def _checkpointed(forward: Callable[..., Any], context: Callable[[], Any] | None) -> Callable[..., Any]:
-    more: dict[str, Any] = {} if context is None else {"context_fn": context}
+def _checkpointed(block: nn.Module, contexts: Callable[[], Contexts]) -> Callable[..., Any]:
+    """RReLU saves the memory of its numbers before they are drawn: torch would stop there, where it comes last."""
+    forward = block.forward
+    draws_late = any(isinstance(module, nn.RReLU) for module in block.modules())
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, **more, **kwargs)
+        with set_checkpoint_early_stop(False) if draws_late else nullcontext():
+            return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
 
     return call
+
+
+def _moving_buffers_once(block: nn.Module, contexts: Callable[[], Contexts]) -> Contexts:
+    """What is computed again moves no statistics: BatchNorm has counted the batch in the forward pass."""
+    moved: list[nn.Module] = []
+    first, again = contexts()
+    return _both(_noting_moved(block, moved), first), _both(_leaving_buffers(moved), again)
+
+
+@contextmanager
+def _noting_moved(block: nn.Module, moved: list[nn.Module]) -> Iterator[None]:
+    """Which modules have changed their buffers; torch does not count the changes that normalizing makes."""
+    before = {module: _versions(module) for module in block.modules()}
+    yield
+    moved += [each for each, versions in before.items() if versions != _versions(each) or isinstance(each, _NormBase)]
+
+
+def _versions(module: nn.Module) -> list[tuple[int, int]]:
+    return [(id(buffer), buffer._version) for buffer in own_buffers(module).values() if buffer is not None]
+
+
+@contextmanager
+def _leaving_buffers(modules: list[nn.Module]) -> Iterator[None]:
+    """What is changed meanwhile are copies."""
+    kept = [(own_buffers(module), dict(own_buffers(module))) for module in modules]
+    for buffers, own in kept:
+        buffers.update({name: None if buffer is None else buffer.clone() for name, buffer in own.items()})
+    try:
+        yield
+    finally:
+        for buffers, own in kept:
+            buffers.update(own)
+
+
+@contextmanager
+def _both(one: AbstractContextManager[Any], other: AbstractContextManager[Any]) -> Iterator[None]:
+    with ExitStack() as contexts:
+        contexts.enter_context(one)
+        contexts.enter_context(other)
+        yield
 
 
 def _policy(context: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:

@@ -30,7 +30,7 @@ class Ddp(Named):
 
     ranks: int
 
-    grammar = Grammar("ddp", Count("ranks", example="2"), noun="recipe")
+    grammar = Grammar("ddp", Count("ranks", example="2", is_needed=True), noun="recipe")
 
     def apply(self, plan: StepPlan) -> StepPlan:
         return shared(self, plan)

@@ -31,7 +31,7 @@ class Fsdp(Named):
 
     ranks: int
 
-    grammar = Grammar("fsdp", Count("ranks", example="2"), noun="recipe")
+    grammar = Grammar("fsdp", Count("ranks", example="2", is_needed=True), noun="recipe")
 
     def apply(self, plan: StepPlan) -> StepPlan:
         return shared(self, plan)

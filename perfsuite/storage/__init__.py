@@ -22,10 +22,12 @@ from perfsuite.storage import weights
 from perfsuite.storage.building import GIVE_ONE, structured
 from perfsuite.storage.recipe import ACCOUNT, RECIPE, Recipe, read_recipe, recipe_of
 from perfsuite.storage.weights import WEIGHTS, Stored, count_stored
+from perfsuite.techniques.fake_quantized import check_converted
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
 from perfsuite.techniques.recorded import Step, provenance
 from perfsuite.techniques.values import leaves
 from perfsuite.techniques.wrappers import unwrapped
+from perfsuite.techniques.writing import remember
 
 __all__ = ["RECIPE", "WEIGHTS", "Stored", "count_stored", "load", "save", "steps_of"]
 
@@ -35,11 +37,13 @@ def save(model: nn.Module, folder: str | os.PathLike[str], technique: Technique 
 
     Our techniques record themselves in the model; one that does not is given as ``technique``. Of a compiled model,
     and of one spread over devices, the model inside is saved.
-    Raises StorageError if the folder cannot be written or holds something else, and for a model without values.
+    Raises StorageError if the folder cannot be written or holds something else, and for a model without values;
+    TechniqueError for one that is prepared for quantization-aware training, and not converted.
     """
     target = Path(folder)
     ACCOUNT.check_target(target)
     inside = unwrapped(model)
+    check_converted(inside, "the model cannot be saved")
     weights.check_can_be_written(inside)
     told = max((inside, model), key=lambda each: len(provenance(each)))  # a technique may have been given the wrapper
     recipe = recipe_of(inside, steps_of(told, technique))
@@ -77,6 +81,8 @@ def load(
         header = read_header(*files)
         module = structured(recipe, model, known, header)
         weights.load_exactly(module, files, header)
+        inner = module.module if isinstance(module, MixedPrecisionWrapper) else module
+        remember(unwrapped(inner), recipe.remembered)
     except ValueError as error:
         raise StorageError(f"cannot load {files[0]}: {error}", _remedy(source, recipe, model)) from error
     except (OSError, safetensors.SafetensorError, RuntimeError) as error:

@@ -19,6 +19,7 @@ from perfsuite.models.encoder import TransformerEncoder
 from perfsuite.techniques.casting import floats
 from perfsuite.techniques.precision.autocast import MixedPrecisionWrapper
 from perfsuite.techniques.recorded import Step, dtype_of
+from perfsuite.techniques.writing import remembered
 from perfsuite.units import dtype_name
 
 RECIPE = "perfsuite.json"
@@ -35,7 +36,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a saved model is built again. ``architecture`` is "encoder", "transformers" or "custom".
 
     ``dtypes``: of the tensors, also those that are not saved, that are not of the dtype ``moved_to``; None where
-    nobody has written them down. ``generation``: what transformers' ``generate`` does by default.
+    nobody has written them down. ``generation``: what transformers' ``generate`` does by default. ``remembered``: by
+    module, what forwards that write to weights keep of that in attributes.
     """
 
     version: int
@@ -47,6 +49,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     moved_to: str = ""  # and now
     dtypes: dict[str, str] | None = None
     generation: dict[str, Any] | None = None
+    remembered: dict[str, dict[str, bool | int | float]] = {}
 
 
 ACCOUNT = Account(
@@ -66,6 +69,7 @@ def recipe_of(model: nn.Module, steps: tuple[Step, ...]) -> Recipe:
         "dtype": (steps[0].dtype if steps else "") or now,
         "moved_to": now,
         "dtypes": {name: dtype_name(tensor.dtype) for name, tensor in floats(model) if dtype_name(tensor.dtype) != now},
+        "remembered": remembered(model),
     }
     if type(model) is TransformerEncoder:  # a subclass may compute something else
         return Recipe(VERSION, "encoder", asdict(model.config), **common | {"class_name": ""})

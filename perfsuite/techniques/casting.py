@@ -51,19 +51,17 @@ def cast_tensors(model: nn.Module, dtype_of: Callable[[str, Tensor], torch.dtype
     """
     places = Counter(layout(tensor) for _, tensor in all_tensors(model))
     done: dict[Any, tuple[Tensor, Tensor]] = {}  # with the old one: alive, so that nothing else comes to lie there
-    cast: set[int] = set()
+    seen: dict[int, tuple[Tensor, Tensor]] = {}  # the same by the old one's id: under its other names it is no other
     for name, tensors, key, tensor in _own_floats(model):
-        dtype = dtype_of(name, tensor)
-        if id(tensor) in cast or tensor.dtype == dtype:
-            continue
-        place = layout(tensor)
-        if place is None or places[place] == 1:
-            _put(tensors, key, tensor.detach().to(dtype))
-            continue
-        if (place, dtype) not in done:
-            done[place, dtype] = tensor.detach(), tensor.detach().to(dtype)
-        _put(tensors, key, done[place, dtype][1])
-        cast.add(id(tensors[key]))
+        if id(tensor) not in seen:
+            dtype, place = dtype_of(name, tensor), layout(tensor)
+            new = tensor.detach().to(dtype)
+            if new.dtype != tensor.dtype and place is not None and places[place] > 1:
+                new = done.setdefault((place, dtype), (tensor.detach(), new))[1]
+            seen[id(tensor)] = tensor, new
+        new = seen[id(tensor)][1]
+        if new.dtype != tensor.dtype:
+            _put(tensors, key, new)
 
 
 def _own_floats(model: nn.Module) -> Iterator[tuple[str, Tensors, str, Tensor]]:

@@ -54,9 +54,10 @@ class Percent(Part):
 class Count(Part):
     """Whole numbers, such as ``4``, or ``2:4`` for two. With a prefix (``g128``), a default is not written."""
 
-    def __init__(self, *fields: str, example: str, prefix: str = "") -> None:
+    def __init__(self, *fields: str, example: str, prefix: str = "", is_needed: bool = False) -> None:
         self.fields = fields
-        self.form = f"[-{prefix}{example}]"
+        self.form = f"-{prefix}{example}" if is_needed else f"[-{prefix}{example}]"
+        self.is_needed = is_needed
         self.prefix = prefix
 
     def write(self, technique: Any) -> str:
@@ -136,6 +137,8 @@ class Grammar:
             found.update(meaning)
         if any(isinstance(part, Percent) and part.fields[0] not in found for part in self.parts):
             raise self._refused("needs a percentage")
+        if any(isinstance(part, Count) and part.is_needed and part.fields[0] not in found for part in self.parts):
+            raise self._refused("needs a number")
         return found
 
     def series(self, technique: Any) -> tuple[str, float] | None:

@@ -186,7 +186,7 @@ class Recorded(ABC):
         coverage = counted(model, changed, self.removed(structure))
         fields = dataclasses.asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
         config = msgspec.json.decode(msgspec.json.encode(fields))  # as it will be read back: no tuples
-        fidelity = self._checked(model, changed, digested)
+        fidelity = self.checked(model, changed, digested)
         step = Step(self.name, config, structure, digested.digest, dtype_of(model), coverage, fidelity)
         write_provenance(changed, (*provenance(model), step))
         if claims_of(self).shrinks and not self.leaves_alone:
@@ -195,7 +195,7 @@ class Recorded(ABC):
             self.promise.warn_if_far(self.name, type(model).__name__, fidelity)
         return changed
 
-    def _checked(self, model: nn.Module, changed: nn.Module, data: Digested) -> Fidelity | None:
+    def checked(self, model: nn.Module, changed: nn.Module, data: Digested) -> Fidelity | None:
         """What was seen of the promise. Raises TechniqueError where it is not kept, and for what cannot be called."""
         if not checks():
             return None if self.promise is None else Fidelity(None, "it was switched off")
@@ -217,10 +217,12 @@ class Recorded(ABC):
     def _check(self, model: nn.Module) -> None:
         """Refuse, before anything is changed, what could be changed in appearance only."""
         from perfsuite.techniques.adapters import check_merged
+        from perfsuite.techniques.fake_quantized import check_converted
         from perfsuite.techniques.references import check_functions
         from perfsuite.techniques.refused import check_changeable
 
         if self.changes_layers:
+            check_converted(model, f"{self.name} cannot be applied")
             check_changeable(model)
             check_functions(model)
         if not self.keeps_adapters:

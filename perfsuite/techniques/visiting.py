@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from perfsuite._compat.torch import own_buffers
+from perfsuite._compat.torch import PlainDispatchMode, own_buffers, own_parameters, writes_to_arguments
 from perfsuite.protocols import wants_gradients
 from perfsuite.techniques.calibrating import in_eval_mode
+from perfsuite.techniques.casting import layout
+from perfsuite.techniques.common import tensors_in
 from perfsuite.techniques.counting import integer_form
 
 
@@ -22,12 +25,59 @@ def visited(*models: nn.Module) -> Iterator[None]:
     """Run the body with models in eval mode, without gradients where they want none; afterwards all is as before."""
     kept = [(module, dict(vars(module)), _buffers(module)) for model in models for module in model.modules()]
     grads = any(wants_gradients(model) for model in models)
-    with _generators(), torch.set_grad_enabled(grads), _all_in_eval_mode(models):
+    with _generators(), torch.set_grad_enabled(grads), _all_in_eval_mode(models), unwritten(*models):
         try:
             yield
         finally:
             for module, attributes, buffers in kept:
                 _restore(module, attributes, buffers)
+
+
+@contextmanager
+def unwritten(*models: nn.Module) -> Iterator[None]:
+    """What the body writes to parameters, which some forwards do, is taken back afterwards. Copies are made then only.
+
+    Other parameters that were put in their place go, too.
+    """
+    owned = [(own_parameters(module), dict(own_parameters(module))) for model in models for module in model.modules()]
+    seen = [(p, p.data) for _, before in owned for p in before.values() if p is not None]
+    writes = _Writes(data for _, data in seen)
+    try:
+        with writes:
+            yield
+    finally:
+        for now, before in owned:
+            now.update(before)
+        for parameter, data in seen:
+            if layout(parameter) != layout(data):
+                parameter.data = data
+        with torch.no_grad():
+            for data, values in writes.before.values():
+                data.copy_(values)
+
+
+class _Writes(PlainDispatchMode):
+    """Keeps what tensors held before an operator first writes to their memory: each, by its id, with a copy."""
+
+    def __init__(self, watched: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.before: dict[int, tuple[Tensor, Tensor]] = {}
+        self._watched = defaultdict(list)
+        for tensor in watched:
+            self._watched[_address(tensor)].append(tensor)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if writes_to_arguments(function):
+            for tensor in tensors_in((args, kwargs or {})):
+                for data in self._watched.get(_address(tensor), ()):
+                    if id(data) not in self.before:
+                        self.before[id(data)] = data, data.clone()
+        return function(*args, **(kwargs or {}))
+
+
+def _address(tensor: Tensor) -> int:
+    """Of the memory that a tensor looks at; 0 for one that has none."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else 0
 
 
 def seed() -> None:

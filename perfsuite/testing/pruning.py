@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from perfsuite.protocols import Technique
+from perfsuite.protocols import Inputs, Technique
 from perfsuite.techniques.attention import split_attention
+from perfsuite.techniques.pruning.coupling.units import Units
 from perfsuite.techniques.pruning.groups import Group, find_groups
 from perfsuite.techniques.pruning.masks import keep_zeros
 from perfsuite.techniques.pruning.zeros import parameters_to_prune
 from perfsuite.testing.contract import Contract, Law, each, run, state_bytes
+from perfsuite.testing.kept import found_groups, kept_units, turn
 from perfsuite.testing.strategies import Sample, models
 
 
@@ -106,12 +108,14 @@ class MagnitudeContract(Contract):
 
 
 def equals_the_masked_model(technique: Technique, sample: Sample) -> None:
-    """The small model computes what the full one does with the removed units masked where they are read."""
+    """The small model computes what the full one does with the removed units masked where they are read, in float64.
+
+    In the sample's own dtype, if the model computes in no other.
+    """
+    sample = _in_double(sample)
     original = split_attention(copy.deepcopy(sample.model)).eval()
     small = technique.apply(sample.model, data=sample.data).eval()
-    with torch.no_grad():
-        for group, kept, _ in _kept(original, small):
-            mask_units(group, kept)
+    kept_units(original, small, sample).mask(original)
     one, other = run(original, sample.inputs), run(small, sample.inputs)
     tolerance = 1e-12 if one.dtype == torch.float64 else 1e-5
     scale = float(one.abs().max()) or 1.0
@@ -123,27 +127,25 @@ def drops_what_the_units_owned(technique: Technique, sample: Sample) -> None:
     """Parameters drop by exactly what the removed units owned."""
     original = split_attention(copy.deepcopy(sample.model))
     small = technique.apply(sample.model, data=sample.data)
-    gone = sum(owned * (group.count - kept.shape[-1]) for group, kept, owned in _kept(original, small))
+    gone = kept_units(original, small, sample).owned_by_the_gone(original)
     before, after = (sum(p.numel() for p in model.parameters()) for model in (original, small))
     assert before - after == gone, f"{before - after} parameters went, the removed units owned {gone}"
 
 
 def one_of_each_stays(technique: Any, sample: Sample) -> None:
     """At least one; at most what is asked to stay, but for ``round_to``, of which the rest is a multiple."""
-    before = {(g.name, g.kind): g.count for g in find_groups(split_attention(copy.deepcopy(sample.model)))}
-    after = {(g.name, g.kind): g.count for g in find_groups(technique.apply(sample.model, data=sample.data))}
-    assert before.keys() == after.keys(), "a whole group went"
-    for key, count in after.items():
-        assert count >= 1, f"nothing is left of {key}"
-        if key[1] == "units":
-            rounded = count % technique.round_to == 0 or count == before[key]
-            assert rounded, f"{count} units are left of {key}: no multiple of {technique.round_to}"
-    if technique.scope == "local":
-        for (name, kind), count in before.items():
-            fraction = technique.heads if kind == "heads" else technique.units
-            slack = technique.round_to - 1 if kind == "units" else 0
-            wanted = max(1, count - round(fraction * count))
-            assert wanted <= after[name, kind] <= wanted + slack, f"{after[name, kind]} of {count} are left of {name}"
+    original = split_attention(copy.deepcopy(sample.model))
+    kept = kept_units(original, technique.apply(sample.model, data=sample.data), sample)
+    counts: list[tuple[Group | Units, int]] = [(each.group, each.kept.shape[-1]) for each in kept.declared]
+    for group, left in [*counts, *((units, len(stay)) for units, stay in kept.found)]:
+        assert left >= 1, f"nothing is left of {group.name}"
+        is_rounded = group.kind == "heads" or left % technique.round_to == 0 or left == group.count
+        assert is_rounded, f"{left} units are left of {group.name}: no multiple of {technique.round_to}"
+        if technique.scope == "local":
+            fraction = technique.heads if group.kind == "heads" else technique.units
+            slack = technique.round_to - 1 if group.kind == "units" else 0
+            wanted = max(1, group.count - round(fraction * group.count))
+            assert wanted <= left <= wanted + slack, f"{left} of {group.count} are left of {group.name}"
 
 
 def configs_agree_with_shapes(technique: Technique, sample: Sample) -> None:
@@ -157,10 +159,16 @@ def configs_agree_with_shapes(technique: Technique, sample: Sample) -> None:
 
 def ignores_the_order_of_units(technique: Technique, sample: Sample) -> None:
     """Units that change places before pruning change no output."""
-    turned = split_attention(copy.deepcopy(sample.model))
+    original = split_attention(copy.deepcopy(sample.model))
+    small = technique.apply(sample.model, data=sample.data).eval()
+    turned = copy.deepcopy(original)
+    found = [units for units, _ in found_groups(original, small, sample)]
+    elsewhere = {turned.get_submodule(path) for units in found for path in units.modules}
     for group in find_groups(turned):
-        group.keep(torch.arange(group.count).flip(0))
-    one = run(technique.apply(sample.model, data=sample.data).eval(), sample.inputs)
+        if elsewhere.isdisjoint(group.layers):
+            group.keep(torch.arange(group.count).flip(0))
+    turn(turned, found)
+    one = run(small, sample.inputs)
     other = run(technique.apply(turned, data=sample.data).eval(), sample.inputs)
     scale = float(one.abs().max()) or 1.0
     assert float((one - other).abs().max()) <= 1e-4 * scale, "the order of units decides what is removed"
@@ -189,51 +197,17 @@ def _weights(model: nn.Module) -> Mapping[str, Tensor]:
     return {name: p.detach() for name, p in parameters_to_prune(model).items()}
 
 
-def _kept(original: nn.Module, small: nn.Module) -> list[tuple[Group, Tensor, int]]:
-    """For each group of the original: which units the small model still has (K,), or each lane of it has (L, K).
-
-    They are found by their bytes. And how many parameters each of them owned. In a chain the removal of a unit cuts the
-    rows of the next group, so the groups are replayed one after the other.
-    """
-    left = {(group.name, group.kind): group for group in find_groups(small)}
-    found = []
-    for group, replayed in zip(find_groups(original), find_groups(copy.deepcopy(original)), strict=True):
-        mine, theirs = _unit_bytes(replayed), _unit_bytes(left[group.name, group.kind])
-        lanes = [_places(own, kept, group.name) for own, kept in zip(mine, theirs, strict=True)]
-        kept = torch.tensor(lanes if len(lanes) > 1 else lanes[0])
-        found.append((group, kept, replayed.owned))
-        replayed.keep(kept)
-    return found
+def _in_double(sample: Sample) -> Sample:
+    double = Sample(copy.deepcopy(sample.model).double(), _as_double(sample.inputs), sample.description)
+    try:
+        run(copy.deepcopy(double.model).eval(), double.inputs)
+    except RuntimeError:  # a model may make numbers of float32 in its own code
+        return sample
+    return double
 
 
-def _places(mine: list[bytes], theirs: list[bytes], name: str) -> list[int]:
-    kept = [index for index, unit in enumerate(mine) if unit in set(theirs)]
-    assert [mine[index] for index in kept] == theirs, f"the units of {name} are not some of the original's"
-    return kept
+def _as_double(inputs: Inputs) -> Inputs:
+    def cast(value: Any) -> Any:
+        return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
-
-def _unit_bytes(group: Group) -> list[list[bytes]]:
-    """Of each lane, of which most groups have one."""
-    source = group.sources[0]
-    rows = source.by_unit(source.values.detach())
-    bias = getattr(source.layer, "bias", None) if source.tensor == "weight" else None
-    if bias is not None:
-        first = source.features // source.per_count * source.before
-        mine = bias.detach()[first : first + group.count * source.width]
-        rows = torch.cat([rows, mine.unflatten(0, (-1, source.width))], dim=1)
-    lanes = rows if rows.dim() == 3 else rows[None]
-    return [[row.contiguous().numpy().tobytes() for row in lane] for lane in lanes]
-
-
-def mask_units(group: Group, kept: Tensor) -> None:
-    """Zero what reads the units that are gone."""
-    for member in group.members:
-        gone = torch.ones_like(member.sink.values)
-        index = member.sink.index(kept)
-        shape = [1] * gone.dim()
-        shape[member.sink.axis] = index.shape[-1]
-        if index.dim() == 2:
-            shape[0] = len(index)
-        whole = [index.shape[-1] if at == member.sink.axis else size for at, size in enumerate(gone.shape)]
-        gone.scatter_(member.sink.axis, index.reshape(shape).expand(whole), 0)
-        member.sink.values.masked_fill_(gone.bool(), 0)
+    return Inputs(tuple(map(cast, inputs.args)), {name: cast(value) for name, value in inputs.kwargs.items()})

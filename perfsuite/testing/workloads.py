@@ -15,6 +15,7 @@ from torch import Tensor
 from perfsuite.metric import DISPATCH, WEIGHTS
 from perfsuite.protocols import AUTOGRAD, Built, ModelSpec, Prepared, Workload
 from perfsuite.runtimes.eager import program
+from perfsuite.techniques.common import main_output
 from perfsuite.testing.contract import each, state_bytes
 from perfsuite.testing.strategies import Sample, models
 
@@ -68,7 +69,10 @@ WORKLOAD_LAWS: tuple[WorkloadLaw, ...] = (
 
 
 class WorkloadContract:
-    """The laws of every workload. Subclass it and set ``workload``; ``samples`` draws models that it can take."""
+    """The laws of every workload. Subclass it and set ``workload``; ``samples`` draws models that it can take.
+
+    Their specs bring a loss, the mean square of the output.
+    """
 
     workload: ClassVar[Workload]
     samples: ClassVar[SearchStrategy[Sample]] = models().filter(lambda sample: not sample.model.training)
@@ -88,7 +92,10 @@ def check(law: WorkloadLaw, workload: Workload, samples: SearchStrategy[Sample])
 
 
 def _prepared(workload: Workload, sample: Sample) -> Prepared:
-    spec = ModelSpec("sample", lambda seed: Built(sample.model, "drawn"), lambda module, size, seed: sample.inputs)
+    spec = ModelSpec(
+        "sample", lambda seed: Built(sample.model, "drawn"), lambda module, size, seed: sample.inputs,
+        loss=lambda output, batch: main_output(output).square().mean(),
+    )  # fmt: skip
     made = replace(program(sample.model), rebuild=partial(program, sample.model))
     return workload.prepare(made, spec, sample.inputs)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from perfsuite.errors import UsageError
@@ -37,7 +37,8 @@ def split(batch: Inputs, parts: int) -> Iterator[Inputs]:
             f"a batch of {size} cannot be split into {parts} micro-batches",
             f"accumulate over at most {size}, or gate a larger batch size",
         )
-    yield from _cut(batch, torch.arange(size).chunk(parts))
+    rows = -(-size // parts)
+    yield from _cut(batch, size, [*range(0, size, rows), size])
 
 
 def shares(batch: Inputs, ranks: int) -> list[Inputs]:
@@ -45,13 +46,11 @@ def shares(batch: Inputs, ranks: int) -> list[Inputs]:
     size = batch_size_of(batch)
     if size < ranks:
         raise UsageError(f"a batch of {size} has no share for each of {ranks} ranks", "gate a larger batch size")
-    return list(_cut(batch, torch.arange(size).tensor_split(ranks)))
+    return list(_cut(batch, size, [size * rank // ranks for rank in range(ranks + 1)]))
 
 
-def _cut(batch: Inputs, pieces: Iterable[Tensor]) -> Iterator[Inputs]:
-    size = batch_size_of(batch)
-    for rows in pieces:
-        start, end = int(rows[0]), int(rows[-1]) + 1
+def _cut(batch: Inputs, size: int, places: Sequence[int]) -> Iterator[Inputs]:
+    for start, end in pairwise(places):
         args = tuple(_part(value, size, start, end) for value in batch.args)
         kwargs = {name: _part(value, size, start, end) for name, value in batch.kwargs.items()}
         yield replace(batch, args=args, kwargs=kwargs, labels=_part(batch.labels, size, start, end))

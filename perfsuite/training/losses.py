@@ -6,13 +6,15 @@ a scalar. Where these are not the examples of the batch, it has a method ``terms
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from perfsuite._compat.torch import has_values
 from perfsuite.errors import UsageError
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import main_output
@@ -36,8 +38,9 @@ class CrossEntropy:
         logits, labels = main_output(output), self._labels(batch)
         if self.shift:
             logits = logits[:, :-1]
+        rows = logits.reshape(-1, logits.shape[-1])  # (N, C)
         return F.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]).float(), labels.reshape(-1),
+            rows.float() if rows.element_size() < 4 else rows, labels.reshape(-1),
             ignore_index=self.ignore_index, label_smoothing=self.label_smoothing,
         )  # fmt: skip
 
@@ -66,7 +69,7 @@ class OwnLoss:
         if not isinstance(loss, Tensor):
             raise UsageError(
                 f"the model has no loss: its output, a {type(output).__name__}, holds none, and its spec brings none",
-                "give it one: ModelSpec(..., loss=perfsuite.training.losses.CrossEntropy())",
+                _GIVE_ONE,
             )
         return loss
 
@@ -75,6 +78,20 @@ class OwnLoss:
         if labels.dim() < 2 or labels.is_floating_point():
             return batch_size_of(batch)
         return int(((labels[:, 1:] if self.shift else labels) != self.ignore_index).sum())
+
+
+def loss_for(model: nn.Module, given: Loss | None) -> Loss:
+    """The loss of a spec, or the model's own. Raises UsageError for a model without either."""
+    if given is not None:
+        return given
+    if "labels" not in inspect.signature(model.forward).parameters:
+        raise UsageError(
+            f"the model has no loss: its spec brings none, and a {type(model).__name__} takes no labels", _GIVE_ONE
+        )
+    return OwnLoss()
+
+
+_GIVE_ONE = "give it one: ModelSpec(..., loss=perfsuite.training.losses.CrossEntropy())"
 
 
 def labels_of(batch: Inputs) -> Tensor:
@@ -90,6 +107,11 @@ def labels_of(batch: Inputs) -> Tensor:
 
 
 def terms_of(loss: Loss, batch: Inputs) -> int:
-    """What the mean of a loss is over, of one batch: what the loss says, or else the examples."""
+    """What the mean of a loss is over, of one batch: what the loss says, or else the examples.
+
+    Labels without values cannot be counted: there, examples stand for them.
+    """
     terms = getattr(loss, "terms", None)
-    return int(terms(batch)) if terms is not None else batch_size_of(batch)
+    if terms is None or (isinstance(batch.labels, Tensor) and not has_values(batch.labels)):
+        return batch_size_of(batch)
+    return int(terms(batch))

@@ -13,7 +13,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from perfsuite.protocols import Inputs, ModelSpec, Recipe
-from perfsuite.training.losses import Loss, OwnLoss
+from perfsuite.training.losses import Loss, loss_for
 
 if TYPE_CHECKING:
     from perfsuite.training.step import Step
@@ -65,7 +65,7 @@ class StepPlan:
     @staticmethod
     def plain(model: nn.Module, spec: ModelSpec, example: Inputs, seed: int) -> StepPlan:
         """As the spec says, without any recipe."""
-        loss, optimizer = spec.loss or OwnLoss(), spec.optimizer or adamw
+        loss, optimizer = loss_for(model, spec.loss), spec.optimizer or adamw
         return StepPlan(model, loss, spec, example, seed, make_optimizer=optimizer)
 
     def by(self, recipe: Recipe) -> StepPlan:

@@ -82,8 +82,8 @@ class Training:
     def batches(self, seed: int | None = None) -> Iterator[Inputs]:
         """Labelled batches, on the model's device, from the seed; from the start again where the data end."""
         device = device_of(self._model)
-        for batch in self._endless(self.seed if seed is None else seed):
-            yield Inputs.of_batch(batch).to(device)
+        found = _endless(self.spec, self._model, self._size, self.seed if seed is None else seed)
+        return (Inputs.of_batch(batch).to(device) for batch in found)
 
     def outputs(self, quiet: bool = False) -> Mapping[str, Tensor]:
         """What one step gives: the loss, the gradients that the optimizer saw, and the weights that it left.
@@ -126,22 +126,6 @@ class Training:
                     break
         return losses
 
-    def _endless(self, seed: int) -> Iterator[Any]:
-        if self.spec.data is None:
-            return (self.spec.inputs(self._model, self._size, (seed + n) % 2**32) for n in itertools.count())
-        return self._repeated(self.spec.data, seed)
-
-    def _repeated(self, make: Callable[[nn.Module, int, int], Any], seed: int) -> Iterator[Any]:
-        while True:
-            is_empty = True
-            for batch in make(self._model, self._size, seed):
-                is_empty = False
-                yield batch
-            if is_empty:
-                raise UsageError(
-                    f"the data of {self.spec.name!r} hold no batch of {self._size}", "gate a smaller batch size"
-                )
-
     def _started(self, plain: StepPlan) -> Step:
         """The step of the recipe, whose optimizer has the state that one plain step leaves."""
         first = PlainStep(plain)
@@ -155,6 +139,30 @@ class Training:
         if type(step.optimizer) is type(first.optimizer):
             _start_from(step, state)
         return step
+
+
+def labelled_batch(spec: ModelSpec, model: nn.Module, size: int, seed: int) -> Inputs:
+    """The first batch that a model is trained on. Raises UsageError where the data hold none of that size."""
+    device = device_of(model)
+    return next(Inputs.of_batch(batch).to(device) for batch in _endless(spec, model, size, seed))
+
+
+def _endless(spec: ModelSpec, model: nn.Module, size: int, seed: int) -> Iterator[Any]:
+    if spec.data is None:
+        return (spec.inputs(model, size, (seed + n) % 2**32) for n in itertools.count())
+    return _repeated(spec, spec.data, model, size, seed)
+
+
+def _repeated(
+    spec: ModelSpec, make: Callable[[nn.Module, int, int], Any], model: nn.Module, size: int, seed: int
+) -> Iterator[Any]:
+    while True:
+        is_empty = True
+        for batch in make(model, size, seed):
+            is_empty = False
+            yield batch
+        if is_empty:
+            raise UsageError(f"the data of {spec.name!r} hold no batch of {size}", "gate a smaller batch size")
 
 
 def _go_on(number: int, loss: Tensor) -> None:

@@ -12,6 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from perfsuite._compat.torch import has_values
 from perfsuite.errors import NonFiniteError, UsageError
 from perfsuite.phases import BACKWARD, FORWARD, OPTIMIZER, phase
 from perfsuite.protocols import Inputs
@@ -84,13 +85,13 @@ class PlainStep:
             terms = terms_of(plan.loss, batch)
         with phase(OPTIMIZER):
             self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.parameters[0].device)
+        losses: list[Tensor] = []
         parts = list(split(batch, plan.micro_batches))
         for number, part in enumerate(parts, start=1):
             share = 1.0 if terms is None else _share(terms_of(plan.loss, part), terms)
             with plan.around_micro_batch(number == len(parts)):
-                total += self._forward_and_backward(part, share)
-        return total
+                losses.append(self._forward_and_backward(part, share))
+        return sum(losses[1:], losses[0])  # in the precision that the loss has
 
     def _forward_and_backward(self, part: Inputs, share: float) -> Tensor:
         """Its share of the mean over the whole batch, which is not the mean of means where labels are ragged."""
@@ -176,7 +177,7 @@ def state_of(step: Step) -> Mapping[str, Tensor]:
 
 def check_finite_step(step: Step, loss: Tensor, number: int) -> None:
     """Raises NonFiniteError for a loss that is none, with the first parameter whose gradient is not finite."""
-    if bool(torch.isfinite(loss)):
+    if not has_values(loss) or bool(torch.isfinite(loss)):
         return
     gradients: Mapping[str, Tensor] = {
         name: parameter.grad for name, parameter in step.model.named_parameters() if parameter.grad is not None

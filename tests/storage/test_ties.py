@@ -1,5 +1,7 @@
 """Tensors that are one memory under several names, by whatever way, are so after techniques, copies and files."""
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -146,3 +148,16 @@ def test_a_transposed_look_comes_back_transposed(fresh, tmp_path):
     again = perfsuite.load_model(perfsuite.save_model(model, tmp_path / "saved"), model=fresh())
     assert torch.equal(again.one, model.one)
     assert torch.equal(again.other, model.one.t())
+
+
+@pytest.mark.parametrize("name", ["weight-only-4", "int8-dynamic", "weight-only-4+bf16"])
+def test_two_layers_with_one_weight_have_their_scales_in_the_file(name, tmp_path):
+    """They are one buffer of two names, and of another dtype than most."""
+    layer = nn.Linear(6, 5)
+    model = nn.Sequential(nn.Linear(4, 6), layer, nn.Linear(5, 6), nn.Linear(6, 5))
+    model[3].weight = layer.weight
+    made = perfsuite.parse_technique(name).apply(model)
+    loaded = perfsuite.load_model(perfsuite.save_model(made, tmp_path / "saved"), model=copy.deepcopy(model))
+    x = torch.ones(2, 4, dtype=next(made.parameters()).dtype)
+    assert torch.equal(loaded(x), made(x))
+    assert tied_names(loaded) == tied_names(made)

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from perfsuite import Int8Dynamic, WeightOnly, unchecked
 from perfsuite.models.seeding import seeded
-from perfsuite.techniques.quantization import chunks
+from perfsuite.techniques.quantization import chunks, kernels, linear
 from perfsuite.techniques.quantization.grid import quantize_rows
 from perfsuite.techniques.quantization.packing import quantize_groups
 from perfsuite.techniques.values import parse_technique
@@ -124,3 +124,39 @@ def test_no_memory_of_the_given_model_is_in_the_result(name):
         assert given.isdisjoint(own)
         if exclude == ("kept", "again"):
             assert result.kept.weight is result.again.weight
+
+
+@pytest.mark.parametrize("shape", [(64, 16), (65, 16), (7, 40)])
+def test_sums_and_products_of_large_weights_are_made_in_parts_and_are_exact(shape, monkeypatch):
+    monkeypatch.setattr(linear, "_SUMMED", 160)
+    monkeypatch.setattr(kernels, "_AT_A_TIME", 160)
+    b = torch.randint(-127, 128, shape, dtype=torch.int8, generator=torch.Generator().manual_seed(0))
+    a = torch.randint(-128, 128, (3, shape[1]), dtype=torch.int8, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(linear.row_sums(b), b.sum(dim=1, dtype=torch.int32))
+    assert torch.equal(kernels.int8_matmul(a, b).long(), a.long() @ b.long().t())
+
+
+CALLED_ONCE = """
+import resource, torch
+from perfsuite.techniques.quantization.layers import Int8Linear, Quantized, nothing_prepared
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def call(outputs):
+    layer = Int8Linear(Quantized(torch.ones(outputs, 2048, dtype=torch.int8), torch.ones(outputs, 1)), None)
+    with torch.no_grad(), nothing_prepared():
+        before = peak()
+        layer(torch.ones(4, 2048))
+        return peak() - before
+
+call(8)
+print(call(64000))
+"""
+
+
+@pytest.mark.slow
+def test_a_call_that_prepares_nothing_takes_less_than_the_weight_beside_it():
+    """Of a head of 125 MB it took 500 MB and more: torch adds up int8 as int32, and oneDNN has a layout of its own."""
+    run = subprocess.run([sys.executable, "-c", CALLED_ONCE], check=True, capture_output=True, text=True)
+    assert float(run.stdout) < 125

@@ -32,7 +32,7 @@ from perfsuite.techniques.pruning.removal import largest
 from perfsuite.techniques.recorded import provenance
 from perfsuite.techniques.values import parse_technique
 from perfsuite.testing.contract import run
-from perfsuite.testing.pruning import mask_units
+from perfsuite.testing.kept import mask_units
 
 HALF = Structured(0.5, 0.5)
 

@@ -11,7 +11,7 @@ from perfsuite.testing.architecture import numbers_agree_with_shapes
 from perfsuite.testing.contract import run
 from perfsuite.testing.pruning import drops_what_the_units_owned, equals_the_masked_model
 from perfsuite.testing.strategies import Sample
-from tests.techniques.families import FAMILIES, in_float64
+from tests.techniques.families import FAMILIES, SIZES, Family, in_float64, tokens
 from tests.techniques.small import HALF
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
@@ -62,3 +62,13 @@ def all_matrices(model):
     tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     kernels = {p for module in model.modules() if isinstance(module, CONVOLUTIONS) for p in module.parameters()}
     return sum(p.numel() for p in model.parameters() if p.dim() > 1 and p not in tables | kernels)
+
+
+def test_layers_of_a_class_that_computes_what_linear_ones_do_are_cut():
+    """Falcon's feed-forward network is of a class of its own."""
+    drawn = sample(Family("FalconForCausalLM", {**SIZES, "intermediate_size": 24, "ffn_hidden_size": 24}, tokens))
+    equals_the_masked_model(HALF, drawn)
+    drops_what_the_units_owned(HALF, drawn)
+    small = HALF.apply(drawn.model)
+    assert [layer.mlp.dense_h_to_4h.out_features for layer in small.transformer.h] == [12, 12]
+    assert small.config.ffn_hidden_size == 12

@@ -15,7 +15,7 @@ from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
 from perfsuite.storage import count_stored, load, save
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear
-from perfsuite.techniques.quantization.packing import PackedLinear, pack, quantize_groups, unpack
+from perfsuite.techniques.quantization.packing import PackedLinear, pack, quantize_groups, to_bfloat16, unpack
 from perfsuite.techniques.values import parse_technique
 from perfsuite.testing import float_tensors
 from perfsuite.testing.contract import run
@@ -178,3 +178,11 @@ def test_unpacking_is_differentiable_for_what_comes_before():
         layer, x = WeightOnly(4, 8).apply(nn.Linear(16, 5)), torch.randn(3, 16, requires_grad=True)
     layer(x).sum().backward()
     torch.testing.assert_close(x.grad, layer.weight.sum(dim=0).expand(3, 16))
+
+
+def test_arithmetic_rounds_to_bfloat16_as_a_cast_does():
+    generator = torch.Generator().manual_seed(0)
+    ends = [torch.finfo(torch.float32).tiny, torch.finfo(torch.bfloat16).max, 1 + 2**-8, 1 + 3 * 2**-8]  # and ties
+    drawn = torch.rand(10_000, generator=generator) * 10.0 ** torch.randint(-36, 38, (10_000,), generator=generator)
+    x = torch.cat([torch.tensor(ends), drawn]).clamp(ends[0], ends[1])
+    assert torch.equal(to_bfloat16(x), x.to(torch.bfloat16))

@@ -4,20 +4,7 @@ A strict list: ``make zoo`` and the tests fail for what is wrong and not listed,
 """
 
 # A reason, and (entry, technique) of each that is wrong for it.
-KNOWN: dict[str, tuple[tuple[str, str], ...]] = {
-    "RWKV divides its weights at the first call, which fails then: to be refused, or left in float": (
-        ("RwkvForCausalLM", "int8-dynamic"),
-        ("RwkvForCausalLM", "int8-static"),
-        ("RwkvForCausalLM", "weight-only-4"),
-        ("RwkvForCausalLM", "structured-50+int8-dynamic"),
-    ),
-    "a file lacks the scales of a layer that stands in two places": (
-        ("DeformableDetrForObjectDetection", "weight-only-4"),
-    ),
-    "25 dB on the first batch of the data, which is looked at, and 1 dB less on other inputs": (
-        ("Lfm2ForCausalLM", "int8-static"),
-    ),
-}
+KNOWN: dict[str, tuple[tuple[str, str], ...]] = {}
 
 
 def reason_of(entry, technique):

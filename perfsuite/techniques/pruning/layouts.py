@@ -12,6 +12,7 @@ from perfsuite.techniques.common import is_linear
 from perfsuite.techniques.pruning.groups import Group
 from perfsuite.techniques.pruning.reading import reads, reads_only, sizes_from_input
 from perfsuite.techniques.pruning.slices import Columns, Rows, Slice
+from perfsuite.techniques.quantization.alike import computes_linear
 from perfsuite.techniques.quantization.readable import QuantizedLayer
 
 # What an attention may read of itself without more than its projections knowing of single heads.
@@ -155,7 +156,8 @@ def said(owner: Any, numbers: Mapping[str, int], count: int) -> dict[str, int]:
 
 
 def all_linear(*layers: Any) -> bool:
-    """Also of quantized layers: they are laid out alike, and read one input."""
-    return all(
+    """Also of quantized layers, which are laid out alike, and of classes that compute the same (Falcon's)."""
+    known = (
         isinstance(layer, QuantizedLayer) or (isinstance(layer, nn.Module) and is_linear(layer)) for layer in layers
     )
+    return all(is_one or computes_linear(layer) for is_one, layer in zip(known, layers, strict=True))

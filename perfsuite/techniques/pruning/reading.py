@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import textwrap
 from collections.abc import Collection
 from functools import cache
 from typing import Any
 
 from torch import nn
+
+from perfsuite.techniques.source import source_of
 
 _UNKNOWN = frozenset({"<no source>"})
 
@@ -41,14 +42,6 @@ def reads(kind: Any) -> frozenset[str]:
             else:
                 found.add(name)
     return frozenset(found)
-
-
-def source_of(kind: Any, method: str) -> str:
-    """The source of a method; empty where there is none."""
-    try:
-        return textwrap.dedent(inspect.getsource(inspect.unwrap(getattr(kind, method))))
-    except (AttributeError, OSError, TypeError):
-        return ""
 
 
 @cache

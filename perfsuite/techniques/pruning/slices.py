@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_parameters
 from perfsuite.techniques.common import is_conv1d, is_linear
+from perfsuite.techniques.quantization.alike import computes_linear
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Slice:
     @property
     def is_plain(self) -> bool:
         """Whether the parameter is the layer's own, and no subclass of ``nn.Linear`` computes something else."""
-        is_other = isinstance(self.layer, nn.Linear) and not is_linear(self.layer)
+        is_other = isinstance(self.layer, nn.Linear) and not is_linear(self.layer) and not computes_linear(self.layer)
         return not is_other and own_parameters(self.layer).get(self.tensor) is not None
 
     @property

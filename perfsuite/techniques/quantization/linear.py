@@ -19,6 +19,7 @@ from perfsuite.techniques.quantization.grid import Rows
 from perfsuite.techniques.quantization.kernels import int8_matmul, kernel_name
 
 _CHUNK_BYTES = 2**22  # of results at a time: larger temporaries leave the cache, and cost page faults at each call
+_SUMMED = 2**22  # weights at a time
 
 
 class Operands(NamedTuple):
@@ -38,6 +39,17 @@ def prepared(operands: Operands) -> Operands:
     if not (takes(operands.sums) and takes(bias) and bias.shape == operands.sums.shape):
         return operands
     return operands._replace(packed=onednn.pack(unwatched(operands.weight)), bias=bias)
+
+
+def row_sums(weight: Tensor) -> Tensor:
+    """(O, K) int8 to (O,) int32. torch makes int32 of all that it adds up: of a head of a language model, 260 MB."""
+    step = max(1, _SUMMED // max(1, weight.shape[1]))
+    if torch.compiler.is_compiling() or is_followed() or len(weight) <= step:
+        return weight.sum(dim=1, dtype=torch.int32)
+    sums = torch.empty(len(weight), dtype=torch.int32, device=weight.device)  # below what is made on the way
+    for part, into in zip(weight.split(step), sums.split(step), strict=True):
+        torch.sum(part, dim=1, dtype=torch.int32, out=into)
+    return sums
 
 
 def affine_rows(x: Tensor, *, per_token: bool) -> Rows:

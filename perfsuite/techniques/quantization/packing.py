@@ -54,13 +54,34 @@ def quantize_groups(weight: Tensor, bits: int, group_size: int) -> Packed:
     |w - q * scale| <= scale / 2. The scale is rounded up to bfloat16 first, so that the largest
     weight of a group is still on the grid.
     """
+    steps, scales = group_steps(weight, bits, group_size)
+    return Packed(pack(steps + 2 ** (bits - 1), bits), scales)
+
+
+def group_steps(weight: Tensor, bits: int, group_size: int) -> tuple[Tensor, Tensor]:
+    """The same before it is packed: whole numbers (O, I) from -largest to largest, as floats, and scales (O, G)."""
     largest = 2 ** (bits - 1) - 1
     groups = F.pad(weight, (0, -weight.shape[1] % group_size)).unflatten(1, (-1, group_size))  # (O, G, S)
     exact = groups.abs().amax(dim=-1).div_(largest).clamp_(min=torch.finfo(torch.float32).tiny)
     rounded_up = exact * (1 + 2**-8)  # bfloat16 rounds by at most 2**-9
-    scales = rounded_up.clamp_(max=torch.finfo(torch.bfloat16).max).to(torch.bfloat16)
-    q = groups.div(scales.to(weight.dtype).unsqueeze(-1)).round_().flatten(1)[:, : weight.shape[1]]
-    return Packed(pack(q + largest + 1, bits), scales)
+    scales = to_bfloat16(rounded_up.clamp_(max=torch.finfo(torch.bfloat16).max))
+    steps = groups.div(scales.to(weight.dtype).unsqueeze(-1)).round_().flatten(1)[:, : weight.shape[1]]
+    return steps, scales
+
+
+def to_bfloat16(x: Tensor) -> Tensor:
+    """Positive normal numbers, rounded by arithmetic: torch.compile leaves out a cast that is followed by another."""
+    half, _ = torch.frexp(x)  # from 1/2 to 1, times a power of two
+    power = x / (half * 2)  # exact, and finite
+    return (half.mul(256).round_().div_(128) * power).to(torch.bfloat16)  # 8 bits: only this rounds
+
+
+def of_groups(steps: Tensor, scales: Tensor, group_size: int) -> Tensor:
+    """The floats (O, I) that they stand for."""
+    width, length = scales.shape[1] * group_size, steps.shape[1]
+    groups = F.pad(steps, (0, width - length)).unflatten(1, (-1, group_size))  # (O, G, S)
+    floats: Tensor = groups.mul_(scales.to(steps.dtype).unsqueeze(-1)).flatten(1)[:, :length]
+    return floats
 
 
 class PackedLinear(QuantizedLayer):
@@ -84,10 +105,7 @@ class PackedLinear(QuantizedLayer):
         """(O, I); scales may be beyond the range of half precision, weights are not."""
         wide = torch.promote_types(dtype, torch.float32)
         q = unpack(self.codes, self.bits, self.in_features).to(wide).sub_(2 ** (self.bits - 1))
-        width = self.scales.shape[1] * self.group_size
-        groups = F.pad(q, (0, width - self.in_features)).unflatten(1, (-1, self.group_size))  # (O, G, S)
-        weight: Tensor = groups.mul_(self.scales.to(wide).unsqueeze(-1)).flatten(1)[:, : self.in_features]
-        return weight.to(dtype)
+        return of_groups(q, self.scales, self.group_size).to(dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., I) to (..., O)."""

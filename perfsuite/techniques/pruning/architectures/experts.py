@@ -16,8 +16,8 @@ from perfsuite.protocols import Architecture
 from perfsuite.techniques.pruning.groups import Group
 from perfsuite.techniques.pruning.lanes import ExpertColumns, ExpertRows
 from perfsuite.techniques.pruning.layouts import is_of_transformers, said
-from perfsuite.techniques.pruning.reading import source_of
 from perfsuite.techniques.pruning.slices import Slice
+from perfsuite.techniques.source import source_of
 
 _TENSORS = ("gate_up_proj", "down_proj")
 _ALIGNED = 8  # kernels for grouped products take widths of 16 bytes alone

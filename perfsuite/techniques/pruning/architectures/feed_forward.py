@@ -20,8 +20,9 @@ from perfsuite.techniques.pruning.layouts import (
     has_linear,
     is_of_transformers,
 )
-from perfsuite.techniques.pruning.reading import follows, reads_only, source_of
+from perfsuite.techniques.pruning.reading import follows, reads_only
 from perfsuite.techniques.pruning.slices import Columns, Rows, fused
+from perfsuite.techniques.source import source_of
 
 _PLAIN = (
     ("fc1", "fc2"), ("lin1", "lin2"), ("linear1", "linear2"), ("c_fc", "c_proj"), ("wi", "wo"), ("ffn", "ffn_output"),

@@ -17,6 +17,7 @@ from perfsuite.techniques.pruning.coupling.examples import example_for
 from perfsuite.techniques.pruning.coupling.proof import Prover
 from perfsuite.techniques.pruning.coupling.trace import Rule, Trace
 from perfsuite.techniques.pruning.coupling.units import Units, units_of
+from perfsuite.techniques.visiting import unwritten
 
 RULES: dict[str, Rule] = {**mixing.RULES, **moves.RULES, **layers.RULES}
 
@@ -41,21 +42,26 @@ def follow(model: nn.Module, given: Inputs | None, described: Collection[str]) -
 
 
 def _followed(model: nn.Module, given: Inputs | None, described: Collection[str]) -> Followed | None:
-    inputs = example_for(model, given)
-    if inputs is None:
-        return None
     copied = sharing_parameters(model)
     trace = Trace(copied, RULES, layers.frozen_all)
-    try:
-        trace.run(copied.eval(), inputs)
-    except Exception:  # what is followed is the model's own code
-        return None
-    with suppress(Exception):  # some models train on other inputs than they answer
-        trace.run(copied.train(), inputs)  # another branch may look at the units
+    with unwritten(model):
+        inputs = example_for(model, given)
+        if inputs is None or not _is_traced(trace, copied, inputs):
+            return None
     found = [group for group in units_of(copied, trace) if not any(_below(m, described) for m in group.modules)]
     prover = Prover(model, inputs)
     proven = prover.prove(found)
     return Followed(proven.groups, proven.refused, prover, frozenset(trace.called))
+
+
+def _is_traced(trace: Trace, model: nn.Module, inputs: Inputs) -> bool:
+    try:
+        trace.run(model.eval(), inputs)
+    except Exception:  # what is followed is the model's own code
+        return False
+    with suppress(Exception):  # some models train on other inputs than they answer
+        trace.run(model.train(), inputs)  # another branch may look at the units
+    return True
 
 
 def is_described(model: nn.Module, described: Collection[str]) -> bool:

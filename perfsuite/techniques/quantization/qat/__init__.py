@@ -1,0 +1,1 @@
+"""Quantization-aware training: layers that compute in float on what their quantized layers will hold."""

@@ -1,0 +1,162 @@
+"""What each recipe changes of a step, and what it leaves as it is, bit for bit."""
+
+import pytest
+import torch
+from torch import nn
+
+from perfsuite.errors import UnknownNameError, UsageError
+from perfsuite.measure.distances import farthest
+from perfsuite.recipes.checkpoint import blocks
+from perfsuite.recipes.values import parse_recipe
+from perfsuite.registry import RECIPES
+from tests.training.specs import classified, encoder, gradients, outcome, ragged, spec, tagger, training
+
+
+def distance(ones, others):
+    return farthest(ones, others, {name: value.dtype for name, value in others.items()})[1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain", "accumulate-4", "bf16-amp", "fp16-amp", "checkpoint", "checkpoint-matmul", "clip-0.5", "one-cycle"],
+)
+def test_a_name_is_what_its_recipe_calls_itself(name):
+    assert parse_recipe(name).name == name
+
+
+def test_recipes_compose_in_order_and_plain_changes_nothing():
+    assert parse_recipe("accumulate-2+plain+bf16-amp").name == "accumulate-2+bf16-amp"
+    assert parse_recipe("clip-1").name == "clip"
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        ("accumulate", UsageError, "recipe 'accumulate' needs a number"),
+        ("accumulate-1", UsageError, "in 1 parts"),
+        ("acumulate-4", UnknownNameError, "accumulate"),
+        ("bf16-amp-3", UsageError, "takes no argument"),
+        ("clip--1", UsageError, "recipe 'clip' does not take"),
+        ("checkpoint+checkpoint-matmul", UsageError, "another of its kind"),
+    ],
+)
+def test_what_is_no_recipe_is_refused(name, error, says):
+    with pytest.raises(error, match=says):
+        parse_recipe(name)
+
+
+def test_every_recipe_is_registered_under_a_family_of_its_own():
+    assert {"plain", "accumulate", "bf16-amp", "checkpoint", "one-cycle"} <= set(RECIPES.names())
+
+
+def test_micro_batches_give_the_gradients_of_the_whole_batch_with_ragged_labels():
+    of = spec(ragged)
+    plain = outcome(training(model=tagger(), of=of))
+    for parts in (2, 3, 7):
+        found = outcome(training(f"accumulate-{parts}", tagger(), of))
+        assert distance(gradients(found), gradients(plain)) < 50
+        assert torch.allclose(found["loss"].double(), plain["loss"].double(), rtol=1e-6)
+
+
+def test_accumulation_takes_less_memory_for_the_same_step():
+    from perfsuite.measure.step_memory import observe
+
+    whole, parts = (observe(training(name, encoder(0.0))) for name in ("plain", "accumulate-7"))
+    assert parts.saved_bytes < whole.saved_bytes / 3
+    assert parts.flops == whole.flops
+
+
+def test_a_loss_that_is_no_mean_over_its_terms_is_not_accumulated():
+    class Sum:
+        def __call__(self, output, batch):
+            return nn.functional.cross_entropy(output, batch.labels, reduction="sum")
+
+    with pytest.raises(UsageError, match="the loss is no mean over its terms"):
+        training("accumulate-2", of=spec(loss=Sum()))
+
+
+class Normalized(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.embedding, self.norm, self.head = nn.Embedding(30, 4), norm, nn.Linear(24, 5)
+
+    def forward(self, tokens):
+        return self.head(self.norm(self.embedding(tokens).transpose(1, 2)).flatten(1))
+
+
+def test_layers_that_look_at_the_whole_batch_are_refused_by_name():
+    with pytest.raises(UsageError, match="'norm' normalizes over the batch"):
+        training("accumulate-2", Normalized(nn.BatchNorm1d(4)))
+    assert training("accumulate-2", Normalized(nn.InstanceNorm1d(4))).once().isfinite()
+
+
+@pytest.mark.parametrize("recipe", ["checkpoint", "checkpoint-matmul"])
+def test_checkpointing_changes_no_bit_with_dropout(recipe):
+    plain, found = outcome(training()), outcome(training(recipe))
+    assert found.keys() == plain.keys()
+    assert all(torch.equal(found[name], plain[name]) for name in plain)
+
+
+def test_checkpointing_under_autocast_changes_no_bit():
+    plain, found = outcome(training("bf16-amp")), outcome(training("bf16-amp+checkpoint"))
+    assert all(torch.equal(found[name], plain[name]) for name in plain)
+
+
+def test_checkpointing_leaves_the_model_as_it_is():
+    made = training("checkpoint")
+    made.once()
+    assert not [name for name, module in made.step.model.named_modules() if "forward" in module.__dict__]
+
+
+def test_what_repeats_is_checkpointed_and_what_does_not_is_refused():
+    assert [type(block).__name__ for block in blocks(encoder(layers=3))] == ["EncoderLayer"] * 3
+    with pytest.raises(UsageError, match="has no blocks that repeat"):
+        training("checkpoint", Normalized(nn.Identity()))
+
+
+def test_clipping_bounds_the_norm_and_nothing_else():
+    plain, found = outcome(training()), outcome(training("clip-0.01"))
+    norm = torch.stack([value.norm() for value in gradients(found).values()]).norm()
+    assert torch.isclose(norm, torch.tensor(0.01), rtol=1e-4)
+    assert torch.equal(found["loss"], plain["loss"])
+    unclipped = outcome(training("clip-1e6"))
+    assert all(torch.equal(unclipped[name], plain[name]) for name in plain)
+
+
+def test_clipping_looks_at_unscaled_gradients():
+    plain, found = outcome(training("fp16-amp")), outcome(training("fp16-amp+clip-1e6"))
+    assert all(torch.equal(found[name], plain[name]) for name in plain)
+
+
+def test_mixed_precision_keeps_weights_and_moments_in_float32():
+    made = training("bf16-amp")
+    made.once()
+    held = [*made.step.model.parameters(), *made.optimizer_state()]
+    assert {tensor.dtype for tensor in held} == {torch.float32}
+    assert {parameter.grad.dtype for parameter in made.step.model.parameters()} == {torch.float32}
+    assert not torch.equal(outcome(made)["loss"], outcome(training())["loss"])
+
+
+def test_a_skipped_step_changes_nothing_and_does_not_count():
+    made = training("fp16-amp+one-cycle")
+    weights, rate = [p.detach().clone() for p in made.step.model.parameters()], made.step.schedule.get_last_lr()
+    made.step.scaler.load_state_dict(made.step.scaler.state_dict() | {"scale": 1e38})
+    made.once()
+    assert all(map(torch.equal, weights, made.step.model.parameters()))
+    assert made.step.schedule.get_last_lr() == rate
+
+
+def test_one_cycle_rises_once_and_falls_below_where_it_began():
+    made = training("one-cycle")
+    rates = [made.step.schedule.get_last_lr()[0]]
+    made.run(19, after=lambda number, loss: rates.append(made.step.schedule.get_last_lr()[0]))
+    top = rates.index(max(rates))
+    assert max(rates) == pytest.approx(1e-3, rel=0.05)
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[-1] < rates[0] / 100
+
+
+def test_data_of_classes_accumulate_over_examples():
+    plain, found = (outcome(training(name, encoder(0.0), spec(classified))) for name in ("plain", "accumulate-3"))
+    assert distance(gradients(found), gradients(plain)) < 500
