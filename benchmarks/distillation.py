@@ -25,8 +25,7 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import perfsuite
-from perfsuite import DistillationLoss, Examples, distill, student_of
+from perfsuite import DistillationLoss, Examples, convert_qat, distill, parse_technique, prepare_qat, student_of
 from perfsuite.distillation.teacher import answers_of
 from perfsuite.files import replacing, write_whole
 from perfsuite.models.glosses import CLASSES, Glosses, right, split, untrained_classifier
@@ -51,7 +50,7 @@ def arguments():
     add = parser.add_argument
     add("--folder", type=Path, required=True, help="what is kept from one run to the next")
     add("--short", action="store_true", help="a few examples: shows that it works, and no figure")
-    add("--teach", type=int, default=48_000, help="glosses that the teacher is fine-tuned on")
+    add("--teach", type=int, default=93_510, help="glosses that the teacher is fine-tuned on")
     add("--examples", type=int, default=93_510, help="glosses that students are trained on")
     add("--validate", type=int, default=2_000, help="glosses that show how training goes")
     add("--test", type=int, default=11_772, help="glosses that accuracy is counted on")
@@ -152,18 +151,17 @@ def trained_student(study, teacher, data, kind, seed):
 
 def deployed(study, teacher, student, data):
     """The student in int8: as calibration makes it, and trained for it by its teacher."""
-    given, found = study.given, {}
-    calibration = Glosses(count=1).calibration()
-    found[f"distilled, {given.technique}"] = perfsuite.parse_technique(given.technique).apply(student, data=calibration)
-    if hasattr(perfsuite, "prepare_qat"):
-        with study.timed("quantization-aware"):
-            prepared = perfsuite.prepare_qat(student, given.technique, data=calibration)
-            distill(
-                teacher, prepared, data, loss=DistillationLoss(given.alpha, given.temperature), steps=given.tune,
-                learning_rate=5e-5, seed=100, checkpoint=given.folder / "quantization-aware", every=200,
-            )  # fmt: skip
-        found[f"distilled, {given.technique} trained"] = perfsuite.convert_qat(prepared.eval())
-    return found
+    given, calibration = study.given, Glosses(count=1).calibration()
+    with study.timed("quantization-aware"):
+        prepared = prepare_qat(student, given.technique, data=calibration)
+        distill(
+            teacher, prepared, data, loss=DistillationLoss(given.alpha, given.temperature), steps=given.tune,
+            learning_rate=5e-5, seed=100, checkpoint=given.folder / "quantization-aware", every=200,
+        )  # fmt: skip
+    return {
+        f"distilled, {given.technique}": parse_technique(given.technique).apply(student, data=calibration),
+        f"distilled, {given.technique} trained": convert_qat(prepared.eval()),
+    }
 
 
 def speeds(study, teacher, models):

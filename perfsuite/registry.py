@@ -261,6 +261,8 @@ RECIPES: Registry[RecipeFactory] = Registry(
         "clip": "perfsuite.recipes.clip:Clip.from_argument",
         "one-cycle": "perfsuite.recipes.one_cycle:OneCycle.from_argument",
         "compile": "perfsuite.recipes.compile:Compile.from_argument",
+        "qat": "perfsuite.recipes.qat:Qat.from_argument",
+        "distill": "perfsuite.recipes.distill:Distill.from_argument",
     },
     _must_take("what follows the family in a recipe's name"),
 )
@@ -307,6 +309,8 @@ METRICS: Registry[Metric] = Registry(
         "final_loss": "perfsuite.metrics.training:FINAL_LOSS",
         "trajectory_distance": "perfsuite.metrics.training:TRAJECTORY_DISTANCE",
         "steps_to_target": "perfsuite.metrics.training:STEPS_TO_TARGET",
+        "resume_distance": "perfsuite.metrics.training:RESUME_DISTANCE",
+        "checkpoint_size": "perfsuite.metrics.training:CHECKPOINT_SIZE",
     },
     _must_be_metric,
     named=True,

@@ -10,7 +10,7 @@ import copy
 import ctypes
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -233,6 +233,29 @@ def qlinear(
     y: Tensor = torch.ops.onednn.qlinear_pointwise(
         x, x_scale, x_zero, packed, scale, zeros, bias, 1.0, 0, torch.float32, "none", [], ""
     )
+    return y
+
+
+def qconv_prepack(weight: Tensor, scale: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+    """``onednn::qconv_prepack``: int8 (O, I, ...) in oneDNN's own layout, for inputs whose zero is not 0."""
+    nothing = [0] * len(stride)
+    packed: Tensor = torch.ops.onednn.qconv_prepack(weight, scale, 1.0, 1, stride, nothing, dilation, 1, None)
+    return packed
+
+
+def qconv(
+    x: Tensor, x_scale: float, x_zero: int, packed: Tensor, scale: Tensor, zeros: Tensor, bias: Tensor | None,
+    stride: Sequence[int], dilation: Sequence[int],
+) -> Tensor:  # fmt: skip
+    """``onednn::qconv_pointwise`` without padding: floats (N, O, ...), channels last in memory.
+
+    x (N, I, ...) uint8, large enough for the kernel: else it gives what is none. AttributeError without oneDNN.
+    """
+    nothing = [0] * len(stride)
+    y: Tensor = torch.ops.onednn.qconv_pointwise(
+        x, x_scale, x_zero, packed, scale, zeros, bias, stride, nothing, dilation, 1, 1.0, 0, torch.float32,
+        "none", [], "",
+    )  # fmt: skip
     return y
 
 

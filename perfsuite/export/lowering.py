@@ -19,11 +19,11 @@ from torch.onnx.ops import symbolic, symbolic_multi_out
 from perfsuite.errors import TechniqueError
 from perfsuite.techniques.common import replace_modules
 from perfsuite.techniques.quantization.grid import LARGEST, LOWEST, SHIFT, STEPS
-from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, StaticInt8Linear
+from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, OnFixedGrid, StaticInt8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear, pack, unpack
 
 OPSET = 21
-_MOST = 255  # of an unsigned integer of 8 bits
+MOST = 255  # of an unsigned integer of 8 bits
 _SMALLEST_BLOCK = 16  # of MatMulNBits
 
 
@@ -122,7 +122,7 @@ class StaticProduct(nn.Module):
         self.register_buffer("weight", layer.codes.t().contiguous())
         self.register_buffer("scale", layer.scale.float())
         self.register_buffer("no_zero", torch.zeros_like(layer.scale, dtype=torch.int8))
-        scale, zero = _symmetric(layer) if symmetric else _unsigned(layer)
+        scale, zero = symmetric_grid(layer) if symmetric else unsigned_grid(layer)
         self.register_buffer("input_scale", scale)
         self.register_buffer("input_zero", zero)
         self.bias = layer.bias
@@ -169,9 +169,9 @@ class DynamicProduct(nn.Module):
     def _by_token(self, x: Tensor) -> Tensor:
         """There is no operator with a scale for each token: the grid is spelled out, the product is the same."""
         low, high = x.amin(-1, keepdim=True).clamp(max=0), x.amax(-1, keepdim=True).clamp(min=0)
-        scale = ((high - low) / (_MOST - 1)).clamp(min=torch.finfo(torch.float32).tiny)
+        scale = ((high - low) / (MOST - 1)).clamp(min=torch.finfo(torch.float32).tiny)
         zero = torch.round(-low / scale)
-        q = torch.round(x / scale + zero).clamp(0, _MOST).to(torch.uint8)
+        q = torch.round(x / scale + zero).clamp(0, MOST).to(torch.uint8)
         none = torch.zeros((), dtype=torch.uint8)
         return (self._product(q, none).float() - zero * self.sums) * (scale * self.scale)
 
@@ -253,11 +253,12 @@ class Rows(nn.Module):
         return (rows.float() * nn.functional.embedding(input, self.scale)).to(self.dtype)
 
 
-def _unsigned(layer: StaticInt8Linear) -> tuple[Tensor, Tensor]:
+def unsigned_grid(layer: OnFixedGrid) -> tuple[Tensor, Tensor]:
+    """Our grid, 128 further up."""
     return layer.input_scale.float(), (layer.input_zero + SHIFT).to(torch.uint8)
 
 
-def _symmetric(layer: StaticInt8Linear) -> tuple[Tensor, Tensor]:
+def symmetric_grid(layer: OnFixedGrid) -> tuple[Tensor, Tensor]:
     """The grid's ends are LOWEST and LOWEST + STEPS, less its zero; the further one becomes LARGEST."""
     reach = torch.maximum(layer.input_zero - LOWEST, LOWEST + STEPS - layer.input_zero).float()
     return layer.input_scale.float() * reach / LARGEST, torch.zeros((), dtype=torch.int8)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from perfsuite.errors import TechniqueError, first_line
+from perfsuite.export import convolutions as convolutions  # registers what they are lowered to
 from perfsuite.export.graph import exported
 from perfsuite.export.lowering import Dialect, lowered
 from perfsuite.export.quiet import quiet

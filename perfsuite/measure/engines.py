@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from perfsuite._compat.torch import StorageWeakRef, is_compiled
 from perfsuite.measure.trace import Trace
 from perfsuite.techniques.common import is_linear, linear_weights
+from perfsuite.techniques.quantization.alike import is_kernel
+from perfsuite.techniques.quantization.convolution import Int8Convolution
 from perfsuite.techniques.quantization.layers import Int8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear
+from perfsuite.techniques.quantization.reading import ReadingProduct
 from perfsuite.units import Unit, dtype_name, format_value
 
 EAGER = "torch"
@@ -78,14 +81,21 @@ def why_not_stored(model: nn.Module, trace: Trace, not_seen: str) -> str:
 
 
 def layers_of(model: nn.Module) -> dict[str, int]:
-    """Linear layers by the precision that they compute in: int8, or that of what they hold or unpack."""
-    kinds = [
-        "int8" if isinstance(layer, Int8Linear) else dtype_name(linear_weights(layer).weight.dtype)
-        for layer in model.modules()
-        if isinstance(layer, Int8Linear) or is_linear(layer)
-    ]
-    kinds += [f"float on {layer.bits} bits" for layer in model.modules() if isinstance(layer, PackedLinear)]
-    return dict(Counter(kinds))
+    """Linear layers and convolutions by the precision that they compute in: int8, or what they hold or unpack."""
+    return dict(Counter(kind for layer in model.modules() if (kind := _precision(layer))))
+
+
+def _precision(layer: Any) -> str:
+    """In which a layer multiplies with its weights; empty of one that does not."""
+    if isinstance(layer, Int8Linear | Int8Convolution):
+        return "int8"
+    if isinstance(layer, PackedLinear):
+        return f"float on {layer.bits} bits"
+    if isinstance(layer, ReadingProduct):
+        return "float on 8 bits"
+    if is_linear(layer):
+        return dtype_name(linear_weights(layer).weight.dtype)
+    return dtype_name(layer.weight.dtype) if is_kernel(layer) else ""
 
 
 def _why_partly(first: Trace, last: Trace, given: Sequence[Tensor]) -> str:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 NAME = "onnxruntime"
 PACKAGES = (NAME, "onnx", "onnxscript")
-_INTEGER = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat")
-_FLOAT = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
+_INTEGER = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat", "ConvInteger")
+_FLOAT = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "FusedConv", "ConvTranspose")
 _LEADS_ON = ("DequantizeLinear", "Transpose", "Cast")  # from weights to a product that was not fused with them
 _QUIET = 3  # errors alone
 

@@ -23,6 +23,8 @@ FILE = "model.xml"
 GROUP = 32  # values of a token that share a scale, where they are quantized in the kernel; OpenVINO's own default
 _GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 _ENDS = ("Input", "Output", "Const")  # how a graph begins and ends is no work
+_CONVOLUTIONS = ("Convolution", "Deconvolution")
+_BYTES = ("i8", "u8")
 _INTEGERS = {"i8": 8, "u8": 8, "i4": 4, "u4": 4}
 
 
@@ -112,6 +114,8 @@ def _operators(compiled: Any) -> Operators:
                 precision, [entry.get_element_type().get_type_name() for entry in node.inputs()], in_kernel=in_kernel
             )
             layers[precision] += 1
+        elif kind in _CONVOLUTIONS:
+            layers["int8" if precision in _BYTES else precision] += 1
         if kind not in _ENDS:
             calls[f"{kind} {precision}"] += 1
     return Operators(calls, layers)

@@ -11,7 +11,7 @@ from perfsuite.errors import TechniqueError, first_line
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.checking import first_answer, would_compile
 from perfsuite.techniques.comparing import answers
-from perfsuite.techniques.quantization.layers import nothing_prepared
+from perfsuite.techniques.quantization.preparing import nothing_prepared
 from perfsuite.techniques.visiting import visited
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from perfsuite.techniques.common import is_linear, linear_weights
 from perfsuite.techniques.comparing import answers, decibels
 from perfsuite.techniques.examples import examples
 from perfsuite.techniques.fidelity import Fidelity, Promise
-from perfsuite.techniques.quantization.layers import nothing_prepared
+from perfsuite.techniques.quantization.preparing import nothing_prepared
 from perfsuite.techniques.replaced import Layer, replaced
 from perfsuite.techniques.visiting import visited
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_buffers, own_modules, own_parameters
 from perfsuite.techniques.coverage import Coverage, Removed
+from perfsuite.techniques.quantization.parameters import is_read_from_int8, is_same_kind
 from perfsuite.units import dtype_name
 
 
@@ -47,13 +48,12 @@ def _compared(a: nn.Module, b: nn.Module | None, seen: set[Tensor], visited: set
     if a in visited:
         return
     visited.add(a)
-    if b is not None and type(a) is not type(b):
+    if b is not None and not is_same_kind(a, b):
         yield from _replaced(a, b, seen)
         return
     for name, weight in _own(a, seen):
-        yield Weight(
-            type(a).__name__, weight.nbytes, _form(weight, own_parameters(b).get(name) if b is not None else None)
-        )
+        form = "gone" if b is None else integer_form(b) if is_read_from_int8(b, name) else _form_in(b, name, weight)
+        yield Weight(type(a).__name__, weight.nbytes, form)
     partners = _partners(a, b) if b is not None else {}
     for name, child in own_modules(a).items():
         if child is not None:
@@ -110,11 +110,16 @@ def _shared_out(total: int, forms: list[str], kind: str) -> Iterator[Weight]:
 
 
 def integer_form(module: nn.Module) -> str:
-    """What a quantized layer stores its weight as: "int8", or "4-bit" where it says so; empty for any other layer."""
+    """What a quantized layer stores its weight as: "int8", or "4-bit" where it says so; empty for any other layer.
+
+    Of int8 it says where that is only stored, and multiplied as floats.
+    """
     tensors = (*own_buffers(module).values(), *own_parameters(module).values())
     codes = [t for t in tensors if t is not None and t.dim() > 1 and t.dtype in (torch.int8, torch.uint8)]
     bits = getattr(module, "bits", None)
-    return "" if not codes else f"{bits}-bit" if isinstance(bits, int) else dtype_name(codes[0].dtype)
+    if not codes or isinstance(bits, int):
+        return f"{bits}-bit" if codes else ""
+    return dtype_name(codes[0].dtype) + (" computed in float" if getattr(module, "computes_in_float", False) else "")
 
 
 def _own(module: nn.Module, seen: set[Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -131,7 +136,8 @@ def _is_weight(name: str, tensor: Tensor) -> bool:
     return wide and tensor.is_floating_point()
 
 
-def _form(before: Tensor, after: Tensor | None) -> str:
+def _form_in(module: nn.Module, name: str, before: Tensor) -> str:
+    after = own_parameters(module).get(name)
     if after is None:
         return "gone"
     if after.shape != before.shape:

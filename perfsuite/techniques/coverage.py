@@ -35,9 +35,10 @@ class Removed:
 class Coverage:
     """Weights are float tensors of two and more dimensions: matrices, tables, kernels; tied ones count once.
 
-    ``forms``: how many have been changed into what ("int8", "4-bit", "bfloat16", "cut", "changed"). ``left``: how many
-    are as they were, by the type of their layer, the most bytes first. ``touched_bytes`` of ``bytes`` are those that
-    the changed ones had before; ``size_before`` and ``size_after`` are the bytes of all tensors of the model.
+    ``forms``: how many have been changed into what ("int8", "int8 computed in float", "4-bit", "bfloat16", "cut",
+    "changed"). ``left``: how many are as they were, by the type of their layer, the most bytes first. ``touched_bytes``
+    of ``bytes`` are those that the changed ones had before; ``size_before`` and ``size_after`` are the bytes of all
+    tensors of the model.
     """
 
     forms: Mapping[str, Count]

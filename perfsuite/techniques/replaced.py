@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from perfsuite._compat.torch import own_modules
+from perfsuite.techniques.quantization.parameters import is_same_kind
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ Place = tuple[nn.Module, str]
 def _pairs(
     name: str, before: nn.Module, after: nn.Module, place: Place | None, seen: set[tuple[nn.Module, nn.Module]]
 ) -> Iterator[tuple[str, nn.Module, nn.Module, Place | None]]:
-    if type(before) is not type(after):
+    if not is_same_kind(before, after):
         yield name, before, after, place
     elif (before, after) not in seen:
         seen.add((before, after))

@@ -15,12 +15,14 @@ from perfsuite.storage import count_stored
 from perfsuite.techniques.attention import split_attention
 from perfsuite.techniques.common import is_linear, linear_weights
 from perfsuite.techniques.pruning.magnitude import Magnitude
+from perfsuite.techniques.quantization.convolution import Int8Convolution, StaticInt8Convolution
 from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, StaticInt8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear
+from perfsuite.techniques.quantization.reading import Reading
 from perfsuite.testing.contract import Contract, Law, each, run
 from perfsuite.testing.strategies import Sample
 
-Layer = Int8Linear | Int8Embedding | PackedLinear
+Layer = Int8Linear | Int8Embedding | PackedLinear | Int8Convolution | Reading
 
 
 def weights_are_within_half_a_step(technique: Technique, sample: Sample) -> None:
@@ -46,7 +48,7 @@ def quantized_weights_are_a_fixed_point(technique: Technique, sample: Sample) ->
         for name, _, layer in _pairs(technique, sample.model, sample):
             module = on_grid.get_submodule(name)
             target: Any = linear_weights(module).weight if is_linear(module) else module.weight
-            target.copy_(_weights(layer))
+            target.copy_(_weights(layer).view(target.shape))
     for name, original, layer in _pairs(technique, on_grid, sample):
         off = (_weights(layer) - original.double()).abs()
         # a packed scale is rounded up a little, so its own grid shifts within one step of its storage format
@@ -62,6 +64,11 @@ def a_row_does_not_depend_on_the_others(technique: Technique, sample: Sample) ->
             loud = torch.cat([rows, rows[:1] * 1e4])
             with torch.no_grad():
                 assert torch.equal(layer(loud)[:4], layer(rows)), "a row's output depends on the other rows"
+        if isinstance(layer, Int8Convolution) and (layer.per_example or isinstance(layer, StaticInt8Convolution)):
+            x = _images(layer)
+            with torch.no_grad():
+                together = layer(torch.cat([x, x[:1] * 1e4]))[: len(x)]
+                assert torch.equal(together, layer(x)), "an example's output depends on the other examples"
 
 
 def the_product_is_that_of_the_dequantized(technique: Technique, sample: Sample) -> None:
@@ -76,6 +83,8 @@ def the_product_is_that_of_the_dequantized(technique: Technique, sample: Sample)
                 got = layer(x).double()
             size = float((seen.abs() @ _weights(layer).abs().t()).max()) + 1e-30
             assert float((got - expected).abs().max()) <= 1e-5 * size, f"{name} computes something else"
+        if isinstance(layer, Int8Convolution):
+            assert _convolves_exactly(layer), f"{name} computes something else"
 
 
 def the_file_is_that_small(technique: Technique, sample: Sample) -> None:
@@ -171,11 +180,30 @@ def _pairs(technique: Technique, model: nn.Module, sample: Sample) -> Iterator[t
         if isinstance(layer, Layer):
             module = original.get_submodule(name)
             weight: Any = linear_weights(module).weight if is_linear(module) else module.weight
-            yield name, weight.detach(), layer
+            yield name, weight.detach().flatten(1), layer
+
+
+def _convolves_exactly(layer: Int8Convolution) -> bool:
+    x = layer.padded(_images(layer))
+    with torch.no_grad():
+        rows = layer.rows(x)
+        seen = ((rows.signed().double() - rows.zero.double()) * rows.scale.double()).view(x.shape)
+        weight, how = layer.dequantized(torch.float64), (layer.stride, 0, layer.dilation)
+        expected = layer.call(seen, weight, None if layer.bias is None else layer.bias.double(), *how)
+        size = float(layer.call(seen.abs(), weight.abs(), None, *how).max()) + 1e-30
+        return float((layer(_images(layer)).double() - expected).abs().max()) <= 1e-5 * size
+
+
+def _images(layer: Int8Convolution) -> Tensor:
+    """(3, I, ...): a few places larger than the kernel."""
+    channels, *kernel = layer.kernel_shape[1:]
+    shape = (3, channels, *(step * (width - 1) + 3 for width, step in zip(kernel, layer.dilation, strict=True)))
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(layer.scale.dtype)
 
 
 def _weights(layer: Layer) -> Tensor:
-    return layer.dequantized(torch.float64)
+    return layer.dequantized(torch.float64).flatten(1)
 
 
 def _scales(layer: Layer) -> Tensor:

@@ -139,9 +139,10 @@ def _mlp(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
 
 
 def _convolution(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:
-    channels = draw(st.integers(1, 8))
-    model = nn.Sequential(nn.Conv2d(1, channels, 3), nn.ReLU(), nn.Flatten(), nn.Linear(channels * 16, 4))
-    return model, Inputs((torch.randn(2, 1, 6, 6),)), f"convolution channels={channels}"
+    """Of few inputs, or of as many as products of integers are worth it for."""
+    channels, inputs = draw(st.integers(1, 8)), draw(st.sampled_from([1, 64]))
+    model = nn.Sequential(nn.Conv2d(inputs, channels, 3), nn.ReLU(), nn.Flatten(), nn.Linear(channels * 16, 4))
+    return model, Inputs((torch.randn(2, inputs, 6, 6),)), f"convolution {inputs=} channels={channels}"
 
 
 def _tied(draw: st.DrawFn) -> tuple[nn.Module, Inputs, str]:

@@ -233,6 +233,18 @@ def test_onednns_linear_layer_takes_its_arguments_in_this_order():
     torch.testing.assert_close(y, expected, msg="onednn::qlinear_pointwise has other arguments, or computes otherwise")
 
 
+@pytest.mark.skipif(not HAS_ONEDNN, reason="torch was built without oneDNN")
+def test_onednns_convolution_on_integers():
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randint(0, 256, (2, 3, 9), generator=generator, dtype=torch.uint8)
+    w = torch.randint(-127, 128, (4, 3, 3), generator=generator, dtype=torch.int8)
+    scale, bias = torch.rand(4, generator=generator), torch.rand(4, generator=generator)
+    y = onednn.convolution(q, onednn.pack_kernel(w, scale, bias, (2,), (2,)), 0.5, 2)
+    x, weight = (q.float() - 130) * 0.5, w.float() * scale.view(4, 1, 1)
+    expected = torch.nn.functional.conv1d(x, weight, bias, 2, 0, 2)
+    torch.testing.assert_close(y, expected, msg="onednn::qconv_pointwise has other arguments, or computes otherwise")
+
+
 WRITES = {
     "copy_": lambda w: w.copy_(w + 1),
     "data.copy_": lambda w: w.data.copy_(w + 1),

@@ -15,12 +15,16 @@ from perfsuite import (
     HiddenStateLoss,
     ModelPruner,
     PruningConfig,
+    convert_qat,
     distill,
+    prepare_qat,
+    provenance,
     student_of,
 )
 from perfsuite.distillation.teacher import answers_of
 from perfsuite.errors import NonFiniteError, UsageError
 from perfsuite.progress import watched
+from perfsuite.protocols import Inputs
 from perfsuite.testing.contract import state_bytes
 from tests.distillation.small import batches, encoder, examples, teacher, tokens, weights
 
@@ -277,6 +281,18 @@ def test_a_pruned_student_learns_from_the_unpruned_teacher_and_its_zeros_stay():
     assert zeros == expected > 0
     kept = weights(found) != 0
     assert not torch.equal(weights(found)[kept], weights(master)[kept])
+
+
+@pytest.mark.parametrize("technique", ["int8-dynamic", "int8-static"])
+def test_a_student_is_trained_for_integers_by_its_float_teacher(technique):
+    master = encoder(2).eval()
+    prepared = prepare_qat(master, technique, data=[Inputs((tokens()[0],))])
+    before = weights(prepared)
+    found = distill(master, prepared, examples(), steps=3, learning_rate=1e-2)
+    assert not torch.equal(weights(prepared), before)
+    assert len(found.losses) == 3
+    converted = convert_qat(prepared.eval())
+    assert [step.technique for step in provenance(converted)] == [technique]
 
 
 @pytest.mark.filterwarnings("ignore::perfsuite.CoverageWarning")

@@ -44,3 +44,14 @@ def test_a_program_that_shows_nothing_has_no_share():
     found = facts_of(Subject(forward_pass(program, X), program, inputs=X, runtime="other"), [SHARE])
     assert found.missing == {"int8_share": "the runtime 'other' does not show its operators"}
     assert not found.exact
+
+
+def test_a_convolution_counts_as_what_it_computes_in():
+    large, small = nn.Conv1d(64, 8, 8), nn.Conv1d(8, 64, 1)
+    network = nn.Sequential(small, large, nn.Flatten(), nn.LazyLinear(4)).eval()
+    x = Inputs((torch.ones(2, 8, 12),))
+    network(*x.args)
+    for technique, expected in {"fp32": 0, "int8-dynamic": 2 / 3, "weight-only-8": 0}.items():
+        subject = Subject.of_model(parse_technique(technique).apply(network), x)
+        assert facts_of(subject, [SHARE]).exact["int8_share"] == pytest.approx(expected)
+    assert subject.layers == {"float on 8 bits": 3}

@@ -1,4 +1,4 @@
-"""weight-only stores convolutions in int8: they compute the same as with the weights that their codes stand for."""
+"""Convolutions that are stored in int8 compute the same as with the weights that their codes stand for."""
 
 import json
 
@@ -11,7 +11,7 @@ import perfsuite
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
 from perfsuite.storage import count_stored
-from perfsuite.techniques.quantization.convolution import Int8Convolution
+from perfsuite.techniques.quantization.reading import ReadingProduct
 from perfsuite.testing.contract import run
 
 FOUR = perfsuite.parse_technique("weight-only-4")
@@ -20,7 +20,25 @@ KINDS = {
     "2d": (lambda: nn.Conv2d(4, 8, 3, stride=2, padding=1), (2, 4, 9, 9)),
     "depthwise": (lambda: nn.Conv2d(4, 8, 3, groups=4, bias=False), (2, 4, 9, 9)),
     "3d": (lambda: nn.Conv3d(4, 8, (1, 2, 3)), (2, 4, 3, 4, 5)),
+    "circular": (lambda: nn.Conv2d(4, 8, 3, padding=1, padding_mode="circular"), (2, 4, 9, 9)),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 8, 3, stride=2, groups=2, output_padding=1), (2, 4, 5, 5)),
+    "subclass": (lambda: Own(4, 8, 3), (2, 4, 9, 9)),
+    "standardized": (lambda: Standardized(4, 8, 3), (2, 4, 9, 9)),
 }
+STORING = ["weight-only-4", "int8-dynamic", "int8-static"]
+
+
+class Own(nn.Conv2d):
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
+class Standardized(nn.Conv2d):
+    """As in BiT."""
+
+    def forward(self, input):
+        weight = self.weight / (self.weight.std(dim=(1, 2, 3), keepdim=True) + 1e-6)
+        return nn.functional.conv2d(input, weight, self.bias)
 
 
 def drawn(*shape):
@@ -35,15 +53,17 @@ def net():
         ).eval()  # fmt: skip
 
 
+@pytest.mark.parametrize("technique", STORING)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_computes_with_the_weights_that_the_codes_stand_for(kind, dtype):
+def test_it_computes_with_the_weights_that_the_codes_stand_for(kind, dtype, technique):
     make, shape = KINDS[kind]
     with seeded(0):
         layer = make().to(dtype)
     x = drawn(*shape).to(dtype)
-    (stored,) = FOUR.apply(nn.Sequential(layer))
-    assert type(stored) is Int8Convolution
+    (stored,) = perfsuite.parse_technique(technique).apply(nn.Sequential(layer), data=[x])
+    assert isinstance(stored, ReadingProduct)
+    assert isinstance(stored, type(layer))  # whose forward stays
     assert stored.weight.shape == layer.weight.shape
     largest = layer.weight.detach().abs().flatten(1).amax(1).double()
     error = (stored.weight.double() - layer.weight.double()).detach().abs().flatten(1).amax(1)
@@ -75,31 +95,30 @@ def test_a_folder_of_before_in_which_convolutions_are_in_float_is_read(tmp_path)
     assert torch.equal(run(again, inputs), run(before, inputs))
 
 
-@pytest.mark.parametrize("technique", ["int8-dynamic", "int8-static"])
-def test_other_techniques_leave_them_in_float(technique):
-    changed = perfsuite.parse_technique(technique).apply(net(), data=[drawn(2, 3, 12, 12)])
-    assert type(changed[3]) is nn.Conv2d
+class Counting(nn.Conv2d):
+    """What it answers depends on how often it was called: nothing can be proven of it."""
 
+    calls = 0
 
-class Own(nn.Conv2d):
     def forward(self, input):
-        return 2 * super().forward(input)
+        self.calls += 1
+        return super().forward(input) * self.calls
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), lambda: Own(3, 4, 3),
-        lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), lambda: nn.ConvTranspose2d(3, 4, 3),
-    ],
-    ids=["circular", "subclass", "weight norm", "transposed"],
-)  # fmt: skip
-def test_what_may_compute_something_else_stays_in_float(make):
+class Writing(nn.Conv2d):
+    def forward(self, input):
+        self.weight.data.clamp_(-1, 1)
+        return super().forward(input)
+
+
+@pytest.mark.parametrize("make", [lambda: Counting(3, 4, 3), lambda: Writing(3, 4, 3)], ids=["counting", "writing"])
+def test_what_cannot_be_proven_stays_in_float_and_is_named(make):
     with seeded(0):
         model = nn.Sequential(make(), nn.Flatten(), nn.LazyLinear(4)).eval()
         model(drawn(2, 3, 6, 6))
     changed = FOUR.apply(model)
     assert type(changed[0]) is type(model[0])
+    assert perfsuite.provenance(changed)[-1].structure["in_float"] == ["0"]
 
 
 def test_a_resnet_of_transformers_goes_through(tmp_path):

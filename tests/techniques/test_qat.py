@@ -16,6 +16,7 @@ from perfsuite.errors import NonFiniteError, PerfsuiteError, TechniqueError
 from perfsuite.models.seeding import seeded
 from perfsuite.techniques.common import main_output
 from perfsuite.techniques.fake_quantized import fake_quantized
+from perfsuite.techniques.quantization.bag import Int8EmbeddingBag
 from perfsuite.techniques.quantization.grid import LOWEST, STEPS
 from perfsuite.techniques.quantization.qat.grids import fake_fixed, fake_rows, fake_weight
 from perfsuite.techniques.quantization.readable import QuantizedLayer
@@ -303,7 +304,7 @@ PREPARED = prepare_qat(small.mlp(8, 6), Int8Dynamic())
         (lambda: prepare_qat(small.mlp(8, 6), "bf16"), r"no quantization-aware training for 'bf16'"),
         (lambda: prepare_qat(small.mlp(8, 6), "magnitude-50+int8-dynamic"), r"for 'magnitude-50\+int8-dynamic'"),
         (lambda: prepare_qat(small.mlp(8, 6), "int8-static"), r"needs calibration data"),
-        (lambda: prepare_qat(nn.ReLU(), Int8Dynamic()), r"found no float linear"),
+        (lambda: prepare_qat(nn.ReLU(), Int8Dynamic()), r"found no float weights"),
         (lambda: convert_qat(small.mlp(8, 6)), r"the Sequential is not prepared"),
         (lambda: recalibrate_qat(small.mlp(8, 6), [IDS]), r"the Sequential is not prepared"),
         (lambda: recalibrate_qat(PREPARED, [IDS]), r"int8-dynamic has no ranges"),
@@ -318,9 +319,8 @@ def test_what_cannot_be_is_refused_by_name(refused, said):
 def test_a_layer_that_nobody_knows_how_to_train_for_is_refused_by_name(monkeypatch):
     from perfsuite.techniques.quantization import stored
 
-    class Unknown(nn.Identity):
-        def __init__(self, source, rows_of):
-            super().__init__()
+    class Unknown(Int8EmbeddingBag):
+        """What a subclass computes, nobody knows."""
 
     monkeypatch.setattr(stored, "KINDS", (stored.Kind(stored.BAG.is_one, Unknown),))
     with pytest.raises(TechniqueError, match="layer 'bag' becomes a Unknown"), perfsuite.unchecked():

@@ -1,6 +1,7 @@
-"""Classes of their own that compute what ``nn.Linear`` and ``nn.Embedding`` compute: proven on seeded inputs.
+"""Classes of their own whose weights can be read from integers: proven on seeded inputs.
 
-Falcon has its own linear layer; BART's and Gemma's embeddings add an offset or multiply by a scale.
+Falcon has its own linear layer; BART's and Gemma's embeddings add an offset or multiply by a scale; BiT's convolutions
+standardize their weights.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 
 from perfsuite._compat.torch import own_buffers, own_modules, own_parameters
 from perfsuite.techniques.common import owns_weight
-from perfsuite.techniques.quantization.tables import shown_as_table
+from perfsuite.techniques.quantization.reading import shown
 
 _HARMLESS = {"forward", "extra_repr", "reset_parameters"}  # all else of a class might be called by the model
+_CONVOLUTIONS = (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
 _SCALES = (1.0, 30.0)  # of inputs: an activation or a clamp is seen at one of them
 
 
@@ -42,10 +46,29 @@ def looks_up_rows(module: Any) -> bool:
     if not is_its_own or not owns_weight(module) or module.max_norm is not None:
         return False
     ids = torch.arange(6, device=module.weight.device).view(2, 3) % len(module.weight)
+    return _same_when_shown(module, ids)
+
+
+def is_kernel(module: Any) -> bool:
+    """A convolution of whatever class, with a weight of its own."""
+    return isinstance(module, _CONVOLUTIONS) and owns_weight(module) and module.weight.is_floating_point()
+
+
+def reads_kernel(module: Any) -> bool:
+    """Whether a convolution is one of torch's own, or reads its weight in ways that integers can be read."""
+    if type(module) in _CONVOLUTIONS:
+        return True
+    sizes = [step * (width - 1) + 3 for width, step in zip(module.kernel_size, module.dilation, strict=True)]
+    x = torch.randn(2, module.in_channels, *sizes, generator=torch.Generator().manual_seed(0))
+    return _same_when_shown(module, x.to(module.weight))
+
+
+def _same_when_shown(module: Any, x: Tensor) -> bool:
+    """Whether it answers the same where its weight is made anew at each reading."""
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            expected = module.forward(ids)  # without hooks
-            found = shown_as_table(module).forward(ids)
+            expected = module.forward(x)  # without hooks
+            found = shown(module).forward(x)
     except Exception:  # a class of somebody else's, called in a way that it may not be made for
         return False
     return isinstance(found, Tensor) and torch.equal(found, expected)

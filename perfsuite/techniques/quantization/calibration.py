@@ -77,18 +77,17 @@ RangeOf = Callable[[Histogram], tuple[float, float]]
 
 
 def calibrate(
-    model: nn.Module, chosen: Mapping[nn.Module, str], data: Digested, range_of: RangeOf
+    model: nn.Module, layers: Mapping[nn.Module, str], data: Digested, range_of: RangeOf
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """The grid (scale and zero, both scalars) of the inputs of each chosen linear layer, by name.
+    """The grid (scale and zero, both scalars) of the inputs of each of these layers, by name.
 
     ``range_of`` says which values the grid shall hold, of all that were seen. Raises TechniqueError for no data and
     for a layer that the data never reached, NonFiniteError for NaN or infinite activations.
     """
-    seen = {name: Histogram() for module, name in chosen.items() if not isinstance(module, nn.Embedding)}
+    seen = {name: Histogram() for name in layers.values()}
     handles = [
         module.register_forward_pre_hook(_observer(name, seen[name]), with_kwargs=True)
-        for module, name in chosen.items()
-        if name in seen
+        for module, name in layers.items()
     ]
     try:
         with torch.set_grad_enabled(wants_gradients(model)), in_eval_mode(model), uncompiled(model):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -15,32 +16,37 @@ from perfsuite.techniques.attention import split_attention
 from perfsuite.techniques.carrying import can_be_replaced
 from perfsuite.techniques.common import is_linear, owns_weight
 from perfsuite.techniques.experts import split_experts
-from perfsuite.techniques.quantization.alike import computes_linear, looks_up_rows
+from perfsuite.techniques.quantization.alike import computes_linear, is_kernel, looks_up_rows, reads_kernel
+from perfsuite.techniques.quantization.convolution import StaticInt8Convolution, pays_on_integers
 from perfsuite.techniques.quantization.layers import Int8Embedding, StaticInt8Linear
 from perfsuite.techniques.quantization.packing import PackedLinear
-from perfsuite.techniques.quantization.readable import QuantizedLayer
+from perfsuite.techniques.quantization.parameters import can_be_stored, is_quantized
+from perfsuite.techniques.quantization.steering import routers
 from perfsuite.techniques.quantization.stored import Kind, is_stored
 from perfsuite.techniques.selection import selected
 from perfsuite.techniques.writing import written_layers
 
 # Names that our layers need for themselves: their attributes, and what they set.
-_OURS = (StaticInt8Linear, Int8Embedding, PackedLinear)
+_OURS = (StaticInt8Linear, Int8Embedding, PackedLinear, StaticInt8Convolution)
 _TAKEN = {name for kind in _OURS for name in dir(kind)} - {*dir(nn.Module), *dir(nn.Linear), *dir(nn.Embedding)} | {
     "codes", "scale", "scales", "like", "input_scale", "input_zero", "per_token", "sharing", "bits", "group_size",
-    "_prepared", "place", "is_turned",
+    "_prepared", "place", "is_turned", "shape", "kernel_shape", "pads", "pad_mode", "call", "per_example",
 }  # fmt: skip
 
 
 class Layers(msgspec.Struct, frozen=True):
     """What a model records of the choice: names of layers of a class of their own, and of those that stay in float.
 
-    ``split``: names of fused experts that were split into layers; ``stored``: of layers in int8 that compute in float.
+    ``split``: names of fused experts that were split into layers; ``stored``: of layers in int8 that compute in float;
+    ``convolutions``: of those that compute on int8; ``parameters``: of parameters in int8 of modules that stay.
     """
 
     alike: tuple[str, ...] = ()
     in_float: tuple[str, ...] = ()
     split: tuple[str, ...] = ()
     stored: tuple[str, ...] = ()
+    convolutions: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, structure: Mapping[str, Any]) -> Layers:
@@ -54,50 +60,78 @@ class Layers(msgspec.Struct, frozen=True):
 
 
 class Chosen(dict[nn.Module, str]):
-    """The layers to quantize, with their names; and the ``structure`` to be recorded."""
+    """The layers to quantize, with their names; and what is to be recorded of the choice."""
 
-    structure: dict[str, Any]
+    layers: Layers
+
+    @property
+    def structure(self) -> dict[str, Any]:
+        """As a record holds it."""
+        return {key: list(value) for key, value in msgspec.structs.asdict(self.layers).items() if value}
+
+    @property
+    def on_integers(self) -> dict[nn.Module, str]:
+        """Those that multiply integers; embeddings, and what is stored alone, do not."""
+        stored = {*self.layers.stored}
+        return {
+            module: name for module, name in self.items() if not isinstance(module, nn.Embedding) and name not in stored
+        }
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What may be quantized beside linear layers: ``stored``: kinds of layers that compute in float then.
+
+    ``embeddings``; fused ``experts``, which are split in place; ``convolutions``: whether those compute on integers
+    where that pays.
+    """
+
+    stored: tuple[Kind, ...]
+    embeddings: bool = True
+    experts: bool = True
+    convolutions: bool = False
 
 
 def prepare(
     model: nn.Module,
     include: Iterable[str],
     exclude: Iterable[str],
-    embeddings: bool,
+    wanted: Wanted,
     structure: Mapping[str, Any] | None = None,
-    *,
-    experts: bool = True,
-    stored: tuple[Kind, ...] = (),
 ) -> Chosen:
-    """Split packed attentions, and fused ``experts``, in place; then the layers to quantize, ``stored`` kinds too.
+    """Split packed attentions, and fused experts, in place; then what is to be quantized of what is ``wanted``.
 
     A weight that also serves a layer that is not to be quantized stays as it is in both: ties are kept. ``structure``
     is what was chosen before, of a model of this shape. Raises TechniqueError if there is nothing to quantize, or the
     model is quantized already.
     """
-    found = next((name for name, module in model.named_modules() if isinstance(module, QuantizedLayer)), None)
+    _check_is_float(model)
+    before = None if structure is None else Layers.of(structure)
+    split_attention(model)
+    split = split_experts(model, None if before is None else before.split) if wanted.experts else ()
+    names = selected(model, tuple(include), tuple(exclude))
+    candidates = {
+        module: name for name, module in model.named_modules() if name in names and _may_be_quantized(module, wanted)
+    }
+    written = written_layers(model)
+    layers = before or _decided(candidates, routers(model, candidates), written, wanted)
+    chosen = _without_ties(model, _outermost(candidates, layers))
+    if before is None:
+        layers = msgspec.structs.replace(layers, split=split, parameters=can_be_stored(model, names - written))
+    chosen.layers = layers
+    if not chosen and not layers.parameters:
+        raise TechniqueError(
+            "found no float weights to quantize", "use a model that has such layers, and do not exclude them all"
+        )
+    return chosen
+
+
+def _check_is_float(model: nn.Module) -> None:
+    found = next((name for name, module in model.named_modules() if is_quantized(module)), None)
     if found is not None:
         raise TechniqueError(
             f"the model is quantized already: {found or 'it'!r} holds integers", "quantize the original, once"
         )
-    before = None if structure is None else Layers.of(structure)
-    split_attention(model)
-    split = split_experts(model, None if before is None else before.split) if experts else ()
-    names = selected(model, tuple(include), tuple(exclude))
-    candidates = {
-        module: name
-        for name, module in model.named_modules()
-        if name in names and _may_be_quantized(module, embeddings, stored)
-    }
-    layers = msgspec.structs.replace(_decided(model, candidates), split=split) if before is None else before
-    chosen = _without_ties(model, _outermost(candidates, layers))
-    if not chosen:
-        raise TechniqueError(
-            "found no float linear or embedding layer to quantize",
-            "use a model that has such layers, and do not exclude them all",
-        )
-    chosen.structure = {key: list(value) for key, value in msgspec.structs.asdict(layers).items() if value}
-    return chosen
 
 
 def is_embedding(module: nn.Module) -> bool:
@@ -113,34 +147,43 @@ def plain_weights(model: nn.Module) -> list[nn.Parameter]:
     return [w for w in weights if w is not None and w.untyped_storage().data_ptr() not in seen]
 
 
-def _may_be_quantized(module: nn.Module, embeddings: bool, stored: tuple[Kind, ...]) -> bool:
+def _may_be_quantized(module: nn.Module, wanted: Wanted) -> bool:
     is_like_linear = is_linear(module) or isinstance(module, nn.Linear)
-    is_table = embeddings and isinstance(module, nn.Embedding)
-    return is_like_linear or is_table or is_stored(module, stored)
+    is_table = wanted.embeddings and isinstance(module, nn.Embedding)
+    return is_like_linear or is_table or is_stored(module, wanted.stored)
 
 
-def _decided(model: nn.Module, candidates: Mapping[nn.Module, str]) -> Layers:
-    """Which of them are of a class of their own that computes the same, and which cannot be replaced."""
-    written = written_layers(model)
-    plain = {module for module in candidates if is_linear(module) or is_embedding(module) or is_stored(module)}
+def _decided(
+    candidates: Mapping[nn.Module, str], steering: Set[nn.Module], written: Set[str], wanted: Wanted
+) -> Layers:
+    """Which of them are of a class of their own that computes the same, and which stay: they steer, are written to by
+    the forward pass, or cannot be replaced.
+    """
+    stored = {module for module in candidates if is_stored(module)}
+    plain = {module for module in candidates if is_linear(module) or is_embedding(module)} | {
+        module for module in stored if not is_kernel(module) or reads_kernel(module)
+    }
     alike = {
-        module for module in candidates if module not in plain and (computes_linear(module) or looks_up_rows(module))
-    }
-    kept = {
         module
-        for module, name in candidates.items()
-        if module not in plain | alike or name in written or not can_be_replaced(module, _TAKEN)
+        for module in candidates
+        if module not in plain | stored and (computes_linear(module) or looks_up_rows(module))
     }
+    cannot = {module for module in candidates if module not in plain | alike or not can_be_replaced(module, _TAKEN)}
+    kept = cannot | steering | {module for module, name in candidates.items() if name in written}
+    on_integers = {module for module in stored if wanted.convolutions and pays_on_integers(module)}
+
+    def names(modules: Set[nn.Module]) -> tuple[str, ...]:
+        return tuple(name for module, name in candidates.items() if module in modules)
+
     return Layers(
-        tuple(name for module, name in candidates.items() if module in alike - kept),
-        tuple(name for module, name in candidates.items() if module in kept),
-        stored=tuple(name for module, name in candidates.items() if is_stored(module) and module not in kept),
-    )
+        names(alike - kept), names(kept), stored=names(stored - kept - on_integers),
+        convolutions=names(on_integers - kept),
+    )  # fmt: skip
 
 
 def _outermost(candidates: Mapping[nn.Module, str], layers: Layers) -> Chosen:
     """Those that are to be quantized. A layer inside of one that is replaced goes along as it is."""
-    named, kept = {*layers.alike, *layers.stored}, {*layers.in_float}
+    named, kept = {*layers.alike, *layers.stored, *layers.convolutions}, {*layers.in_float}
     taken = {
         module: name
         for module, name in candidates.items()

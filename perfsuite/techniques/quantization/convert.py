@@ -35,7 +35,10 @@ def convert(
 
 
 class Memo:
-    """Quantizes each weight once, so that tied weights stay tied. Keyed by the parameter itself."""
+    """Quantizes each weight once, so that tied weights stay tied: as a matrix, with a row for each output.
+
+    Keyed by the parameter itself.
+    """
 
     def __init__(self, quantize: Callable[[Tensor], Any]) -> None:
         self._quantize = quantize
@@ -45,6 +48,6 @@ class Memo:
         key = own_parameters(module)["weight"]
         assert key is not None
         if key not in self._done:
-            weight = linear_weights(module).weight if is_conv1d(module) else key
+            weight = linear_weights(module).weight if is_conv1d(module) else key.detach().flatten(1)
             self._done[key] = self._quantize(weight)
         return self._done[key]

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Int8Dynamic(Named, Recorded):
-    """``int8-dynamic``: linear and embedding weights in int8 per channel, activations quantized on the fly.
+    """``int8-dynamic``: weights in int8 per channel, and activations quantized on the fly for products of integers.
 
-    ``per_token=False`` (``int8-dynamic-tensor``): one scale for all activations of a call.
+    Linear layers compute on integers, and convolutions where that pays. Embeddings, recurrent layers and all other
+    convolutions are stored in int8, and compute in float. ``per_token=False`` (``int8-dynamic-tensor``): one scale for
+    all activations of a call, where else each token has one, or each example of a convolution.
     ``per_channel=False``: one scale for all weights of a layer.
     ``embeddings=False`` (``int8-dynamic-linear``) leaves embeddings as they are. ``include`` and
     ``exclude``: layers by name, pattern or type.
@@ -53,19 +55,16 @@ class Int8Dynamic(Named, Recorded):
 
     def _converted(self, model: nn.Module, structure: Mapping[str, Any] | None) -> tuple[nn.Module, dict[str, Any]]:
         """The model, and what was chosen in it; as the structure says, where there is one."""
-        from perfsuite.techniques.quantization.layers import Int8Linear, Quantized
+        from perfsuite.techniques.quantization.makers import OnTheFly
         from perfsuite.techniques.quantization.quantize import to_int8
 
-        def linear(quantized: Quantized, bias: nn.Parameter | None, name: str) -> Int8Linear:
-            return Int8Linear(quantized, bias, per_token=self.per_token)
-
         chosen = self.chosen(model, structure)
-        return to_int8(model, chosen, linear, Int8Linear, per_channel=self.per_channel), chosen.structure
+        return to_int8(model, chosen, OnTheFly(self.per_token), per_channel=self.per_channel), chosen.structure
 
     def chosen(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> Chosen:
         """What it quantizes; of a structure, what was chosen before. Fused experts are split, in place."""
-        from perfsuite.techniques.quantization.choosing import prepare
-        from perfsuite.techniques.quantization.stored import BAG, RECURRENT
+        from perfsuite.techniques.quantization.choosing import Wanted, prepare
+        from perfsuite.techniques.quantization.stored import kinds
 
-        kinds = (RECURRENT, BAG) if self.embeddings else (RECURRENT,)
-        return prepare(model, self.include, self.exclude, self.embeddings, structure, stored=kinds)
+        wanted = Wanted(kinds(bags=self.embeddings), self.embeddings, convolutions=True)
+        return prepare(model, self.include, self.exclude, wanted, structure)

@@ -27,8 +27,7 @@ class Int8Static(Named, Recorded):
 
     ``ranges``: "minmax" takes all that was seen, "percentile" leaves out the outermost
     ``1 - percentile`` of the values, "mse" clips where the mean squared error is least
-    (``int8-static-mse`` and so on). Layers other than linear and embedding ones stay in
-    float, fused experts too.
+    (``int8-static-mse`` and so on). Fused experts stay in float.
     """
 
     ranges: Ranges = "minmax"
@@ -55,16 +54,20 @@ class Int8Static(Named, Recorded):
         from perfsuite.techniques.quantization.calibration import calibrate
 
         chosen = self.chosen(model)
-        return self._converted(model, chosen, calibrate(model, chosen, data, self.range_of)), chosen.structure
+        return self._converted(
+            model, chosen, calibrate(model, chosen.on_integers, data, self.range_of)
+        ), chosen.structure
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
         return self._converted(model, self.chosen(model, structure), {})
 
     def chosen(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> Chosen:
         """What it quantizes; not fused experts: calibration data may not reach all of them."""
-        from perfsuite.techniques.quantization.choosing import prepare
+        from perfsuite.techniques.quantization.choosing import Wanted, prepare
+        from perfsuite.techniques.quantization.stored import kinds
 
-        return prepare(model, self.include, self.exclude, self.embeddings, structure, experts=False)
+        wanted = Wanted(kinds(bags=self.embeddings), self.embeddings, experts=False, convolutions=True)
+        return prepare(model, self.include, self.exclude, wanted, structure)
 
     def range_of(self, seen: Histogram) -> tuple[float, float]:
         """The lowest and highest value that a grid shall hold, of the values that were seen."""
@@ -76,15 +79,9 @@ class Int8Static(Named, Recorded):
             case "mse":
                 return seen.least_error()
 
-    def _converted(
-        self, model: nn.Module, chosen: Mapping[nn.Module, str], grids: Mapping[str, tuple[Tensor, Tensor]]
-    ) -> nn.Module:
+    def _converted(self, model: nn.Module, chosen: Chosen, grids: Mapping[str, tuple[Tensor, Tensor]]) -> nn.Module:
         """The model with activations on these grids, by the layer's name; zeros where there is none."""
-        from perfsuite.techniques.quantization.layers import Int8Linear, Quantized, StaticInt8Linear
+        from perfsuite.techniques.quantization.makers import OnFixedGrids
         from perfsuite.techniques.quantization.quantize import to_int8
 
-        def linear(quantized: Quantized, bias: nn.Parameter | None, name: str) -> Int8Linear:
-            nothing = quantized[1].new_zeros(())
-            return StaticInt8Linear(quantized, bias, grids[name] if grids else (nothing, nothing.clone()))
-
-        return to_int8(model, chosen, linear, StaticInt8Linear, per_channel=self.per_channel)
+        return to_int8(model, chosen, OnFixedGrids(grids), per_channel=self.per_channel)

@@ -15,10 +15,12 @@ from torch import Tensor
 from perfsuite._compat.torch import int_mm, is_followed, without_modes
 from perfsuite.techniques.quantization import onednn
 from perfsuite.techniques.quantization.fused import are_right, compiled
-from perfsuite.techniques.quantization.grid import Rows
+from perfsuite.techniques.quantization.grid import SHIFT, Rows
 
 PREPACKED = ("fused", "onednn")  # what wants weights in oneDNN's own layout
-_chosen: dict[str, str] = {}  # by type of device; a graph compiler can read it, unlike a cached function
+# By type of device, and of convolutions; a graph compiler can read it, unlike a cached function.
+_chosen: dict[str, str] = {}
+_CONVOLUTION = "convolution"
 _AT_A_TIME = 2**24  # weights
 _EXACT_DEPTH = 1024  # 1024 * 128 * 127 < 2**24: so many products add up exactly in float32
 
@@ -84,6 +86,26 @@ def _by_onednn(a: Tensor, b: Tensor) -> Tensor:
     rows = Rows(a, b.new_ones(()), b.new_zeros(()))
     ones = b.new_ones(b.shape[0], dtype=torch.float32)
     return onednn.linear(rows.unsigned(), onednn.pack(b), ones, 1.0, 0, None)
+
+
+def convolves(device: torch.device) -> bool:
+    """Whether oneDNN's convolution of integers can be used, and is exact: measured, as above."""
+    if kernel_name(device) not in PREPACKED:
+        return False
+    if _CONVOLUTION not in _chosen:
+        with without_modes(), torch.device("cpu"):
+            generator = torch.Generator().manual_seed(0)
+            x = torch.randint(0, 256, (1, 32, 6, 6), generator=generator, dtype=torch.uint8)
+            weight = torch.randint(-127, 128, (24, 32, 3, 3), generator=generator, dtype=torch.int8)
+            x[..., :3, :], weight[0], weight[1] = 255, 127, -127  # the largest sums there can be
+            exact = torch.nn.functional.conv2d(x.double() - SHIFT, weight.double()).long()
+            _chosen[_CONVOLUTION] = "onednn" if _is(exact, lambda: _convolved_by_onednn(x, weight)) else ""
+    return bool(_chosen[_CONVOLUTION])
+
+
+def _convolved_by_onednn(x: Tensor, weight: Tensor) -> Tensor:
+    ones, zeros = weight.new_ones(24, dtype=torch.float32), weight.new_zeros(24, dtype=torch.float32)
+    return onednn.convolution(x, onednn.pack_kernel(weight, ones, zeros, (1, 1), (1, 1)), 1.0, 0)
 
 
 def _is(expected: Tensor, compute: Any) -> bool:

@@ -6,31 +6,25 @@ the zero needs only the sums of W's columns, which are known beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from operator import call
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perfsuite._compat.torch import own_buffers, own_parameters, unwatched, watch_writes
+from perfsuite._compat.torch import own_buffers, own_parameters, unwatched
 from perfsuite.techniques.quantization.grid import Rows
-from perfsuite.techniques.quantization.kernels import PREPACKED, kernel_name
 from perfsuite.techniques.quantization.linear import (
     Operands,
     affine_linear,
     affine_rows,
     fixed_rows,
-    in_graph,
     prepared,
     row_sums,
 )
+from perfsuite.techniques.quantization.preparing import Prepared, can_prepare
 from perfsuite.techniques.quantization.readable import QuantizedLayer
-
-_prepares: ContextVar[bool] = ContextVar("perfsuite_prepares", default=True)
 
 
 class Quantized(NamedTuple):
@@ -70,12 +64,12 @@ class OnRows(QuantizedLayer):
 
     def dequantized(self, dtype: torch.dtype) -> Tensor:
         """(O, I): each row of codes times its scale."""
-        scale = _wide(self.scale).unsqueeze(-1)
+        scale = wide(self.scale).unsqueeze(-1)
         return self.codes.to(scale.dtype, copy=True).mul_(scale).to(dtype)
 
     def rows_of(self, ids: Tensor) -> Tensor:
         """(...) ids to (..., I). Raises IndexError for an id that does not exist, as torch's embedding does."""
-        scale = F.embedding(ids, _wide(self.scale).unsqueeze(-1))  # (..., 1), and the check of the ids
+        scale = F.embedding(ids, wide(self.scale).unsqueeze(-1))  # (..., 1), and the check of the ids
         return (self.codes[ids] * scale).to(self.like.dtype)  # torch's embedding is slow for int8 rows
 
 
@@ -92,7 +86,7 @@ class Int8Linear(OnRows):
         super().__init__(quantized)
         self.out_features, self.in_features = quantized.codes.shape
         self.per_token = per_token
-        self._prepared = Prepared()
+        self._prepared: Prepared[Operands] = Prepared()
         self.sharing: Sharing | None = None  # where several layers read one input
         self.bias = bias
 
@@ -107,7 +101,7 @@ class Int8Linear(OnRows):
 
     def rows(self, x: Tensor) -> Rows:
         """(..., I) floats on the grid: (N, I)."""
-        return self.quantize(_wide(x.reshape(-1, self.in_features)).contiguous())
+        return self.quantize(wide(x.reshape(-1, self.in_features)).contiguous())
 
     def quantize(self, x: Tensor) -> Rows:
         """(N, I) floats to the grid."""
@@ -119,7 +113,7 @@ class Int8Linear(OnRows):
 
     def operands(self) -> Operands:
         """What the product needs, in the fastest form that there is here and now."""
-        return self._prepared.of((self,)) if can_prepare(self) else side_by_side((self,))
+        return operands_of((self,), self._prepared) if can_prepare(self) else side_by_side((self,))
 
     def tensors(self) -> list[Tensor]:
         """All that it computes with."""
@@ -131,20 +125,33 @@ class Int8Linear(OnRows):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, per_token={self.per_token}"
 
 
-class StaticInt8Linear(Int8Linear):
-    """The same with activations on a grid that calibration has fixed: input_scale () and input_zero ()."""
+Grid = tuple[Tensor, Tensor]
+"""Scale () and zero () of inputs."""
+
+
+class OnFixedGrid(nn.Module):
+    """A layer whose inputs are on a grid that calibration has fixed: input_scale () and input_zero ()."""
 
     input_scale: Tensor
     input_zero: Tensor
-    computed_with = (*Int8Linear.computed_with, "input_scale", "input_zero")
 
-    def __init__(self, quantized: Quantized, bias: nn.Parameter | None, grid: tuple[Tensor, Tensor]) -> None:
-        super().__init__(quantized, bias)
+    def hold_grid(self, grid: Grid) -> None:
         self.register_buffer("input_scale", grid[0])
         self.register_buffer("input_zero", grid[1])
 
     def quantize(self, x: Tensor) -> Rows:
-        return fixed_rows(x, _wide(self.input_scale), _wide(self.input_zero))
+        """(N, I) floats to the grid."""
+        return fixed_rows(x, wide(self.input_scale), wide(self.input_zero))
+
+
+class StaticInt8Linear(OnFixedGrid, Int8Linear):
+    """The same with activations on a grid that calibration has fixed."""
+
+    computed_with = (*Int8Linear.computed_with, "input_scale", "input_zero")
+
+    def __init__(self, quantized: Quantized, bias: nn.Parameter | None, grid: Grid) -> None:
+        super().__init__(quantized, bias)
+        self.hold_grid(grid)
 
     def grids_as(self, other: Int8Linear) -> bool:
         return (
@@ -171,64 +178,19 @@ class Int8Embedding(OnRows):
         return f"{self.num_embeddings}, {self.embedding_dim}"
 
 
-class Prepared:
-    """Operands made at first use, and again when a tensor that they come from has been written to, in whatever way.
+def operands_of(layers: Sequence[Int8Linear], kept: Prepared[Operands]) -> Operands:
+    """Those of layers side by side, in the fastest form that there is here and now."""
 
-    Scales and biases are small: they are compared. Codes are not: torch is asked to move them once somebody writes.
-    They are derived: copies and pickles leave them behind.
-    """
+    def joined() -> Operands:
+        return side_by_side(layers)
 
-    def __init__(self) -> None:
-        self._made: Operands | None = None
-        self._are_unwritten: list[Callable[[Tensor], bool]] = []
-
-    def of(self, layers: Sequence[Int8Linear]) -> Operands:
-        tensors = [tensor for layer in layers for tensor in layer.tensors()]
-        try:
-            if self._made is None or not self._holds_for(tensors):
-                made = side_by_side(layers)
-                self._are_unwritten = [watch_writes(t, is_large=t.dtype == torch.int8) for t in tensors]
-                self._made = prepared(made)
-            return self._made
-        except RuntimeError:  # such as in a transform of torch.func: there is nothing to tell a change by
-            return side_by_side(layers)
-
-    def _holds_for(self, tensors: Sequence[Tensor]) -> bool:
-        return len(tensors) == len(self._are_unwritten) and all(map(call, self._are_unwritten, tensors))
-
-    def __deepcopy__(self, memo: Any) -> Prepared:
-        return Prepared()
-
-    def __reduce__(self) -> tuple[type[Prepared], tuple[()]]:
-        return (Prepared, ())
-
-
-@contextmanager
-def nothing_prepared() -> Iterator[None]:
-    """While open, no operands are kept: for a single call, after which the model may only be saved."""
-    token = _prepares.set(False)
-    try:
-        yield
-    finally:
-        _prepares.reset(token)
-
-
-def can_prepare(layer: Int8Linear) -> bool:
-    """Whether operands may be kept from call to call.
-
-    Not while a graph is traced (they are no part of it) or gradients are taken (a bias may want some).
-    """
-    if in_graph() or not _prepares.get():
-        return False
-    codes, scale = own_buffers(layer)["codes"], own_buffers(layer)["scale"]
-    assert codes is not None
-    assert scale is not None
-    return scale.dtype == torch.float32 and kernel_name(codes.device) in PREPACKED
+    found = kept.of([tensor for layer in layers for tensor in layer.tensors()], joined, prepared)
+    return joined() if found is None else found
 
 
 def side_by_side(layers: Sequence[Int8Linear]) -> Operands:
     """The operands of layers that read the same rows, as if they were one layer."""
-    scale = _joined([_wide(layer.scale) for layer in layers])
+    scale = _joined([wide(layer.scale) for layer in layers])
     weight = _joined([unwatched(layer.codes) for layer in layers])
     sums = row_sums(weight) * scale
     bias = _joined([_bias(layer, scale) for layer in layers])
@@ -248,7 +210,7 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tuple(tensors))
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     """In float32 at least: the integer sums do not fit into half precision."""
     if x.dtype == torch.float32:
         return x

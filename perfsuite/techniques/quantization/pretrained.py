@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from perfsuite.techniques.quantization.readable import QuantizedLayer
+from perfsuite.techniques.quantization.parameters import is_quantized
 
 # Without a "quant_method" transformers refuses a folder; of a method that it does not know it warns, and goes on.
 NOT_FOR_TRANSFORMERS = {"loaded_by": "perfsuite.load_model(folder)"}
@@ -20,7 +20,7 @@ def mark_pretrained(model: nn.Module) -> None:
     module: Any
     for module in model.modules():
         config: Any = module.__dict__.get("config")
-        if hasattr(config, "to_dict") and any(isinstance(inner, QuantizedLayer) for inner in module.modules()):
+        if hasattr(config, "to_dict") and any(map(is_quantized, module.modules())):
             config.quantization_config = dict(NOT_FOR_TRANSFORMERS)
             tied: Any = getattr(module, "_tied_weights_keys", None)
             if isinstance(tied, dict):

@@ -10,40 +10,42 @@ from torch import nn
 
 from perfsuite._compat.torch import own_parameters
 from perfsuite.techniques.common import linear_weights
+from perfsuite.techniques.quantization.choosing import Chosen
 from perfsuite.techniques.quantization.chunks import int8_rows, int8_whole, packed_rows
 from perfsuite.techniques.quantization.convert import Memo, convert
 from perfsuite.techniques.quantization.kernels import kernel_name
-from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, OnRows, Quantized
+from perfsuite.techniques.quantization.layers import Int8Embedding, Int8Linear, OnRows
+from perfsuite.techniques.quantization.makers import Makers
 from perfsuite.techniques.quantization.packing import PackedLinear
+from perfsuite.techniques.quantization.parameters import store as store_parameters
+from perfsuite.techniques.quantization.reading import reading_int8
 from perfsuite.techniques.quantization.sharing import share_inputs
 from perfsuite.techniques.quantization.stored import Store, is_stored
-from perfsuite.techniques.quantization.tables import int8_table
-
-MakeLinear = Callable[[Quantized, nn.Parameter | None, str], Int8Linear]
-"""Makes a layer of its quantized weights, its bias and its name."""
 
 
-def to_int8(
-    model: nn.Module, chosen: Mapping[nn.Module, str], linear: MakeLinear, kind: type[Int8Linear], *, per_channel: bool
-) -> nn.Module:
-    """Int8 in the place of the layers that ``choosing.prepare`` chose. ``linear`` makes linear layers, of that kind."""
+def to_int8(model: nn.Module, chosen: Chosen, makers: Makers, *, per_channel: bool) -> nn.Module:
+    """Int8 in the place of the layers that ``choosing.prepare`` chose."""
     kernel_name(torch.device("cpu"))  # choose the kernel now, not in the middle of a measurement
     rows, weights = _memos(chosen, per_channel)
     store = Store()
+    convolutions = {*chosen.layers.convolutions}
 
     def make(module: nn.Module, name: str) -> nn.Module:
+        if name in convolutions:
+            return makers.convolution(module, weights(module), name)
         if is_stored(module):
             return store(module)
         if isinstance(module, nn.Embedding):
             return _embedding(module, rows)
-        return linear(weights(module), linear_weights(module).bias, name)
+        return makers.linear(weights(module), linear_weights(module).bias, name)
 
+    store_parameters(model, chosen.layers.parameters, int8_rows)
     converted = convert(model, chosen, make)
-    share_inputs(converted, kind)
+    share_inputs(converted, makers.kind)
     return converted
 
 
-def to_packed(model: nn.Module, chosen: Mapping[nn.Module, str], bits: int, group_size: int) -> nn.Module:
+def to_packed(model: nn.Module, chosen: Chosen, bits: int, group_size: int) -> nn.Module:
     """Packed linear weights in the place of the chosen layers; what is only stored in int8 so."""
     tied = tied_to_embeddings(chosen)
     rows = Memo(int8_rows)
@@ -60,6 +62,7 @@ def to_packed(model: nn.Module, chosen: Mapping[nn.Module, str], bits: int, grou
             return Int8Linear(rows(module), weights.bias)
         return PackedLinear(groups(module), weights.weight.shape[1], bits, group_size, weights.bias)
 
+    store_parameters(model, chosen.layers.parameters, int8_rows)
     return convert(model, chosen, make)
 
 
@@ -74,7 +77,7 @@ def _memos(chosen: Mapping[nn.Module, str], per_channel: bool) -> tuple[Memo, Ca
 
 def _embedding(module: nn.Embedding, rows: Memo) -> OnRows:
     if type(module) is not nn.Embedding:
-        table: OnRows = int8_table(module, rows(module))
+        table: OnRows = reading_int8(module, rows(module))
         return table
     return Int8Embedding(rows(module), module.padding_idx)
 

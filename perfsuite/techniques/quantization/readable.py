@@ -43,6 +43,7 @@ class Dequantized(Tensor):
 
     made_by: Callable[[], Tensor]
     rows_of: Callable[[Tensor], Tensor] | None = None  # where they can be made without the others
+    part_of: Callable[[int], Tensor] | None = None  # so can what is at one place of the first dimension
     place = ""  # the name of the layer in the model
 
     @staticmethod
@@ -66,7 +67,7 @@ class Dequantized(Tensor):
         if name in _WITHOUT_VALUES:
             return of_stand_in(func, types, args, kwargs)
         if name in _VIEWS and isinstance(args[0], cls):
-            return _viewed(of_stand_in(func, types, args, kwargs), lambda: _called(func, args, kwargs), args[0].place)
+            return _viewed(of_stand_in(func, types, args, kwargs), _of_view(func, args, kwargs), args[0].place)
         return _called(func, args, kwargs)
 
 
@@ -118,6 +119,19 @@ def _viewed(seen: Any, values: Callable[[], Any], place: str) -> Any:
     if seen.numel() > 1 and seen.untyped_storage().nbytes() == seen.element_size():
         return _as_weight(seen, values, place)
     return values()
+
+
+def _of_view(func: Any, args: Any, kwargs: Any) -> Callable[[], Any]:
+    """Who makes the values of a view: of one place of the first dimension not all of the weight, where that can be."""
+    part_of = getattr(args[0], "part_of", None)
+    if part_of is not None and _name_of(func) == "__getitem__" and _is_number(args[1]):
+        return lambda: part_of(int(args[1]))
+    return lambda: _called(func, args, kwargs)
+
+
+def _is_number(index: Any) -> bool:
+    is_scalar = isinstance(index, Tensor) and index.dim() == 0 and index.dtype in (torch.int64, torch.int32)
+    return type(index) is int or is_scalar
 
 
 def _called(func: Any, args: Any, kwargs: Any) -> Any:

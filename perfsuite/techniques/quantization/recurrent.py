@@ -22,6 +22,7 @@ def is_recurrent(module: Any) -> bool:
 class Int8Recurrent(nn.Module):
     """In the place of such a layer: for each weight (O, I), codes (O, I) int8 and scale (O,); biases as they are."""
 
+    computes_in_float = True
     # What torch's layers keep their weights in, too: here there is nothing.
     _flat_weights: tuple[Tensor, ...] = ()
     _flat_weight_refs: tuple[Any, ...] = ()

@@ -14,8 +14,9 @@ from perfsuite._compat.torch import version_of
 from perfsuite.protocols import Architecture
 from perfsuite.registry import architectures
 from perfsuite.techniques.quantization.grid import Rows
-from perfsuite.techniques.quantization.layers import Int8Linear, Prepared, StaticInt8Linear, can_prepare, on_one_grid
+from perfsuite.techniques.quantization.layers import Int8Linear, StaticInt8Linear, on_one_grid, operands_of
 from perfsuite.techniques.quantization.linear import Operands, affine_linear
+from perfsuite.techniques.quantization.preparing import Prepared, can_prepare
 
 # What attentions commonly call them, also those of families that have no architecture. A wrong guess costs one call.
 PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"), ("q_proj", "k_proj", "v_proj"))
@@ -48,7 +49,7 @@ class SharedInput:
     def __init__(self, layers: Sequence[Int8Linear]) -> None:
         self.layers = tuple(layers)
         self.calls: dict[int, Call] = {}  # by thread
-        self._prepared = Prepared()
+        self._prepared: Prepared[Operands] = Prepared()
         self._joint = True  # False once these layers are known not to be joinable
 
     def output(self, layer: Int8Linear, x: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ class SharedInput:
         if call.is_about(x) and id(layer) in call.parts:
             return call.parts.pop(id(layer))
         if self._joint and can_prepare(layer):
-            joint = self._prepared.of(self.layers)
+            joint = operands_of(self.layers, self._prepared)
             if joint.one_grid:
                 return self._part(call, layer, x, joint)
             self._separate()

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import nn
 
+from perfsuite.techniques.quantization.alike import is_kernel
 from perfsuite.techniques.quantization.bag import Int8EmbeddingBag, is_bag
 from perfsuite.techniques.quantization.chunks import int8_rows
-from perfsuite.techniques.quantization.convolution import Int8Convolution, is_convolution
 from perfsuite.techniques.quantization.layers import Quantized
+from perfsuite.techniques.quantization.reading import reading_int8
 from perfsuite.techniques.quantization.recurrent import Int8Recurrent, is_recurrent
 
 RowsOf = Callable[[nn.Parameter], Quantized]
@@ -26,15 +27,25 @@ class Kind:
     make: Callable[[Any, RowsOf], nn.Module]
 
 
-CONVOLUTION = Kind(is_convolution, Int8Convolution)
+def _kernel(module: Any, rows_of: RowsOf) -> nn.Module:
+    layer: nn.Module = reading_int8(module, rows_of(module.weight))
+    return layer
+
+
+CONVOLUTION = Kind(is_kernel, _kernel)
 RECURRENT = Kind(is_recurrent, Int8Recurrent)
 BAG = Kind(is_bag, Int8EmbeddingBag)
 KINDS = (CONVOLUTION, RECURRENT, BAG)
 
 
-def is_stored(module: nn.Module, kinds: tuple[Kind, ...] = KINDS) -> bool:
+def kinds(*, bags: bool) -> tuple[Kind, ...]:
+    """All kinds, with or without bags of embeddings."""
+    return tuple(kind for kind in KINDS if bags or kind is not BAG)
+
+
+def is_stored(module: nn.Module, some: tuple[Kind, ...] = KINDS) -> bool:
     """Whether it is of one of these kinds."""
-    return any(kind.is_one(module) for kind in kinds)
+    return any(kind.is_one(module) for kind in some)
 
 
 class Store:

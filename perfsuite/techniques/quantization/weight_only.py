@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class WeightOnly(Named, Recorded):
     """``weight-only-4``: linear weights at 2 to 8 bits, grouped and packed; activations in float.
 
-    Embeddings, convolutions and recurrent layers are in int8. ``weight-only-4-g128`` sets ``group_size``. It makes the
-    file small, and no call faster.
+    Embeddings, convolutions, recurrent layers and other parameters are in int8. ``weight-only-4-g128`` sets
+    ``group_size``. It makes the file small, and no call faster.
     """
 
     bits: int = 4
@@ -69,7 +69,8 @@ class WeightOnly(Named, Recorded):
 
     def chosen(self, model: nn.Module, structure: Mapping[str, Any] | None = None) -> Chosen:
         """What it quantizes; of a structure, what was chosen before. Fused experts are split, in place."""
-        from perfsuite.techniques.quantization.choosing import prepare
-        from perfsuite.techniques.quantization.stored import KINDS
+        from perfsuite.techniques.quantization.choosing import Wanted, prepare
+        from perfsuite.techniques.quantization.stored import kinds
 
-        return prepare(model, self.include, self.exclude, self.embeddings, structure, stored=KINDS)
+        wanted = Wanted(kinds(bags=self.embeddings), self.embeddings)
+        return prepare(model, self.include, self.exclude, wanted, structure)

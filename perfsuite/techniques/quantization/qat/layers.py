@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from perfsuite._compat.torch import call_recurrent, own_buffers, own_parameters, recurrent_names, without_weights
 from perfsuite.techniques.fake_quantized import FakeQuantized
+from perfsuite.techniques.quantization.parameters import row_width
 from perfsuite.techniques.quantization.qat.grids import WeightGrid, by_rows, fake_fixed, fake_rows, fake_weight
 
 RANGE = ("input_scale", "input_zero")  # the buffers of a calibrated range, as the quantized layer calls them
@@ -80,6 +81,27 @@ class FakeStaticLinear(FakeLinear):
         return fake_fixed(x, self.input_scale, self.input_zero)
 
 
+class FakeConvolution(FakeLinear):
+    """A convolution whose activations are quantized on the fly, with a scale for each example or one for all."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        """The input (N, I, ...) or (I, ...). What is padded are zeros, which every grid holds."""
+        layer: Any = self
+        examples = x if x.dim() == len(layer.kernel_size) + 2 else x.unsqueeze(0)
+        return fake_rows(examples.flatten(1), per_token=self.per_token).view_as(x)
+
+
+class FakeParameters(FakeQuantized):
+    """A module of any class, of which some parameters are on grids of their rows: what it reads of itself."""
+
+    original: ClassVar[type[nn.Module]]
+    names: ClassVar[tuple[str, ...]]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        layer: Any = self
+        return _empty_reading, (self.original, self.names), layer.__getstate__()
+
+
 class FakeRecurrent(FakeWeight):
     """``nn.LSTM`` and its like: each matrix on a grid of its rows."""
 
@@ -126,6 +148,32 @@ def set_range(layer: nn.Module, scale: Tensor, zero: Tensor) -> None:
     """Write a range to a layer that has one, prepared or quantized."""
     for name, value in zip(RANGE, (scale, zero), strict=True):
         layer.get_buffer(name).copy_(value)
+
+
+def read_faked(module: nn.Module, names: tuple[str, ...]) -> None:
+    """Let a module, in place, read these parameters of its own as they will be stored."""
+    original: Any = type(module)
+    module.__class__ = _reading_class(original, names)
+
+
+@functools.cache
+def _reading_class(original: Any, names: tuple[str, ...]) -> Any:
+    read = {name: property(functools.partial(_faked_parameter, name=name)) for name in names}
+    members = {"original": original, "names": names, **read}
+    return type(f"FakeQuantized{original.__name__}", (FakeParameters, original), members)
+
+
+def _faked_parameter(module: Any, *, name: str) -> Tensor:
+    parameter = own_parameters(module)[name]
+    assert parameter is not None
+    if not module.fakes:
+        return parameter
+    return fake_weight(parameter.reshape(-1, row_width(parameter)), by_rows).view_as(parameter)
+
+
+def _empty_reading(original: Any, names: tuple[str, ...]) -> Any:
+    made = _reading_class(original, names)
+    return made.__new__(made)
 
 
 @functools.cache

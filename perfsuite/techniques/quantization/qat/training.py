@@ -24,9 +24,10 @@ from perfsuite.techniques.fidelity import FidelityWarning
 from perfsuite.techniques.quantization.calibration import calibrate
 from perfsuite.techniques.quantization.int8_dynamic import Int8Dynamic
 from perfsuite.techniques.quantization.int8_static import Int8Static
+from perfsuite.techniques.quantization.parameters import by_module
 from perfsuite.techniques.quantization.qat.grids import as_one, by_rows
 from perfsuite.techniques.quantization.qat.kinds import stand_in
-from perfsuite.techniques.quantization.qat.layers import become_plain, range_of, set_range
+from perfsuite.techniques.quantization.qat.layers import become_plain, range_of, read_faked, set_range
 from perfsuite.techniques.quantization.quantize import tied_to_embeddings
 from perfsuite.techniques.quantization.weight_only import WeightOnly
 from perfsuite.techniques.recorded import Digested, Step, provenance, write_provenance
@@ -159,6 +160,8 @@ def _stand_in(model: nn.Module, quantized: nn.Module, technique: Trainable, step
     for layer, name in chosen.items():
         grid = by_rows if per_channel or layer in tied else as_one
         stand_in(layer, quantized.get_submodule(name), grid, name)
+    for place, names in by_module(chosen.layers.parameters).items():
+        read_faked(model.get_submodule(place), tuple(names))
 
 
 def _planned(model: nn.Module) -> tuple[nn.Module, Plan]:
