@@ -1,17 +1,17 @@
-"""Which of the replaced layers is to blame for an answer that does not follow the original's."""
+"""Which of the changed layers is to blame for an answer that does not follow the original's."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 
-from perfsuite.techniques.replaced import Layer, put
+from perfsuite.techniques.replaced import Layer
 
 _MOST_RUNS = 200
 _SHOWN = 4  # names that a remedy lists; of more, patterns
 
-Run = Callable[[], float]
-"""Calls the result as it is now, and gives how near it is, in dB; minus infinity where it raises."""
+Run = Callable[[Sequence[Layer]], float]
+"""Calls a result in which these layers alone are changed: how near it is, in dB; minus infinity where it raises."""
 
 
 class Blame:
@@ -47,8 +47,7 @@ class Blame:
     def _with(self, changed: Sequence[Layer]) -> float:
         """How near the answer is if these layers alone are changed."""
         self.runs += 1
-        put(self.layers, changed)
-        return self.run()
+        return self.run(changed)
 
 
 def typed(blamed: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from perfsuite.errors import TechniqueError, first_line
 from perfsuite.protocols import Inputs
-from perfsuite.techniques.checking import first_answer, would_compile
+from perfsuite.techniques.answered import Called, first_answer, would_compile
 from perfsuite.techniques.comparing import answers
 from perfsuite.techniques.quantization.preparing import nothing_prepared
 from perfsuite.techniques.visiting import visited
@@ -33,13 +33,20 @@ def check_called(name: str, option: str, model: nn.Module, result: nn.Module, da
         try:
             answers(result, called.inputs)
         except Exception as error:  # its module may fail in any way
-            failing = _known(model, _failing(result, called.inputs))
-            where = f"{failing!r} fails" if failing else "it fails"
-            raise TechniqueError(
-                f"what {name} makes of the {type(model).__name__} cannot be called on {called.on}: {where}: "
-                f"{first_line(error)}",
-                f"let it be: {option}=({failing!r},)" if failing else "use another technique",
-            ) from error
+            raise not_called(name, option, model, result, called, error) from error
+
+
+def not_called(
+    name: str, option: str, model: nn.Module, result: nn.Module, called: Called, error: Exception
+) -> TechniqueError:
+    """The error for a result that raised that one; it names the innermost module that fails."""
+    failing = _known(model, _failing(result, called.inputs))
+    where = f"{failing!r} fails" if failing else "it fails"
+    return TechniqueError(
+        f"what {name} makes of the {type(model).__name__} cannot be called on {called.on}: {where}: "
+        f"{first_line(error)}",
+        f"let it be: {option}=({failing!r},)" if failing else "use another technique",
+    )
 
 
 def _failing(result: nn.Module, inputs: Inputs) -> str:

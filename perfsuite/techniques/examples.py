@@ -15,6 +15,8 @@ from perfsuite.protocols import Inputs
 if TYPE_CHECKING:
     from perfsuite.techniques.recorded import Digested
 
+FIRST_BATCH = "the first batch of the data"
+_OTHERS = ("the second", "the third", "the fourth")
 _TOKENS = 8  # of a text that a model is called on
 
 
@@ -26,7 +28,7 @@ def examples(model: nn.Module, data: Digested) -> Iterator[tuple[str, Inputs]]:
     device = device_of(model)
     first = data.first()
     if first is not None:
-        yield "the first batch of the data", first.to(device)
+        yield FIRST_BATCH, first.to(device)
     said = _said_by(model)
     if said:
         yield "its dummy_inputs", Inputs(kwargs=said).to(device)
@@ -36,6 +38,13 @@ def examples(model: nn.Module, data: Digested) -> Iterator[tuple[str, Inputs]]:
         return
     if made:
         yield f"seeded {next(iter(made))}", Inputs(kwargs=made).to(device)
+
+
+def other_batches(model: nn.Module, data: Digested) -> Iterator[tuple[str, Inputs]]:
+    """A few batches of the data after the first one, in the same form."""
+    device = device_of(model)
+    for which, inputs in zip(_OTHERS, data.head(1 + len(_OTHERS))[1:], strict=False):
+        yield f"{which} batch of the data", inputs.to(device)
 
 
 def _said_by(model: Any) -> dict[str, Tensor]:

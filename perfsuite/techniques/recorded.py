@@ -25,6 +25,9 @@ from perfsuite.units import dtype_name
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from perfsuite.techniques.suspects import Suspects
+
+_LOOKED_AT = 4  # batches that a result is compared on
 _ATTRIBUTE = "_perfsuite_steps"  # a plain attribute: deep copies carry it along, state dicts do not
 
 
@@ -94,7 +97,7 @@ class Digested:
 
     def __init__(self, data: Iterable[Any] | None) -> None:
         self._data = data
-        self._first: Inputs | None = None
+        self._head: list[Inputs] = []  # the first batches, as many as somebody looks at
         self._hash = hashlib.sha256()
         self.batches = 0
 
@@ -115,18 +118,24 @@ class Digested:
                 if hasattr(value, "detach"):
                     self._hash.update(_bytes(value))
             self.batches += 1
-            self._first = self._first or inputs
+            if self.batches > len(self._head) and len(self._head) < _LOOKED_AT:
+                self._head.append(inputs)
             yield inputs
 
     def first(self) -> Inputs | None:
         """The first batch, which is read again as such by who reads all of them; None where there is none."""
-        if self._first is None and self._data is not None:
+        return next(iter(self.head(1)), None)
+
+    def head(self, number: int) -> list[Inputs]:
+        """The first batches, at most four, or as many as there are; all of them are read again by who reads all."""
+        if len(self._head) < number and self._data is not None:
             items = iter(self._data)
-            item = next(items, None)
+            read = list(itertools.islice(items, number))
             if items is self._data:  # it can be read once
-                self._data = itertools.chain(() if item is None else (item,), items)
-            self._first = None if item is None else Inputs.of_batch(item)
-        return self._first
+                self._data = itertools.chain(read, items)
+            if len(read) > len(self._head):  # what can be read once may have been
+                self._head = [Inputs.of_batch(item) for item in read]
+        return self._head[:number]
 
     @property
     def digest(self) -> str:
@@ -202,12 +211,18 @@ class Recorded(ABC):
         if self.promise is not None:
             from perfsuite.techniques.checking import check
 
-            return check(self.name, self.promise, model, changed, data)
+            return check(self.name, self.promise, self.suspects(model, changed), data)
         if self.lets_be:
             from perfsuite.techniques.calling import check_called
 
             check_called(self.name, self.lets_be, model, changed, data)
         return None
+
+    def suspects(self, model: nn.Module, changed: nn.Module) -> Suspects:
+        """What may be to blame where the promise is not kept: here, layers that were replaced."""
+        from perfsuite.techniques.suspects import Replaced
+
+        return Replaced(model, changed)
 
     @property
     def promise(self) -> Promise | None:

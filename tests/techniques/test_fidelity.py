@@ -115,6 +115,44 @@ def test_what_reads_stored_codes_is_an_error_that_names_the_layer_as_it_must_be_
     assert fidelity(Int8Dynamic(exclude=("layers.1",)), model, data).decibels > 25
 
 
+class DeafToSome(Deaf):
+    """Right on some inputs, and wrong on others."""
+
+    def forward(self, x):
+        self.deaf = (1,) if x.mean() > 0 else ()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("technique", ["int8-dynamic", "int8-static"])
+def test_a_few_batches_are_looked_at_until_one_is_bad(technique):
+    torch.manual_seed(0)
+    good, bad = -randn(4, 8).abs(), randn(4, 8).abs()
+    with pytest.raises(TechniqueError, match=r"on the third batch of the data; to blame: 'layers\.1'"):
+        parse_technique(technique).apply(DeafToSome(), data=iter([good, good, bad, good]))
+    fifth = Int8Dynamic().apply(DeafToSome(), data=[*[good] * 4, bad])
+    assert provenance(fifth)[-1].fidelity.on.endswith("batch of the data")
+
+
+def test_the_worst_of_a_few_batches_is_said():
+    class Shaped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.linear(x) + 10 * (x.mean() > 0)
+
+    torch.manual_seed(0)
+    near, far = randn(4, 8).abs(), -randn(4, 8).abs()
+    found = fidelity("int8-dynamic", Shaped(), [near, near, far, near, torch.zeros(4, 9)])
+    assert found.on == "the third batch of the data"
+    assert fidelity("int8-dynamic", Shaped(), [near, near]).decibels > found.decibels + 6
+
+
+def test_batches_that_a_model_does_not_take_are_passed_over():
+    assert fidelity("int8-dynamic", mlp(8, 8), [randn(4, 8), randn(4, 9), randn(4, 8)]).decibels > 30
+
+
 def test_a_first_call_that_fails_is_an_error_that_names_the_layer():
     with pytest.raises(TechniqueError, match=r"cannot be called: .*; to blame: 'layers.1'") as told:
         Int8Dynamic().apply(Raising(2), data=[randn(4, 8)])
@@ -138,8 +176,9 @@ def test_a_search_blames_those_and_no_others(bad):
     for layer in layers:
         root.add_module(layer.name, layer.after)
 
-    def run():
+    def run(these):
         calls.append(1)
+        put(layers, these)
         changed = {n for n in range(8) if isinstance(root.get_submodule(str(n)), nn.Tanh)}
         return 0.0 if changed & bad else 40.0
 
@@ -193,11 +232,8 @@ def test_noise_that_leaves_nothing_is_an_error_that_names_the_layer():
 def test_where_no_layer_alone_is_to_blame_the_worst_are_left():
     root = nn.Module()
     layers = [Layer(str(n), nn.ReLU(), nn.Tanh(), ((root, str(n)),)) for n in range(8)]
-    put(layers, layers)
     worth = [1, 1, 1, 3, 1, 1, 1, 1]
-    blamed, reached = Blame(
-        layers, lambda: 30.0 - sum(worth[n] for n in range(8) if isinstance(root.get_submodule(str(n)), nn.Tanh)), 22.0
-    ).found()
+    blamed, reached = Blame(layers, lambda these: 30.0 - sum(worth[int(layer.name)] for layer in these), 22.0).found()
     assert ([layer.name for layer in blamed], reached) == (["3"], 23.0)
 
 
@@ -306,9 +342,17 @@ def test_it_keeps_nothing_that_only_calls_need():
 def test_reading_the_data_for_it_is_no_part_of_the_record():
     read = []
     result = Int8Dynamic().apply(encoder(), data=(read.append(1) or ids() for _ in range(5)))
-    assert (len(read), provenance(result)[-1].data) == (1, "")
+    assert (len(read), provenance(result)[-1].data) == (4, "")
     assert Digested([ids()]).first().args[0].shape == (2, 5)
     assert Digested(None).first() is None
+
+
+def test_what_can_be_read_once_is_looked_at_and_read_as_a_whole():
+    data = Digested(iter([ids(), ids(), ids()]))
+    assert (data.first() is not None, len(data.head(2)), len(data.head(4)), len(list(data))) == (True, 2, 3, 3)
+    assert (len(data.head(4)), data.batches) == (3, 3)
+    unread = Digested(iter([ids()] * 6))
+    assert (len(list(unread)), len(unread.head(4)), unread.batches) == (6, 4, 6)
 
 
 @pytest.mark.parametrize(("bits", "least"), [(8, 25.0), (4, 0.92), (3, None), (2, None)])

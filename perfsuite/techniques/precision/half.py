@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
+from perfsuite.techniques.fidelity import Promise, of_floats
 from perfsuite.techniques.naming import Grammar, Words
 from perfsuite.techniques.recorded import Recorded
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from perfsuite.techniques.suspects import Suspects
+
 PrecisionName = Literal["bf16", "fp16"]
+_SIGNIFICANDS = {"bf16": 8, "fp16": 11}  # bits, with the one that is not stored
 _AUTOCAST = Words("autocast", {"autocast": True})
 
 
@@ -60,6 +64,23 @@ class Precision(Recorded):
     @property
     def claims(self) -> Claims:
         return Claims() if self.autocast else Claims(bits=16)
+
+    @property
+    def promise(self) -> Promise:
+        keeps = f"cast with {self.dtype!r} and keep_fp32=(...)" if self.autocast else "keep_fp32=(...)"
+        return of_floats(_SIGNIFICANDS[self.dtype], f"leave the most sensitive layers in fp32 ({keeps})")
+
+    def suspects(self, model: nn.Module, changed: nn.Module) -> Suspects:
+        from perfsuite.techniques.common import copy_finite
+        from perfsuite.techniques.precision.keepable import keepable
+        from perfsuite.techniques.suspects import Cast
+
+        def keeping(names: Sequence[str]) -> nn.Module:
+            return replace(self, keep_fp32=(*self.keep_fp32, *names)).shape(copy_finite(model), {})
+
+        if self.autocast:
+            return Cast(model, changed, keeping, lambda _: [], f"use {self.dtype!r}, which can leave layers in fp32")
+        return Cast(model, changed, keeping, lambda inputs: keepable(model, self.keep_fp32, inputs))
 
     def shape(self, model: nn.Module, structure: Mapping[str, Any]) -> nn.Module:
         if self.autocast:
