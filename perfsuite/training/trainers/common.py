@@ -45,6 +45,8 @@ class TrainerRecipe:
         return self
 
     def apply(self, plan: StepPlan) -> StepPlan:
+        if plan.make_step is not None:
+            raise UsageError(f"the step is made by another recipe than {self.name!r}", f"gate {self.name!r} alone")
         return replace(plan, make_step=self._step, draws_alike=False)
 
     def step(self, plan: StepPlan, made: Any) -> Step:
