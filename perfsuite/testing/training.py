@@ -216,9 +216,12 @@ class TrainStepContract(StepContract):
 
 def made(recipe: Recipe, sample: StepSample, dtype: torch.dtype = torch.float32, change: Recipe = PLAIN) -> Step:
     """The step of a recipe on a copy of the sample's model; ``change`` is made before, unless all of it is its own."""
-    if getattr(recipe, "is_whole", False):
-        return make_step(recipe.apply(sample.plan(dtype)))
-    return make_step(recipe.apply(change.apply(sample.plan(dtype))))
+    return make_of(recipe, sample.plan(dtype), change.apply)
+
+
+def make_of(recipe: Recipe, plan: StepPlan, change: Callable[[StepPlan], StepPlan]) -> Step:
+    """The step of a recipe, for a plan that was changed before; a trainer's step is all its own, and stays as it is."""
+    return make_step(recipe.apply(plan if getattr(recipe, "is_whole", False) else change(plan)))
 
 
 def taken(step: Step, batch: Inputs, seed: int = _SEED) -> dict[str, Tensor]:
