@@ -19,7 +19,7 @@ from torch.optim import SGD
 from perfsuite.protocols import Recipe
 from perfsuite.recipes.one_cycle import OneCycle
 from perfsuite.testing.contract import each
-from perfsuite.testing.training import (
+from perfsuite.testing.steps import (
     StepContract,
     StepLaw,
     counted,

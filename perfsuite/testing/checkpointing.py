@@ -14,7 +14,7 @@ from perfsuite.protocols import Recipe
 from perfsuite.recipes.amp import Amp
 from perfsuite.recipes.plain import PLAIN
 from perfsuite.testing.contract import each
-from perfsuite.testing.training import StepContract, StepLaw, check, differing, made, taken
+from perfsuite.testing.steps import StepContract, StepLaw, check, differing, made, taken
 from perfsuite.testing.training_samples import StepSample, step_samples
 from perfsuite.training.run import Training
 

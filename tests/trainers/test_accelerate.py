@@ -10,7 +10,7 @@ from perfsuite.errors import UsageError
 from perfsuite.phases import BACKWARD, FORWARD, OPTIMIZER, heard
 from perfsuite.testing import AccumulationContract, AmpContract, TrainStepContract
 from perfsuite.testing import accumulation as laws
-from perfsuite.testing.training import differing, made, taken
+from perfsuite.testing.steps import differing, made, taken
 from perfsuite.training.step import make_step
 from perfsuite.training.trainers.accelerate import FromAccelerate
 from tests.trainers.trainers import Told, loop, of_tokens, simple_loop
