@@ -263,6 +263,8 @@ RECIPES: Registry[RecipeFactory] = Registry(
         "compile": "perfsuite.recipes.compile:Compile.from_argument",
         "qat": "perfsuite.recipes.qat:Qat.from_argument",
         "distill": "perfsuite.recipes.distill:Distill.from_argument",
+        "ddp": "perfsuite.recipes.ddp:Ddp.from_argument",
+        "fsdp": "perfsuite.recipes.fsdp:Fsdp.from_argument",
     },
     _must_take("what follows the family in a recipe's name"),
 )

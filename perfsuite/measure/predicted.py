@@ -49,15 +49,21 @@ def resized(batch: Inputs, size: int) -> Inputs:
     return replace(batch, args=tuple(map(one, batch.args)), kwargs=kwargs, labels=one(batch.labels))
 
 
-def largest_batch(peak: Callable[[int], int], limit: int) -> int:
+def smallest_batch(recipe: Recipe) -> int:
+    """That a step of the recipe can be made of: an example for each micro-batch."""
+    parts = getattr(recipe, "parts", (recipe,))
+    return max(getattr(part, "micro_batches", 1) for part in parts)
+
+
+def largest_batch(peak: Callable[[int], int], limit: int, smallest: int = 1) -> int:
     """The largest batch whose peak, in bytes, is within the limit: 0 where none is, and LARGEST at most.
 
-    ``peak`` grows with the batch.
+    ``peak`` grows with the batch, from ``smallest`` on.
     """
-    fits, too_large = 0, 1
+    fits, too_large = 0, smallest
     while too_large <= LARGEST and peak(too_large) <= limit:
         fits, too_large = too_large, 2 * too_large
-    while fits < LARGEST and too_large - fits > 1:
+    while 0 < fits < LARGEST and too_large - fits > 1:
         middle = (fits + too_large) // 2
         fits, too_large = (middle, too_large) if peak(middle) <= limit else (fits, middle)
     return fits

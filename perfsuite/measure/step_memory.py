@@ -14,19 +14,21 @@ import torch
 from torch import Tensor
 
 from perfsuite._compat.torch import StorageWeakRef, TorchDispatchMode, tree_leaves
+from perfsuite._compat.torch_distributed import are_shards, local
 from perfsuite.measure.trace import flops_of, observed, operator_name
 from perfsuite.phases import FORWARD, heard
 from perfsuite.training.run import Training
 
 KINDS = ("parameter", "gradient", "optimizer", "activation", "temporary")
 _BETWEEN_PROCESSES = ("c10d::", "_c10d_functional::")
-_NO_DATA = ("barrier", "wait_tensor")
+_NO_DATA = ("barrier", "wait_tensor", "_wrap_tensor_autograd")
 
 
 @dataclass(frozen=True)
 class StepMemory:
     """``at_peak``: bytes by kind at the moment at which most are alive. ``saved_bytes``: what the largest forward pass
-    leaves for its backward pass. ``collectives``: operators between processes, and the bytes that they are given.
+    leaves for its backward pass. ``collectives``: operators between processes, also of DDP and FSDP; ``sent``: the
+    bytes that each kind of them is given.
 
     Buffers count as parameters, the batch as an activation; an activation that is computed again is temporary.
     """
@@ -36,7 +38,11 @@ class StepMemory:
     flops: int
     forward_flops: int
     collectives: Mapping[str, int]
-    collective_bytes: int
+    sent: Mapping[str, int]
+
+    @property
+    def collective_bytes(self) -> int:
+        return sum(self.sent.values())
 
     @property
     def peak_bytes(self) -> int:
@@ -75,7 +81,7 @@ class _Recorder(TorchDispatchMode):
         self._saved = 0
         self._flops: Counter[str] = Counter()
         self._collectives: Counter[str] = Counter()
-        self._collective_bytes = 0
+        self._sent: Counter[str] = Counter()
         batch = training.batch
         self._inputs = _tensors((batch.args, dict(batch.kwargs), batch.labels))
         self._see((*training.held, *self._inputs))
@@ -91,6 +97,8 @@ class _Recorder(TorchDispatchMode):
         self._phase = name
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if are_shards(types):
+            return NotImplemented  # what they do in this process is seen, operator by operator
         kwargs = kwargs or {}
         given = _tensors((args, kwargs))
         self._see(given)
@@ -111,7 +119,7 @@ class _Recorder(TorchDispatchMode):
             at_peak[known.get(key, made_of)] += memory.size
         return StepMemory(
             at_peak, self._saved, self._flops.total(), self._flops[FORWARD], dict(sorted(self._collectives.items())),
-            self._collective_bytes,
+            dict(sorted(self._sent.items())),
         )  # fmt: skip
 
     def _known(self) -> dict[int, str]:
@@ -131,13 +139,13 @@ class _Recorder(TorchDispatchMode):
     def _note_collective(self, name: str, given: Iterable[Tensor]) -> None:
         if name.startswith(_BETWEEN_PROCESSES) and not name.endswith(_NO_DATA):
             self._collectives[name] += 1
-            self._collective_bytes += sum(tensor.numel() * tensor.element_size() for tensor in given)
+            self._sent[name] += sum(tensor.numel() * tensor.element_size() for tensor in given)
 
     def _see(self, tensors: Iterable[Tensor]) -> None:
         for tensor in tensors:
             reference = _reference(tensor)
             if reference.cdata not in self._live:
-                memory = _Memory(reference, tensor.untyped_storage().nbytes(), self._phase)
+                memory = _Memory(reference, local(tensor).untyped_storage().nbytes(), self._phase)
                 self._live[reference.cdata] = memory
                 self._total += memory.size
 
@@ -157,4 +165,4 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def _reference(tensor: Tensor) -> StorageWeakRef:
-    return StorageWeakRef(tensor.untyped_storage())
+    return StorageWeakRef(local(tensor).untyped_storage())

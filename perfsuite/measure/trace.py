@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import flop_registry, mm_flop
 
 from perfsuite._compat.torch import StorageWeakRef, TorchDispatchMode, tree_leaves
+from perfsuite._compat.torch_distributed import are_shards, local
 from perfsuite.measure.compiled import not_compiled
 from perfsuite.measure.dataflow import Dataflow
 from perfsuite.measure.repeatable import prepared
@@ -136,6 +137,8 @@ class _Recorder(TorchDispatchMode):
         self._note_peak()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if are_shards(types):
+            return NotImplemented  # what they do in this process is seen, operator by operator
         kwargs = kwargs or {}
         given = tree_leaves((args, kwargs))
         for leaf in given:
@@ -170,7 +173,7 @@ class _Recorder(TorchDispatchMode):
         if leaf.is_mkldnn:  # opaque: a packed weight, which has no storage to ask
             self._opaque[id(leaf)] = leaf
         elif leaf.layout is torch.strided:
-            storage = leaf.untyped_storage()
+            storage = local(leaf).untyped_storage()
             reference = StorageWeakRef(storage)
             self._live.setdefault(reference.cdata, (reference, storage.nbytes()))
 

@@ -13,9 +13,9 @@ laws of their families. ``ArchitectureContract`` has those of a family of models
 of a runtime that models are exported to, ``MetricContract`` those of a metric, ``ExecutorContract`` those of who has it
 measured; ``Simulated`` is an executor that starts nothing. A training step of your own, which is a recipe or a function
 that makes a ``perfsuite.training.step.Step`` of a ``StepPlan``, has ``TrainStepContract``, ``AccumulationContract``,
-``CheckpointContract`` and ``AmpContract``; what keeps a run in a file has ``ResumeContract``. ``DistillationContract``
-has those of a loss of distillation and of the step that a trainer makes of it, ``QatContract`` those of training for
-integers.
+``CheckpointContract`` and ``AmpContract``; a recipe for several processes has ``DataParallelContract``, what keeps a
+run in a file ``ResumeContract``. ``DistillationContract`` has those of a loss of distillation and of the step that a
+trainer makes of it, ``QatContract`` those of training for integers.
 """
 
 try:
@@ -28,6 +28,7 @@ from perfsuite.testing.amp import AMP_LAWS, AmpContract
 from perfsuite.testing.architecture import ARCHITECTURE_LAWS, ArchitectureContract
 from perfsuite.testing.checkpointing import CHECKPOINT_LAWS, CheckpointContract
 from perfsuite.testing.contract import LAWS, Contract, TechniqueContract
+from perfsuite.testing.data_parallel import DATA_PARALLEL_LAWS, DataParallelContract
 from perfsuite.testing.distillation import STEP_LAWS as DISTILLATION_STEP_LAWS
 from perfsuite.testing.distillation import DistillationContract
 from perfsuite.testing.distillation_losses import DISTILLATION_LAWS
@@ -52,6 +53,7 @@ __all__ = [
     "AMP_LAWS",
     "ARCHITECTURE_LAWS",
     "CHECKPOINT_LAWS",
+    "DATA_PARALLEL_LAWS",
     "DISTILLATION_LAWS",
     "DISTILLATION_STEP_LAWS",
     "EXECUTOR_LAWS",
@@ -73,6 +75,7 @@ __all__ = [
     "ArchitectureContract",
     "CheckpointContract",
     "Contract",
+    "DataParallelContract",
     "DistillationContract",
     "ExecutorContract",
     "ExportedContract",

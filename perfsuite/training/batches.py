@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -37,8 +38,19 @@ def split(batch: Inputs, parts: int) -> Iterator[Inputs]:
             f"accumulate over at most {size}, or gate a larger batch size",
         )
     rows = -(-size // parts)
-    for start in range(0, size, rows):
-        end = min(start + rows, size)
+    yield from _cut(batch, size, [*range(0, size, rows), size])
+
+
+def shares(batch: Inputs, ranks: int) -> list[Inputs]:
+    """One for each process, in order; their sizes differ by one at most. Raises UsageError where there are too few."""
+    size = batch_size_of(batch)
+    if size < ranks:
+        raise UsageError(f"a batch of {size} has no share for each of {ranks} ranks", "gate a larger batch size")
+    return list(_cut(batch, size, [size * rank // ranks for rank in range(ranks + 1)]))
+
+
+def _cut(batch: Inputs, size: int, places: Sequence[int]) -> Iterator[Inputs]:
+    for start, end in pairwise(places):
         args = tuple(_part(value, size, start, end) for value in batch.args)
         kwargs = {name: _part(value, size, start, end) for name, value in batch.kwargs.items()}
         yield replace(batch, args=args, kwargs=kwargs, labels=_part(batch.labels, size, start, end))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -12,8 +12,8 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from perfsuite.protocols import Inputs, ModelSpec
-from perfsuite.training.losses import Loss
+from perfsuite.protocols import Inputs, ModelSpec, Recipe
+from perfsuite.training.losses import Loss, loss_for
 
 if TYPE_CHECKING:
     from perfsuite.training.step import Step
@@ -41,7 +41,7 @@ class StepPlan:
     parameters once their gradients are whole and unscaled, in order. ``make_step`` is whose code makes the step.
     ``beside`` are modules that are alive, too, such as a teacher. ``draws_alike``: random numbers are drawn as in a
     plain step, so that dropout drops the same. ``spec``, ``seed`` and ``example`` (a batch) are what the plan was made
-    from.
+    from, and ``origin`` the plain plan and the recipe, from which other processes make theirs.
     """
 
     model: nn.Module
@@ -61,3 +61,15 @@ class StepPlan:
     beside: tuple[nn.Module, ...] = ()
     draws_alike: bool = True
     make_step: Callable[[StepPlan], Step] | None = None
+    origin: tuple[StepPlan, Recipe] | None = None
+
+    @staticmethod
+    def plain(model: nn.Module, spec: ModelSpec, example: Inputs, seed: int) -> StepPlan:
+        """As the spec says, without any recipe."""
+        loss, optimizer = loss_for(model, spec.loss), spec.optimizer or adamw
+        return StepPlan(model, loss, spec, example, seed, make_optimizer=optimizer)
+
+    def by(self, recipe: Recipe) -> StepPlan:
+        """What a recipe makes of it, a plain plan."""
+        changed: StepPlan = recipe.apply(replace(self, origin=(self, recipe)))
+        return changed

@@ -16,10 +16,17 @@ from perfsuite.models.devices import device_of
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs, ModelSpec, Recipe
 from perfsuite.training.batches import batch_size_of
-from perfsuite.training.losses import loss_for
-from perfsuite.training.plan import StepPlan, adamw
+from perfsuite.training.plan import StepPlan
 from perfsuite.training.snapshot import Snapshot
-from perfsuite.training.step import PlainStep, Step, check_finite_step, make_step
+from perfsuite.training.step import (
+    PlainStep,
+    SharedStep,
+    Step,
+    check_finite_step,
+    gradients_of,
+    make_step,
+    state_of,
+)
 
 After = Callable[[int, Tensor], object]
 UPDATED = "updated {}"
@@ -43,10 +50,8 @@ class Training:
         self._size = batch_size_of(inputs)
         self._given = inputs
         self.batch = next(self.batches())
-        plain = StepPlan(
-            model, loss_for(model, spec.loss), spec, self.batch, seed, make_optimizer=spec.optimizer or adamw
-        )
-        self.plan: StepPlan = recipe.apply(plain)
+        plain = StepPlan.plain(model, spec, self.batch, seed)
+        self.plan = plain.by(recipe)
         self.step = self._started(plain)
         self._snapshot = Snapshot(self.step)
 
@@ -86,9 +91,15 @@ class Training:
         ``quiet``: in eval mode, where nothing is drawn.
         """
         found = {LOSS: self._made([self.batch], self.seed, training=not quiet)[0].reshape(1)}
-        named = [(name, parameter) for name, parameter in self.step.model.named_parameters() if parameter.requires_grad]
-        found |= {GRADIENT.format(name): p.grad.detach().clone() for name, p in named if p.grad is not None}
-        return found | {UPDATED.format(name): parameter.detach().clone() for name, parameter in named}
+        found |= {GRADIENT.format(name): gradient for name, gradient in gradients_of(self.step).items()}
+        weights = state_of(self.step)
+        trained = [name for name, parameter in self.step.model.named_parameters() if parameter.requires_grad]
+        return found | {UPDATED.format(name): weights[name].detach().clone() for name in trained}
+
+    def close(self) -> None:
+        """End other processes that make the step, if there are any; else they end when this is no longer there."""
+        if isinstance(self.step, SharedStep):
+            self.step.close()
 
     @property
     def held(self) -> tuple[Tensor, ...]:
@@ -123,14 +134,16 @@ class Training:
 
     def _started(self, plain: StepPlan) -> Step:
         """The step of the recipe, whose optimizer has the state that one plain step leaves."""
-        step, first = make_step(self.plan), PlainStep(plain)
+        first = PlainStep(plain)
         before = Snapshot(first)
         plain.model.train()
         with seeded(self.seed), torch.enable_grad():
             check_finite_step(first, first(self.batch), 1)
-        _carry_state(first, step)
-        first.optimizer.state.clear()
+        state = _optimizer_state(first)
         before.restore()
+        step = make_step(self.plan)
+        if type(step.optimizer) is type(first.optimizer):
+            _start_from(step, state)
         return step
 
 
@@ -162,12 +175,16 @@ def _go_on(number: int, loss: Tensor) -> None:
     """A run that nobody watches goes on to its end."""
 
 
-def _carry_state(first: Step, step: Step) -> None:
+def _optimizer_state(step: Step) -> dict[str, dict[str, Any]]:
     """By the names of parameters: a recipe may train another module with the same ones."""
-    state = first.optimizer.state
-    found = {name: state[parameter] for name, parameter in first.model.named_parameters() if parameter in state}
-    if type(step.optimizer) is not type(first.optimizer):
+    state = step.optimizer.state
+    return {name: state[parameter] for name, parameter in step.model.named_parameters() if parameter in state}
+
+
+def _start_from(step: Step, state: Mapping[str, dict[str, Any]]) -> None:
+    if isinstance(step, SharedStep):
+        step.start_from(state)
         return
     for name, parameter in step.model.named_parameters():
-        if name in found:
-            step.optimizer.state[parameter] = found[name]
+        if name in state:
+            step.optimizer.state[parameter] = state[name]

@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perfsuite.training.step import Step
+from perfsuite.training.step import SharedStep, Step
 
 
 class Snapshot:
-    """The state of a step's model, optimizer, schedule and scaler, as it is now. Gradients are none afterwards."""
+    """The state of a step's model, optimizer, schedule and scaler, as it is now, in all processes that make it.
+
+    Gradients are none afterwards.
+    """
 
     def __init__(self, step: Step) -> None:
         self._step = step
@@ -24,8 +27,11 @@ class Snapshot:
         self._others = [
             (part, copy.deepcopy(part.state_dict())) for part in (step.schedule, step.scaler) if part is not None
         ]
+        self._restore_elsewhere = step.keep() if isinstance(step, SharedStep) else None
 
     def restore(self) -> None:
+        if self._restore_elsewhere is not None:
+            self._restore_elsewhere()
         with torch.no_grad():
             for tensor, value in self._tensors:
                 tensor.copy_(value)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class Step(Protocol):
     """Makes optimizer steps of a model. Ours is ``PlainStep``; a trainer of somebody else is wrapped into another.
 
     Gradients of the last step stay in the parameters until the next one. ``optimizer``, ``schedule`` and ``scaler``
-    hold what a step changes beside the model.
+    hold what a step changes beside the model. A step in several processes is a ``SharedStep``.
     """
 
     model: nn.Module
@@ -34,6 +35,26 @@ class Step(Protocol):
 
     def __call__(self, batch: Inputs) -> Tensor:
         """One optimizer step on the whole batch; the mean loss over its terms, detached."""
+
+
+@runtime_checkable
+class SharedStep(Step, Protocol):
+    """One that other processes make together with this one, from the same state. Parameters may be shards."""
+
+    def start_from(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take that state of the optimizer, by the names of parameters, in all processes."""
+
+    def keep(self) -> Callable[[], object]:
+        """Remember the state of the other processes; what is returned brings it back."""
+
+    def whole(self, kind: Literal["gradients", "state"]) -> Mapping[str, Tensor]:
+        """The gradients by parameter, or the state dict, whole, whatever shards they are kept in."""
+
+    def checksums(self) -> tuple[int, ...]:
+        """Of the state dict that each process has, in their order: all equal where all have the same, bit for bit."""
+
+    def close(self) -> None:
+        """End the other processes."""
 
 
 class PlainStep:
@@ -47,49 +68,68 @@ class PlainStep:
         self.scaler = plan.make_scaler() if plan.make_scaler else None
         self.schedule = plan.make_schedule(self.optimizer, plan.steps) if plan.make_schedule else None
         self._call = plan.model if plan.call is None else plan.call
-        self._steps = 0
-        self.optimizer.register_step_post_hook(self._note_step)
+        self._taken = _Taken()
+        self.optimizer.register_step_post_hook(self._taken)
 
-    def __call__(self, batch: Inputs) -> Tensor:
+    def __call__(self, batch: Inputs, terms: float | None = None) -> Tensor:
+        """``terms``: what the mean is over that the batch has a share in; its own where it is the whole batch."""
+        total = self.backward(batch, terms)
+        with phase(OPTIMIZER):
+            self._update()
+        return total
+
+    def backward(self, batch: Inputs, terms: float | None = None) -> Tensor:
+        """The gradients of a step, without its update."""
         plan = self.plan
-        terms = terms_of(plan.loss, batch) if plan.micro_batches > 1 else 1
+        if terms is None and plan.micro_batches > 1:
+            terms = terms_of(plan.loss, batch)
         with phase(OPTIMIZER):
             self.optimizer.zero_grad(set_to_none=True)
         losses: list[Tensor] = []
         parts = list(split(batch, plan.micro_batches))
         for number, part in enumerate(parts, start=1):
-            share = terms_of(plan.loss, part) / terms if plan.micro_batches > 1 else 1.0
+            share = 1.0 if terms is None else _share(terms_of(plan.loss, part), terms)
             with plan.around_micro_batch(number == len(parts)):
                 losses.append(self._forward_and_backward(part, share))
-        with phase(OPTIMIZER):
-            self._update()
         return sum(losses[1:], losses[0])  # in the precision that the loss has
 
     def _forward_and_backward(self, part: Inputs, share: float) -> Tensor:
         """Its share of the mean over the whole batch, which is not the mean of means where labels are ragged."""
         with phase(FORWARD), self.plan.around_forward():
-            loss = loss_of(self._call, self.plan.loss, part) * share
+            loss = loss_of(self._call, self.plan.loss, part)
+            loss = (loss if share else loss.nan_to_num()) * share  # a mean over no terms is 0/0, and counts for nothing
         with phase(BACKWARD):
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        return loss.detach() if share else torch.zeros_like(loss)  # a mean over no terms is NaN
+        return loss.detach()
 
     def _update(self) -> None:
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         for change in self.plan.on_gradients:
             change(self.parameters)
-        before = self._steps
+        before = self._taken.steps
         if self.scaler is None:
             self.optimizer.step()
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        if self.schedule is not None and self._steps > before:
+        if self.schedule is not None and self._taken.steps > before:
             self.schedule.step()
 
-    def _note_step(self, *_: object) -> None:
-        """A scaler does not say whether it has skipped the step; the optimizer knows."""
-        self._steps += 1
+
+class _Taken:
+    """Counts steps: a scaler does not say whether it has skipped one; the optimizer knows. A step is not held by it."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def __call__(self, *_: object) -> None:
+        self.steps += 1
+
+
+def _share(part: int, terms: float) -> float:
+    """Of a whole without any term, the mean is none."""
+    return part / terms if terms else math.nan
 
 
 def loss_of(call: Any, loss: Loss, batch: Inputs) -> Tensor:
@@ -121,6 +161,18 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
             "set requires_grad in the spec's build for those that are, or train what leaves weights to train",
         )
     return found
+
+
+def gradients_of(step: Step) -> Mapping[str, Tensor]:
+    """Those of the last step, whole, by the names of parameters; not of what the loss does not depend on."""
+    if isinstance(step, SharedStep):
+        return step.whole("gradients")
+    return {name: p.grad.detach().clone() for name, p in step.model.named_parameters() if p.grad is not None}
+
+
+def state_of(step: Step) -> Mapping[str, Tensor]:
+    """The state dict of the model, whole: what the plain model loads."""
+    return step.whole("state") if isinstance(step, SharedStep) else step.model.state_dict()
 
 
 def check_finite_step(step: Step, loss: Tensor, number: int) -> None:

@@ -40,7 +40,7 @@ def test_a_row_for_each_recipe_and_size(tiny, capsys):
 
 def test_no_example_may_fit():
     found = StepMemory(dict.fromkeys(["parameter"], 10), 0, 0, 0, {}, 0)
-    assert training._fitting("plain", 5, lambda recipe, size: found) == "plain: not one example fits in 5 B"
+    assert training._fitting("plain", 5, lambda recipe, size: found) == "plain: no batch fits in 5 B"
     assert training._fitting("plain", 50, lambda recipe, size: found).endswith("fits in 50 B, and more")
 
 

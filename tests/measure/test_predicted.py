@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from perfsuite.errors import UsageError
-from perfsuite.measure.predicted import largest_batch, predicted, resized
+from perfsuite.measure.predicted import largest_batch, predicted, resized, smallest_batch
 from perfsuite.measure.step_memory import observe
 from perfsuite.protocols import Inputs
 from perfsuite.recipes.values import parse_recipe
@@ -55,3 +55,14 @@ def test_the_largest_batch_that_fits_is_found(limit, expected):
 
     assert largest_batch(peak, limit) == expected
     assert len(asked) < 60
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(129, 0), (130, 3), (170, 7)])
+def test_accumulation_needs_an_example_for_each_micro_batch(limit, expected):
+    smallest = smallest_batch(parse_recipe("accumulate-3+bf16-amp"))
+
+    def peak(size):
+        assert size >= 3
+        return 100 + 10 * size
+
+    assert largest_batch(peak, limit, smallest) == expected
