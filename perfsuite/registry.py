@@ -246,6 +246,7 @@ WORKLOADS: Registry[Workload] = Registry(
         "build": "perfsuite.workloads.build:WORKLOAD",
         "first-call": "perfsuite.workloads.first_call:WORKLOAD",
         "train": "perfsuite.workloads.train:WORKLOAD",
+        "save-training": "perfsuite.workloads.save_training:WORKLOAD",
     },
     _must_have("prepare"),
     named=True,

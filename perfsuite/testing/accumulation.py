@@ -19,16 +19,16 @@ from perfsuite.measure.step_memory import observe
 from perfsuite.protocols import Recipe
 from perfsuite.recipes.plain import PLAIN
 from perfsuite.testing.contract import each
-from perfsuite.testing.training import (
+from perfsuite.testing.steps import (
     EXACT,
     StepContract,
     StepLaw,
     assert_near,
     made,
     reference,
-    steps_once,
     taken,
 )
+from perfsuite.testing.training import steps_once
 from perfsuite.testing.training_samples import StepSample, step_samples
 from perfsuite.training.run import LOSS, Training
 

@@ -19,7 +19,17 @@ from torch.optim import SGD
 from perfsuite.protocols import Recipe
 from perfsuite.recipes.one_cycle import OneCycle
 from perfsuite.testing.contract import each
-from perfsuite.testing.training import StepContract, StepLaw, counted, differing, made, schedule_of, state, taken
+from perfsuite.testing.steps import (
+    StepContract,
+    StepLaw,
+    counted,
+    differing,
+    made,
+    make_of,
+    schedule_of,
+    state,
+    taken,
+)
 from perfsuite.testing.training_samples import StepSample, step_samples
 from perfsuite.training.plan import StepPlan
 from perfsuite.training.step import Step, make_step
@@ -116,13 +126,13 @@ class AmpContract(StepContract):
 
     @each(AMP_LAWS)
     def test_law(self, law: StepLaw) -> None:
-        self.check(law, step_samples())
+        self.check(law, step_samples(self.tasks))
 
 
 def _check_scales(recipe: Recipe, sample: StepSample, change: Callable[[StepPlan], StepPlan]) -> None:
     expected: dict[str, Tensor] = {}
     for scale, interval in ((2.0**8, _NEVER), (2.0**16, _NEVER), (2.0**8, 1)):
-        step = make_step(recipe.apply(change(_unscaled(sample))))
+        step = make_of(recipe, _unscaled(sample), change)
         _skip_without_scaler(step)
         _set_scale(step, scale, interval)
         for _ in range(_STEPS):

@@ -14,7 +14,7 @@ from perfsuite.protocols import Recipe
 from perfsuite.recipes.amp import Amp
 from perfsuite.recipes.plain import PLAIN
 from perfsuite.testing.contract import each
-from perfsuite.testing.training import StepContract, StepLaw, check, differing, made, taken
+from perfsuite.testing.steps import StepContract, StepLaw, check, differing, made, taken
 from perfsuite.testing.training_samples import StepSample, step_samples
 from perfsuite.training.run import Training
 
@@ -80,9 +80,9 @@ class CheckpointContract(StepContract):
         if law is moves_statistics_once:
             samples = step_samples(("classes",), norm="batch", dropout=0.3)
         elif law is computes_the_same_where_layers_draw:
-            samples = step_samples(("tokens",), rrelu=True)
+            samples = step_samples(self.tasks, rrelu=True)
         else:
-            samples = step_samples(sizes=st.integers(4, 9), dropout=0.3)
+            samples = step_samples(self.tasks, st.integers(4, 9), dropout=0.3)
         self.check(law, samples)
 
     def test_saved_operators_are_called_once(self) -> None:
@@ -94,7 +94,7 @@ class CheckpointContract(StepContract):
             again = {name: mine.get(name, 0) for name in self.saved if mine.get(name) != plain.get(name)}
             assert not again, f"these are said to be saved, and are called more often than in a plain step: {again}"
 
-        check(holds, self.subject(), step_samples(), self.max_examples)
+        check(holds, self.subject(), step_samples(self.tasks), self.max_examples)
 
 
 def _check_same(recipe: Recipe, sample: StepSample, change: Recipe) -> None:

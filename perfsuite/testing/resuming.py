@@ -16,7 +16,7 @@ from perfsuite.protocols import Recipe
 from perfsuite.recipes.amp import Amp
 from perfsuite.recipes.one_cycle import OneCycle
 from perfsuite.recipes.values import Composed
-from perfsuite.testing.training import check, differing, state
+from perfsuite.testing.steps import check, differing, state
 from perfsuite.testing.training_samples import StepSample, step_samples
 from perfsuite.training.step import Step, make_step
 

@@ -29,7 +29,7 @@ from perfsuite.testing import accumulation as accumulation_laws
 from perfsuite.testing import amp as amp_laws
 from perfsuite.testing import checkpointing as checkpoint_laws
 from perfsuite.testing import training as step_laws
-from perfsuite.testing.training import MadeBy, check
+from perfsuite.testing.steps import MadeBy, check
 from perfsuite.testing.training_samples import step_samples
 from perfsuite.training.run import Training
 from perfsuite.training.step import PlainStep

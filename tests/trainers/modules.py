@@ -32,9 +32,9 @@ class TwoOptimizers(Classifier):
         return [momentum(self.parameters()), momentum(self.parameters())]
 
 
-def fitted(model, kind=Classifier, steps=4):
+def fitted(model, kind=Classifier, steps=4, **changes):
     trainer = lightning.Trainer(
         accelerator="cpu", accumulate_grad_batches=steps, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
+        enable_progress_bar=False, enable_model_summary=False, **changes,
     )  # fmt: skip
     return kind(model), trainer

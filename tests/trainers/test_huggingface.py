@@ -9,7 +9,7 @@ from torch import nn
 from perfsuite.errors import UsageError
 from perfsuite.phases import BACKWARD, FORWARD, OPTIMIZER, heard
 from perfsuite.recipes.accumulate import Accumulate
-from perfsuite.testing import AccumulationContract, TrainStepContract
+from perfsuite.testing import AccumulationContract, AmpContract, TrainStepContract
 from perfsuite.testing import accumulation as laws
 from perfsuite.training.step import make_step
 from perfsuite.training.trainers.huggingface import FromTrainer
@@ -29,6 +29,12 @@ class TestStep(TrainStepContract):
         "forgets_the_gradients_of_before": "it clears them after its steps, and before the first",
         "follows_the_schedule": "it has a schedule of its own",
     }
+
+
+class TestBf16(AmpContract):
+    recipe = FromTrainer("mine", lambda model: right(model, gradient_accumulation_steps=1, bf16=True))
+    tasks = ("tokens",)
+    without: ClassVar = {"gives_what_no_scaling_gives": "it has an optimizer of its own"}
 
 
 @pytest.mark.parametrize(

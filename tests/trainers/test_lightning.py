@@ -7,7 +7,7 @@ import pytest
 
 from perfsuite.errors import UsageError
 from perfsuite.phases import BACKWARD, FORWARD, OPTIMIZER, heard
-from perfsuite.testing import AccumulationContract, TrainStepContract
+from perfsuite.testing import AccumulationContract, AmpContract, TrainStepContract
 from perfsuite.testing import accumulation as laws
 from perfsuite.training.step import make_step
 from perfsuite.training.trainers.lightning import FromLightning
@@ -28,6 +28,12 @@ class TestStep(TrainStepContract):
     recipe = FromLightning("mine", partial(fitted, steps=1))
     tasks = ("classes",)
     without: ClassVar = {"follows_the_schedule": "it has a schedule of its own"}
+
+
+class TestBf16(AmpContract):
+    recipe = FromLightning("mine", partial(fitted, steps=1, precision="bf16-mixed"))
+    tasks = ("classes",)
+    without: ClassVar = {"gives_what_no_scaling_gives": "it has an optimizer of its own"}
 
 
 @pytest.mark.parametrize(

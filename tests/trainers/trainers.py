@@ -105,9 +105,9 @@ def windows(loader, length):
         yield window
 
 
-def loop(model, steps=4, wrong=False):
+def loop(model, steps=4, wrong=False, precision="no"):
     """A loop on Accelerate."""
-    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=steps)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=steps, mixed_precision=precision)
     schedule = StepLR(optimizer := momentum(model.parameters()), step_size=1, gamma=0.5)
     model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
 

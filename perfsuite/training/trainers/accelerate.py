@@ -13,12 +13,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
+from perfsuite._compat.accelerate import OwnState
 from perfsuite.errors import UsageError
 from perfsuite.protocols import Inputs
 from perfsuite.training.batches import split
 from perfsuite.training.plan import StepPlan
 from perfsuite.training.step import Step
-from perfsuite.training.trainers.common import Seen, TrainerRecipe, as_loaded, check_trained
+from perfsuite.training.trainers.common import Seen, TrainerRecipe, as_loaded, check_made_here, check_trained
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,10 @@ class FromAccelerate(TrainerRecipe):
 
     needs = ("accelerate",)
 
-    def step(self, plan: StepPlan, made: Any) -> Step:
-        if not isinstance(made, Loop):
-            raise UsageError(
-                f"what makes {self.name!r} gives a {type(made).__name__}", f"give a {Loop.__module__}.Loop"
-            )
-        return AccelerateStep(plan, made, self.name)
+    def step(self, plan: StepPlan) -> Step:
+        state = OwnState()
+        with state.entered():
+            return AccelerateStep(plan, self.make(plan.model), state, self.name)
 
 
 class AccelerateStep:
@@ -57,9 +56,13 @@ class AccelerateStep:
     schedule: LRScheduler | None
     scaler: GradScaler | None
 
-    def __init__(self, plan: StepPlan, loop: Loop, name: str) -> None:
+    def __init__(self, plan: StepPlan, loop: Any, state: OwnState, name: str) -> None:
+        if not isinstance(loop, Loop):
+            raise UsageError(f"what makes {name!r} gives a {type(loop).__name__}", f"give a {Loop.__module__}.Loop")
+        check_made_here(state, loop.accelerator, name)
         self.model = plan.model
         self._loop = loop
+        self._state = state
         self.optimizer: Optimizer = getattr(loop.optimizer, "optimizer", loop.optimizer)
         check_trained(plan, self.optimizer, name)
         self.schedule = getattr(loop.schedule, "scheduler", loop.schedule)
@@ -70,18 +73,21 @@ class AccelerateStep:
         self._losses: list[Tensor] = []
 
     def __call__(self, batch: Inputs) -> Tensor:
-        accelerator = self._loop.accelerator
-        parts = [as_loaded(part) for part in split(batch, accelerator.gradient_accumulation_steps)]
-        drawn = torch.Generator()  # a loader draws a seed, and would change what dropout drops
-        loader = accelerator.prepare_data_loader(DataLoader(parts, batch_size=None, generator=drawn))  # type: ignore[arg-type]  # a list is a dataset
+        parts = [as_loaded(part) for part in split(batch, self._loop.accelerator.gradient_accumulation_steps)]
         self._losses = []
         hook = self.model.register_forward_pre_hook(lambda *_: self._seen.forward())
         try:
-            with self._seen.step(len(parts)):
-                self._loop.epoch(loader)
+            with self._state.entered(), self._seen.step(len(parts)):
+                self._loop.epoch(self._loaded(parts))
         finally:
             hook.remove()
         return sum(self._losses[1:], self._losses[0])
+
+    def _loaded(self, parts: list[Any]) -> Iterable[Any]:
+        """A loader draws a seed: of a generator of its own, or else dropout would drop something else."""
+        loader: DataLoader[Any] = DataLoader(parts, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]  # a list is a dataset
+        prepared: Iterable[Any] = self._loop.accelerator.prepare_data_loader(loader)
+        return prepared
 
     def _note_loss(self, loss: Tensor, **kwargs: Any) -> None:
         self._losses.append(loss.detach() / self._loop.accelerator.gradient_accumulation_steps)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from perfsuite._compat.accelerate import OwnState
 from perfsuite.errors import UsageError
 from perfsuite.optional import optional
 from perfsuite.phases import BACKWARD, FORWARD, OPTIMIZER, phase
@@ -45,10 +46,12 @@ class TrainerRecipe:
         return self
 
     def apply(self, plan: StepPlan) -> StepPlan:
+        if plan.make_step is not None:
+            raise UsageError(f"the step is made by another recipe than {self.name!r}", f"gate {self.name!r} alone")
         return replace(plan, make_step=self._step, draws_alike=False)
 
-    def step(self, plan: StepPlan, made: Any) -> Step:
-        """Of what ``make`` has made."""
+    def step(self, plan: StepPlan) -> Step:
+        """Of what ``make`` makes, for a plan that nobody has changed."""
         raise NotImplementedError
 
     def _step(self, plan: StepPlan) -> Step:
@@ -61,7 +64,7 @@ class TrainerRecipe:
             )
         for package in self.needs:
             optional(package, f"the trainer {self.name!r}")
-        return self.step(plan, self.make(plan.model))
+        return self.step(plan)
 
 
 class Seen:
@@ -154,6 +157,14 @@ def as_loaded(batch: Inputs) -> Any:
         return as_keywords(nn.Identity(), replace(batch, args=()))
     given = batch.args[0] if len(batch.args) == 1 else batch.args
     return given if batch.labels is None else [given, batch.labels]
+
+
+def check_made_here(state: OwnState, accelerator: Any, name: str) -> None:
+    """Raises UsageError for an accelerator that was there before, and that others may share."""
+    if not state.holds(accelerator):
+        raise UsageError(
+            f"the accelerator of {name!r} was made before its trainer was asked for", "make all of it in make(model)"
+        )
 
 
 def check_trained(plan: StepPlan, optimizer: Optimizer, name: str) -> None:

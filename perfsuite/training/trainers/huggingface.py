@@ -9,6 +9,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from perfsuite._compat.accelerate import OwnState
 from perfsuite._compat.transformers import prepare_trainer, run_window
 from perfsuite.errors import UsageError
 from perfsuite.optional import optional
@@ -16,7 +17,7 @@ from perfsuite.protocols import Inputs
 from perfsuite.training.batches import split
 from perfsuite.training.plan import StepPlan
 from perfsuite.training.step import Step
-from perfsuite.training.trainers.common import Seen, TrainerRecipe, as_keywords, check_trained
+from perfsuite.training.trainers.common import Seen, TrainerRecipe, as_keywords, check_made_here, check_trained
 
 
 class FromTrainer(TrainerRecipe):
@@ -28,8 +29,10 @@ class FromTrainer(TrainerRecipe):
 
     needs = ("transformers", "accelerate")
 
-    def step(self, plan: StepPlan, made: Any) -> Step:
-        return HuggingFaceStep(plan, made, self.name)
+    def step(self, plan: StepPlan) -> Step:
+        state = OwnState()
+        with state.entered():
+            return HuggingFaceStep(plan, self.make(plan.model), state, self.name)
 
 
 class HuggingFaceStep:
@@ -38,11 +41,13 @@ class HuggingFaceStep:
     schedule: LRScheduler | None
     scaler: GradScaler | None
 
-    def __init__(self, plan: StepPlan, trainer: Any, name: str) -> None:
+    def __init__(self, plan: StepPlan, trainer: Any, state: OwnState, name: str) -> None:
         if not isinstance(trainer, optional("transformers", "a Trainer").Trainer):
             raise UsageError(f"what makes {name!r} gives a {type(trainer).__name__}", "give a transformers.Trainer")
+        check_made_here(state, trainer.accelerator, name)
         self.model = plan.model
         self._trainer = trainer
+        self._state = state
         prepare_trainer(trainer, plan.steps)
         self.optimizer: Optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
         check_trained(plan, self.optimizer, name)
@@ -55,7 +60,7 @@ class HuggingFaceStep:
     def __call__(self, batch: Inputs) -> Tensor:
         wanted = self._trainer.args.gradient_accumulation_steps
         rows = [as_keywords(self.model, part) for part in split(batch, wanted)]
-        with self._seen.step(len(rows)):
+        with self._state.entered(), self._seen.step(len(rows)):
             return run_window(self._trainer, rows)
 
     def _training_step(self, *args: Any, **kwargs: Any) -> Tensor:

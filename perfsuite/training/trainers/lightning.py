@@ -27,7 +27,8 @@ class FromLightning(TrainerRecipe):
 
     needs = ("lightning",)
 
-    def step(self, plan: StepPlan, made: Any) -> Step:
+    def step(self, plan: StepPlan) -> Step:
+        made = self.make(plan.model)
         module, trainer = made if isinstance(made, tuple) and len(made) == 2 else (None, made)
         if not hasattr(module, "training_step") or not hasattr(trainer, "fit_loop"):
             raise UsageError(
