@@ -22,10 +22,17 @@ class Suspects(Protocol):
     ``option``: the field of the technique that leaves layers as they are; ``otherwise``: the remedy where none helps.
     """
 
-    model: nn.Module
-    result: nn.Module
-    option: ClassVar[str]
-    otherwise: str
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def result(self) -> nn.Module: ...
+
+    @property
+    def option(self) -> str: ...
+
+    @property
+    def otherwise(self) -> str: ...
 
     def layers(self, inputs: Inputs) -> list[Layer]:
         """Those that can be as they were, in a call on these inputs."""
