@@ -200,18 +200,20 @@ class Recorded(ABC):
         write_provenance(changed, (*provenance(model), step))
         if claims_of(self).shrinks and not self.leaves_alone:
             warn_if_little(self.name, type(model).__name__, coverage)
-        if self.promise is not None and fidelity is not None:
-            self.promise.warn_if_far(self.name, type(model).__name__, fidelity)
+        promise = self.promise_for(model)
+        if promise is not None and fidelity is not None:
+            promise.warn_if_far(self.name, type(model).__name__, fidelity)
         return changed
 
     def checked(self, model: nn.Module, changed: nn.Module, data: Digested) -> Fidelity | None:
         """What was seen of the promise. Raises TechniqueError where it is not kept, and for what cannot be called."""
+        promise = self.promise_for(model)
         if not checks():
-            return None if self.promise is None else Fidelity(None, "it was switched off")
-        if self.promise is not None:
+            return None if promise is None else Fidelity(None, "it was switched off")
+        if promise is not None:
             from perfsuite.techniques.checking import check
 
-            return check(self.name, self.promise, self.suspects(model, changed), data)
+            return check(self.name, promise, self.suspects(model, changed), data)
         if self.lets_be:
             from perfsuite.techniques.calling import check_called
 
@@ -228,6 +230,10 @@ class Recorded(ABC):
     def promise(self) -> Promise | None:
         """How near a result's answers are to those of the model; None where that is not promised."""
         return None
+
+    def promise_for(self, model: nn.Module) -> Promise | None:
+        """The same for a model whose own answers may be rounded already."""
+        return self.promise
 
     def _check(self, model: nn.Module) -> None:
         """Refuse, before anything is changed, what could be changed in appearance only."""

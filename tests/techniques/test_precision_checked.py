@@ -38,12 +38,12 @@ class Attention(nn.Module):
         self.query, self.out = nn.Linear(8, 8), nn.Linear(8, 8)
 
     def forward(self, x):
-        return self.out(nn.functional.linear(x, self.query.weight, self.query.bias) + 30000.0 - 30000.0)
+        return self.out(nn.functional.linear(x, self.query.weight, self.query.bias) + 50000.0 - 50000.0)
 
 
-def losing(*layers):
+def losing(*kinds):
     torch.manual_seed(0)
-    return nn.Sequential(mlp(8, 8, 8), *layers, nn.Linear(8, 8)).eval()
+    return nn.Sequential(mlp(8, 8, 8), *(kind() for kind in kinds), nn.Linear(8, 8)).eval()
 
 
 def refused(technique, model, data):
@@ -58,7 +58,7 @@ def refused(technique, model, data):
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
 @pytest.mark.parametrize(
     ("layers", "entries"),
-    [((Cancels(),), ("1",)), ((Attention(),), ("1",)), ((Cancels(), nn.ReLU(), Attention()), ("1", "3"))],
+    [((Cancels,), ("1",)), ((Attention,), ("1",)), ((Cancels, nn.ReLU, Attention), ("1", "3"))],
     ids=["leaf", "reader", "two"],
 )
 def test_nonsense_is_an_error_that_names_the_layer_and_the_remedy_works(name, layers, entries):
@@ -71,12 +71,12 @@ def test_nonsense_is_an_error_that_names_the_layer_and_the_remedy_works(name, la
 
 
 def test_what_is_kept_already_is_kept_in_the_remedy_too():
-    model, data = losing(Cancels(), Attention()), [randn(4, 8)]
+    model, data = losing(Cancels, Attention), [randn(4, 8)]
     assert "keep_fp32=('2',)" in refused(Precision("bf16", keep_fp32=("1",)), model, data).remedy
 
 
 def test_autocast_keeps_no_layers_and_says_what_does():
-    error = refused(parse_technique("bf16-autocast"), losing(Cancels()), [randn(4, 8)])
+    error = refused(parse_technique("bf16-autocast"), losing(Cancels), [randn(4, 8)])
     assert "to blame" not in error.what
     assert error.remedy == "use 'bf16', which can leave layers in fp32"
 
@@ -85,7 +85,7 @@ def test_digits_that_are_missing_are_a_warning_that_says_what_keeps_them():
     with pytest.warns(
         FidelityWarning, match=r"^bf16 of the Sequential is at 1\d\.\d dB .* in fp32 \(keep_fp32="
     ) as told:
-        Precision("bf16").apply(losing(Cancels(30.0)), data=[randn(4, 8)])
+        Precision("bf16").apply(losing(lambda: Cancels(30.0)), data=[randn(4, 8)])
     assert [warning.filename for warning in told] == [__file__]
 
 
@@ -97,8 +97,13 @@ def test_more_bits_promise_more(name, usual):
         assert provenance(technique.apply(model, data=[randn(8, 64)]))[-1].fidelity.decibels > usual + 5
 
 
+def test_a_model_in_bf16_has_no_more_bits_to_follow():
+    assert Precision("fp16").promise_for(mlp(8, 8).bfloat16()).usual == Precision("bf16").promise.usual
+    assert Precision("fp16").promise_for(mlp(8, 8)) == Precision("fp16").promise
+
+
 def test_without_inputs_or_unchecked_nothing_is_claimed():
-    model = losing(Cancels())
+    model = losing(Cancels)
     assert provenance(Precision("bf16").apply(model))[-1].fidelity.decibels is None
     with unchecked():
         result = Precision("bf16").apply(model, data=[randn(4, 8)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from perfsuite import Precision
+from perfsuite import Precision, unchecked
 from perfsuite.protocols import Inputs
 from perfsuite.testing.contract import run
 from tests.techniques.transformers_models import MODELS, dtypes, ids, llama, loaded_in, modern_bert, t5
@@ -20,7 +20,8 @@ MAKERS = {"Llama": llama, "ModernBERT": modern_bert} | {name: make for name, (ma
 def test_each_tensor_has_the_dtype_that_transformers_loads_it_in(kind, name, tmp_path):
     model = loaded_in(MAKERS[kind](), torch.float32, tmp_path)  # its config, and those of its parts, say float32
     expected = dtypes(loaded_in(model, HALF[name], tmp_path))
-    assert dtypes(Precision(name).apply(model)) == expected
+    with unchecked():  # some CPUs compute convolutions of wav2vec2 wrongly
+        assert dtypes(Precision(name).apply(model)) == expected
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])

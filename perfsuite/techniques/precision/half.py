@@ -10,7 +10,7 @@ from perfsuite.errors import UsageError
 from perfsuite.techniques.claims import Claims
 from perfsuite.techniques.fidelity import Promise, of_floats
 from perfsuite.techniques.naming import Grammar, Words
-from perfsuite.techniques.recorded import Recorded
+from perfsuite.techniques.recorded import Recorded, dtype_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from perfsuite.techniques.suspects import Suspects
 
 PrecisionName = Literal["bf16", "fp16"]
-_SIGNIFICANDS = {"bf16": 8, "fp16": 11}  # bits, with the one that is not stored
+_SIGNIFICANDS = {"bf16": 8, "bfloat16": 8, "fp16": 11, "float16": 11}  # bits, with the one that is not stored
 _AUTOCAST = Words("autocast", {"autocast": True})
 
 
@@ -67,8 +67,16 @@ class Precision(Recorded):
 
     @property
     def promise(self) -> Promise:
+        return self._promise(_SIGNIFICANDS[self.dtype])
+
+    def promise_for(self, model: nn.Module) -> Promise:
+        """A model in bf16 has no more bits to follow than those."""
+        bits = _SIGNIFICANDS[self.dtype]
+        return self._promise(min(bits, _SIGNIFICANDS.get(dtype_of(model), bits)))
+
+    def _promise(self, bits: int) -> Promise:
         keeps = f"cast with {self.dtype!r} and keep_fp32=(...)" if self.autocast else "keep_fp32=(...)"
-        return of_floats(_SIGNIFICANDS[self.dtype], f"leave the most sensitive layers in fp32 ({keeps})")
+        return of_floats(bits, f"leave the most sensitive layers in fp32 ({keeps})")
 
     def suspects(self, model: nn.Module, changed: nn.Module) -> Suspects:
         from perfsuite.techniques.common import copy_finite
