@@ -3,7 +3,8 @@
 Half of the heads and units are to go from each. Counted are exact things: a model counts as *cut* where it has fewer
 parameters, runs, and its outputs have the shapes that they had; as *equal* where it computes, in float64, what the
 whole model does with the removed units masked where they are read; as *loaded* where it comes back from a file
-(perfsuite.save_model; tp.state_dict) with the same answers. Parameters and FLOPs are the whole model's / the cut one's.
+(perfsuite.save_model; for theirs torch.save of the whole model, as its README has it) with the same answers. Parameters
+and FLOPs are the whole model's / the cut one's.
 
 Torch-Pruning gets what its examples give it by hand: which layers are queries, keys and values, with how many heads;
 numbers and sizes of heads corrected in the modules; and no group is cut that would change the outputs' shapes.
@@ -95,7 +96,10 @@ def ours(entry):
 def ours_again(entry, small):
     with tempfile.TemporaryDirectory() as folder:
         saved = perfsuite.save_model(small, f"{folder}/model")
-        return perfsuite.load_model(saved, model=None if hasattr(small, "config") else in_double(entry).model)
+        loaded = perfsuite.load_model(saved, model=None if hasattr(small, "config") else in_double(entry).model)
+    if hasattr(loaded, "set_experts_implementation") and loaded._can_set_experts_implementation():
+        loaded.set_experts_implementation("eager")  # as in_double has it: files do not say which is used
+    return loaded
 
 
 def comes_back(again, sample, small):
@@ -107,12 +111,10 @@ def comes_back(again, sample, small):
         return False
 
 
-def theirs_again(entry, small):
-    import torch_pruning as tp
-
-    fresh = in_double(entry).model
-    tp.load_state_dict(fresh, tp.state_dict(small))
-    return fresh
+def theirs_again(small):
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(small, f"{folder}/model.pt")
+        return torch.load(f"{folder}/model.pt", weights_only=False)  # a pickle that was written here
 
 
 def theirs(entry):
@@ -137,7 +139,7 @@ def theirs(entry):
         return Found(says="the outputs have other shapes")
     if parameters <= 1:
         return Found(says="nothing was cut")
-    loaded = comes_back(lambda: theirs_again(entry, small), sample, small)
+    loaded = comes_back(lambda: theirs_again(small), sample, small)
     far = max(float((found[key] - value).abs().max() / value.abs().max()) for key, value in expected.items())
     says = "" if far <= EQUAL else f"differs from the masked model by {far:.1e} of the largest output"
     return Found(True, far <= EQUAL, loaded, parameters, flops, says)
@@ -205,7 +207,8 @@ def ratios(sample, small):
     """Parameters and FLOPs of the whole / of the small model."""
     counts = [sum(p.numel() for p in model.parameters()) for model in (sample.model, small)]
     flops = []
-    for model in (sample.model, small):
+    for each in (sample.model, small):
+        model = copy.deepcopy(each).requires_grad_(False)  # the counter wants gradients of what asks for some
         with FlopCounterMode(display=False) as counter:
             answers(model, sample.inputs)
         flops.append(counter.get_total_flops())
