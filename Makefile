@@ -3,6 +3,7 @@
 # make slow    those tests that start the most processes
 # make compatibility   try perfsuite beside other people's pytest plugins
 # make test-runtimes   try the runtimes that are extras: ONNX Runtime, OpenVINO
+# make test-trainers   try the trainers that are extras: those of transformers, Accelerate, Lightning
 # make zoo     put tiny models of all kinds through all techniques, and print what comes of it
 # make docs    walk through the docs: every block, file and command in them, as tests
 # make check   lint, strict types, layers
@@ -13,8 +14,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 OTHERS := .venv/compatibility
 RUNTIMES := .venv/runtimes
+TRAINERS := .venv/trainers
 
-.PHONY: gate test slow compatibility test-runtimes zoo docs compiled check baseline clean
+.PHONY: gate test slow compatibility test-runtimes test-trainers zoo docs compiled check baseline clean
 
 gate: $(READY)
 	$(BIN)/pytest
@@ -25,16 +27,19 @@ compiled: $(READY)
 
 # One process for each core; torch's threads in them must not spin while they wait for one another.
 test: compiled
-	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -m "not slow" -n auto --ignore=tests/docs --ignore=tests/compatibility --ignore=tests/runtimes
+	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -m "not slow" -n auto --ignore=tests/docs --ignore=tests/compatibility --ignore=tests/runtimes --ignore=tests/trainers
 
 slow: compiled
-	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -m slow -n auto --ignore=tests/runtimes
+	OMP_WAIT_POLICY=passive $(BIN)/pytest tests -m slow -n auto --ignore=tests/runtimes --ignore=tests/trainers
 
 compatibility: compiled $(OTHERS)/.ready
 	$(BIN)/pytest tests/compatibility -n auto
 
 test-runtimes: compiled $(RUNTIMES)/.ready
 	PYTHONPATH="$(CURDIR)/$(RUNTIMES)" OMP_WAIT_POLICY=passive $(BIN)/pytest tests/runtimes -n auto
+
+test-trainers: compiled $(TRAINERS)/.ready
+	PYTHONPATH="$(CURDIR)/$(TRAINERS)" OMP_WAIT_POLICY=passive $(BIN)/pytest tests/trainers -n auto
 
 # All of it before a release, and after a change of techniques: make test takes some, others each week.
 zoo: compiled
@@ -66,6 +71,11 @@ $(READY): pyproject.toml constraints.txt
 $(RUNTIMES)/.ready: tests/runtimes/requirements.txt $(READY)
 	rm -rf $(RUNTIMES)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(RUNTIMES) --constraint constraints.txt --requirement $<
+	touch $@
+
+$(TRAINERS)/.ready: tests/trainers/requirements.txt $(READY)
+	rm -rf $(TRAINERS)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(TRAINERS) --constraint constraints.txt --requirement $<
 	touch $@
 
 # Where only these tests look: pytest loads every plugin that it finds, in all other tests, too.

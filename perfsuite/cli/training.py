@@ -99,12 +99,13 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _fitting(recipe: str, limit: int, peak: Peak) -> str:
-    from perfsuite.measure.predicted import LARGEST, largest_batch
+    from perfsuite.measure.predicted import LARGEST, largest_batch, smallest_batch
+    from perfsuite.recipes.values import parse_recipe
 
-    size = largest_batch(lambda batch: peak(recipe, batch).peak_bytes, limit)
+    size = largest_batch(lambda batch: peak(recipe, batch).peak_bytes, limit, smallest_batch(parse_recipe(recipe)))
     room = format_value(limit, Unit.BYTES)
     if size >= LARGEST:
         return f"{recipe}: a batch of {LARGEST:,} fits in {room}, and more"
     if size == 0:
-        return f"{recipe}: not one example fits in {room}"
+        return f"{recipe}: no batch fits in {room}"
     return f"{recipe}: the largest batch that fits in {room} has {size:,} examples"

@@ -57,17 +57,17 @@ class Step:
 
     def _of_logits(self, inputs: Inputs, wanted: Tensor) -> Tensor:
         found = main_output(self.student(*inputs.args, **inputs.kwargs))
-        return self.loss(found, wanted, inputs.labels, _mask_for(inputs, wanted))
+        return self.loss(found, wanted, inputs.labels, mask_for(inputs, wanted))
 
     def _terms(self, inputs: Inputs, answer: Tensor | None) -> int:
         labels = inputs.labels
         if labels is None:
-            mask = _mask_for(inputs, answer)
+            mask = mask_for(inputs, answer)
             return _size(inputs) if mask is None else int(mask.sum())
         counting = getattr(self.loss, "terms", None)
         if counting is None:
             return int((labels != _IGNORED).sum())
-        return int(counting(labels, _mask_for(inputs, labels.unsqueeze(-1))))
+        return int(counting(labels, mask_for(inputs, labels.unsqueeze(-1))))
 
 
 def mask_of(inputs: Inputs) -> Tensor | None:
@@ -79,7 +79,7 @@ def mask_of(inputs: Inputs) -> Tensor | None:
     return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
-def _mask_for(inputs: Inputs, answers: Tensor | None) -> Tensor | None:
+def mask_for(inputs: Inputs, answers: Tensor | None) -> Tensor | None:
     """The mask, where there is an answer for each token."""
     mask = mask_of(inputs)
     fits = mask is not None and answers is not None and mask.shape == answers.shape[:-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -49,18 +49,21 @@ def resized(batch: Inputs, size: int) -> Inputs:
     return replace(batch, args=tuple(map(one, batch.args)), kwargs=kwargs, labels=one(batch.labels))
 
 
-def largest_batch(peak: Callable[[int], int], limit: int, at_least: int = 1) -> int:
-    """The largest batch whose peak, in bytes, is within the limit; 0 where none is. ``peak`` grows with the batch."""
-    if peak(at_least) > limit:
-        return 0
-    fits, too_large = at_least, next(_doubling(peak, limit, at_least))
-    while too_large - fits > 1:
+def smallest_batch(recipe: Recipe) -> int:
+    """That a step of the recipe can be made of: an example for each micro-batch."""
+    parts = getattr(recipe, "parts", (recipe,))
+    return max(getattr(part, "micro_batches", 1) for part in parts)
+
+
+def largest_batch(peak: Callable[[int], int], limit: int, smallest: int = 1) -> int:
+    """The largest batch whose peak, in bytes, is within the limit: 0 where none is, and LARGEST at most.
+
+    ``peak`` grows with the batch, from ``smallest`` on.
+    """
+    fits, too_large = 0, smallest
+    while too_large <= LARGEST and peak(too_large) <= limit:
+        fits, too_large = too_large, 2 * too_large
+    while 0 < fits < LARGEST and too_large - fits > 1:
         middle = (fits + too_large) // 2
         fits, too_large = (middle, too_large) if peak(middle) <= limit else (fits, middle)
     return fits
-
-
-def _doubling(peak: Callable[[int], int], limit: int, size: int) -> Iterator[int]:
-    while size < LARGEST and peak(size) <= limit:
-        size *= 2
-    yield size

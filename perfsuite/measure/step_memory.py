@@ -131,7 +131,7 @@ class _Recorder(TorchDispatchMode):
             ("activation", self._inputs),
             ("gradient", gradients),
             ("optimizer", self._training.optimizer_state()),
-            ("parameter", [*model.parameters(), *model.buffers()]),
+            ("parameter", self._training.weights),
         ):
             found |= {_reference(tensor).cdata: kind for tensor in tensors}
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,9 +13,13 @@ from perfsuite.errors import OutputError
 from perfsuite.measure.distances import farthest, in_eps
 from perfsuite.measure.step_memory import StepMemory, observe
 from perfsuite.metric import Scores
+from perfsuite.models.seeding import seeded
+from perfsuite.temporary import temporary_folder
+from perfsuite.training.checkpoint import load_checkpoint, save_checkpoint
 from perfsuite.training.plan import STEPS
 from perfsuite.training.run import GRADIENT, LOSS, UPDATED, Training
 
+_FEW = 6  # steps of a run that is resumed in the middle
 _SEEDS = 8  # runs that steps to a target are counted in
 _KINDS = {"loss": LOSS, "gradient": GRADIENT.format(""), "weight": UPDATED.format("")}
 
@@ -128,6 +133,27 @@ class Steps:
         self._restore()
         return Scores(f"a loss of {target:g}", f"seeds of {self.training.spec.name}", tuple(values))
 
+    @cached_property
+    def resume_distance(self) -> float:
+        """How far a run that was written to a file in its middle, and read by a new one, ends from one that was not."""
+        return self._resumed[0]
+
+    @cached_property
+    def checkpoint_bytes(self) -> int:
+        return self._resumed[1]
+
+    @cached_property
+    def _resumed(self) -> tuple[float, int]:
+        self._restore()
+        first, second = self.training.again(), self.training.again()
+        with temporary_folder("checkpoint") as folder, seeded(0):
+            file = Path(folder) / "training.safetensors"
+            first.run(_FEW, after=lambda number, _: _save(file, first) if number == _FEW // 2 else None)
+            load_checkpoint(file, second.step.model, second.step.optimizer, second.step.schedule, second.step.scaler)
+            second.resume(_FEW // 2, _FEW)
+            size = file.stat().st_size
+        return farthest(_weights(second), _weights(first), _dtypes(first))[1], size
+
     def _losses(self, quiet: bool) -> tuple[float, ...]:
         self._restore()
         found = tuple(map(float, self.training.run(STEPS, quiet=quiet)))
@@ -156,6 +182,16 @@ class Steps:
     def _of(self, kind: str, outcome: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         prefix = _KINDS[kind]
         return {name: value for name, value in outcome.items() if name.startswith(prefix)}
+
+
+def _save(file: Path, training: Training) -> None:
+    """In the middle of a run, which goes on."""
+    step = training.step
+    save_checkpoint(file, step.model, step.optimizer, step.schedule, step.scaler)
+
+
+def _weights(training: Training) -> Mapping[str, Tensor]:
+    return {UPDATED.format(name): p.detach().double().cpu() for name, p in training.step.model.named_parameters()}
 
 
 def _doubled(outputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -84,3 +84,5 @@ TRAJECTORY_DISTANCE = Metric(
 STEPS_TO_TARGET = Metric(
     "steps_to_target", Unit.NUMBER, LOWER, PerExample(lambda subject: subject.steps.to_target, TRAINING | TARGET)
 )
+RESUME_DISTANCE = _number("resume_distance", lambda subject: subject.steps.resume_distance, better=LOWER, costly=True)
+CHECKPOINT_SIZE = _number("checkpoint_size", lambda subject: subject.steps.checkpoint_bytes, Unit.BYTES, LOWER, True)

@@ -23,7 +23,9 @@ class Composed:
         return "+".join(part.name for part in self.parts)
 
     def apply(self, plan: StepPlan) -> StepPlan:
-        return reduce(lambda changed, part: part.apply(changed), self.parts, plan)
+        """What trains another module comes first: the others change how that is called."""
+        ordered = sorted(self.parts, key=lambda part: not getattr(part, "replaces_model", False))
+        return reduce(lambda changed, part: part.apply(changed), ordered, plan)
 
 
 def parse_recipe(name: str, registry: Registry[RecipeFactory] = RECIPES) -> Recipe:

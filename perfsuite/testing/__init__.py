@@ -14,9 +14,8 @@ of a runtime that models are exported to, ``MetricContract`` those of a metric, 
 measured; ``Simulated`` is an executor that starts nothing. A training step of your own, which is a recipe or a function
 that makes a ``perfsuite.training.step.Step`` of a ``StepPlan``, has ``TrainStepContract``, ``AccumulationContract``,
 ``CheckpointContract`` and ``AmpContract``; a recipe for several processes has ``DataParallelContract``, what keeps a
-run in a file ``ResumeContract``. ``DistillationContract``
-has those of a loss of distillation and of the step that a trainer makes of it, ``QatContract`` those of training for
-integers.
+run in a file ``ResumeContract``. ``DistillationContract`` has those of a loss of distillation and of the step that a
+trainer makes of it, ``QatContract`` those of training for integers.
 """
 
 try:

@@ -39,9 +39,9 @@ class StepPlan:
     gathers gradients of other processes). ``around_forward`` is entered around each forward pass with its loss,
     ``around_micro_batch`` around that with its backward pass, and told whether it is the last. ``on_gradients`` get the
     parameters once their gradients are whole and unscaled, in order. ``make_step`` is whose code makes the step.
-    ``draws_alike``: random numbers are drawn as in a plain step, so that dropout drops the same. ``spec``, ``seed`` and
-    ``example`` (a batch) are what the plan was made from, and ``origin`` the plain plan and the recipe, from which
-    other processes make theirs.
+    ``beside`` are modules that are alive, too, such as a teacher. ``draws_alike``: random numbers are drawn as in a
+    plain step, so that dropout drops the same. ``spec``, ``seed`` and ``example`` (a batch) are what the plan was made
+    from, and ``origin`` the plain plan and the recipe, from which other processes make theirs.
     """
 
     model: nn.Module
@@ -58,6 +58,7 @@ class StepPlan:
     around_forward: Callable[[], AbstractContextManager[object]] = nullcontext
     around_micro_batch: Callable[[bool], AbstractContextManager[object]] = _always
     on_gradients: tuple[Callable[[Sequence[nn.Parameter]], object], ...] = ()
+    beside: tuple[nn.Module, ...] = ()
     draws_alike: bool = True
     make_step: Callable[[StepPlan], Step] | None = None
     origin: tuple[StepPlan, Recipe] | None = None

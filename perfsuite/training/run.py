@@ -104,7 +104,13 @@ class Training:
     @property
     def held(self) -> tuple[Tensor, ...]:
         """What is alive all along: weights, buffers, and the optimizer's state."""
-        return (*self.step.model.parameters(), *self.step.model.buffers(), *self.optimizer_state())
+        return (*self.weights, *self.optimizer_state())
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """Parameters and buffers, of the model and of what stands beside it."""
+        modules = (self.step.model, *self.plan.beside)
+        return tuple(tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
 
     def optimizer_state(self) -> tuple[Tensor, ...]:
         states = self.step.optimizer.state.values()

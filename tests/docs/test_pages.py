@@ -12,7 +12,8 @@ from tests.revisions.repositories import Repo
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 
-WALKED = ("tutorial.md", "runtimes.md")  # test_tutorial.py, and tests/runtimes/test_page.py
+# test_tutorial.py, and test_page.py in tests/runtimes and tests/trainers
+WALKED = ("tutorial.md", "runtimes.md", "training-trainers.md")
 
 INI = "[pytest]\naddopts = --strict-markers -p no:randomly\nperf_blocks = 1\nperf_block_time = 0.5\nperf_budget = 5\n"
 

@@ -131,3 +131,22 @@ def test_a_recipe_is_part_of_the_key():
     assert case.key == "m/fp32/cpu/b8/train:bf16-amp+checkpoint"
     assert Case.parse(case.key) == case
     assert case.parameters["recipe"] == "bf16-amp+checkpoint"
+
+
+@pytest.mark.parametrize("recipe", ["plain", "one-cycle+fp16-amp"])
+def test_a_run_that_was_resumed_ends_where_one_that_was_not_does(recipe):
+    made = subject(recipe)
+    assert made.steps.resume_distance == 0.0
+    weights = sum(p.numel() * 4 for p in encoder().parameters())
+    assert 3 * weights < made.steps.checkpoint_bytes < 4 * weights + 50_000
+
+
+def test_a_resumed_run_without_its_schedule_ends_elsewhere(monkeypatch):
+    from perfsuite.measure import steps
+
+    kept = steps.load_checkpoint
+    monkeypatch.setattr(steps, "load_checkpoint", lambda path, model, optimizer, *_: kept(path, model, optimizer))
+    monkeypatch.setattr(
+        steps, "_save", lambda path, made: steps.save_checkpoint(path, made.step.model, made.step.optimizer)
+    )
+    assert subject("one-cycle").steps.resume_distance > 100

@@ -1,11 +1,15 @@
 """What each recipe changes of a step, and what it leaves as it is, bit for bit."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from perfsuite.errors import UnknownNameError, UsageError
+from perfsuite.errors import PerfsuiteError, UnknownNameError, UsageError
 from perfsuite.measure.distances import farthest
+from perfsuite.models.seeding import seeded
+from perfsuite.protocols import Built
 from perfsuite.recipes.checkpoint import blocks
 from perfsuite.recipes.values import parse_recipe
 from perfsuite.registry import RECIPES
@@ -160,3 +164,66 @@ def test_one_cycle_rises_once_and_falls_below_where_it_began():
 def test_data_of_classes_accumulate_over_examples():
     plain, found = (outcome(training(name, encoder(0.0), spec(classified))) for name in ("plain", "accumulate-3"))
     assert distance(gradients(found), gradients(plain)) < 500
+
+
+def test_a_prepared_copy_is_trained_on_the_numbers_of_integers():
+    model = encoder()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    made = training("qat-int8", model)
+    found = made.outputs()
+    assert made.step.model is not model
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    plain = outcome(training())
+    assert found.keys() == plain.keys()
+    assert 100 < distance(gradients(found), gradients(plain)) < 1e7
+
+
+def test_what_replaces_the_model_comes_first():
+    one, other = (outcome(training(name)) for name in ("checkpoint+qat-int8", "qat-int8+checkpoint"))
+    plain = outcome(training("qat-int8"))
+    assert all(torch.equal(one[name], plain[name]) and torch.equal(other[name], plain[name]) for name in plain)
+    assert observed("checkpoint+qat-int8").flops > observed("qat-int8").flops
+
+
+def observed(name):
+    from perfsuite.measure.step_memory import observe
+
+    return observe(training(name))
+
+
+@pytest.mark.parametrize("name", ["qat", "qat-bf16", "distill-2"])
+def test_what_cannot_be_learned_is_refused(name):
+    with pytest.raises(PerfsuiteError):
+        training(name)
+
+
+def test_a_student_learns_from_the_model_that_the_spec_builds():
+    from perfsuite import DistillationLoss
+
+    student = encoder(layers=1)
+    made = training("distill-0.9", student)
+    tokens, labels = made.batch.args[0], made.batch.labels
+    loss = DistillationLoss(0.9)(student.eval()(tokens), encoder()(tokens).detach(), labels)
+    assert torch.allclose(outcome(made, quiet=True)["loss"], loss.detach().reshape(1))
+
+
+def test_a_teacher_is_held_and_never_trained():
+    made = training("distill", encoder(layers=1))
+    (teacher,) = made.plan.beside
+    before = [p.detach().clone() for p in teacher.parameters()]
+    made.run(2)
+    assert all(map(torch.equal, before, teacher.parameters()))
+    assert not teacher.training
+    held = {id(tensor) for tensor in made.held}
+    assert all(id(p) in held for p in teacher.parameters())
+
+
+def test_distilling_accumulates_over_what_counts():
+    from dataclasses import replace
+
+    of = replace(spec(ragged), build=lambda seed: Built(tagger(), "a teacher"))
+    with seeded(3):
+        student = type(tagger())().double()
+    plain = outcome(training("distill", copy.deepcopy(student), of), quiet=True)
+    found = outcome(training("distill+accumulate-3", student, of), quiet=True)
+    assert distance(gradients(found), gradients(plain)) < 50

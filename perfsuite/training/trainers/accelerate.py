@@ -14,7 +14,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from perfsuite.errors import UsageError
-from perfsuite.optional import optional
 from perfsuite.protocols import Inputs
 from perfsuite.training.batches import split
 from perfsuite.training.plan import StepPlan
@@ -39,12 +38,12 @@ class FromAccelerate(TrainerRecipe):
     """``FromAccelerate("mine", make)``, where ``make(model)`` gives a ``Loop``.
 
     Its loader gives as many micro-batches as the accelerator's ``gradient_accumulation_steps`` says, fewer where there
-    are not so many examples: a last window. The loss is what gradients were computed of. Raises UnavailableError where
-    accelerate is not installed.
+    are not so many examples: a last window. The loss is what gradients were computed of.
     """
 
+    needs = ("accelerate",)
+
     def step(self, plan: StepPlan, made: Any) -> Step:
-        optional("accelerate", "a loop on Accelerate")
         if not isinstance(made, Loop):
             raise UsageError(
                 f"what makes {self.name!r} gives a {type(made).__name__}", f"give a {Loop.__module__}.Loop"

@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from perfsuite.errors import UsageError
+from perfsuite.optional import optional
 from perfsuite.phases import BACKWARD, FORWARD, OPTIMIZER, phase
 from perfsuite.protocols import Inputs
 from perfsuite.training.plan import StepPlan
@@ -28,13 +29,14 @@ class TrainerRecipe:
     ``make(model)`` makes the trainer, for the model that it is given. All of the step is the trainer's, its
     accumulation, optimizer, schedule and precision: what other recipes would change is refused. Of the spec come the
     model, the batches, and the loss and optimizer of ``plain``, which it is compared with; both draw otherwise, so that
-    they are compared with nothing drawn.
+    they are compared with nothing drawn. Where a package is not installed, the first step raises UnavailableError.
     """
 
     name: str
     make: Callable[[nn.Module], Any]
 
     is_whole = True
+    needs: ClassVar[tuple[str, ...]] = ()  # packages
 
     def __call__(self, argument: str | None = None) -> TrainerRecipe:
         """As a factory of recipes. Raises UsageError for an argument."""
@@ -59,6 +61,8 @@ class TrainerRecipe:
                 f"the trainer {self.name!r} makes all of its step: the {changed[0]} of another recipe would be lost",
                 f"gate {self.name!r} alone, and tell the trainer itself",
             )
+        for package in self.needs:
+            optional(package, f"the trainer {self.name!r}")
         return self.step(plan, self.make(plan.model))
 
 

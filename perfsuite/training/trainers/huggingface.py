@@ -23,9 +23,10 @@ class FromTrainer(TrainerRecipe):
     """``FromTrainer("mine", make)``, where ``make(model)`` gives a ``transformers.Trainer``.
 
     Its batches are dicts, split into as many micro-batches as ``gradient_accumulation_steps`` says, fewer where there
-    are not so many examples: a last window. Nothing is logged, evaluated or saved. Raises UnavailableError where
-    transformers or accelerate is not installed.
+    are not so many examples: a last window. Nothing is logged, evaluated or saved.
     """
+
+    needs = ("transformers", "accelerate")
 
     def step(self, plan: StepPlan, made: Any) -> Step:
         return HuggingFaceStep(plan, made, self.name)
@@ -38,9 +39,7 @@ class HuggingFaceStep:
     scaler: GradScaler | None
 
     def __init__(self, plan: StepPlan, trainer: Any, name: str) -> None:
-        transformers = optional("transformers", "a Hugging Face Trainer", "hf")
-        optional("accelerate", "a Hugging Face Trainer")
-        if not isinstance(trainer, transformers.Trainer):
+        if not isinstance(trainer, optional("transformers", "a Trainer").Trainer):
             raise UsageError(f"what makes {name!r} gives a {type(trainer).__name__}", "give a transformers.Trainer")
         self.model = plan.model
         self._trainer = trainer

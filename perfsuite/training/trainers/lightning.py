@@ -11,7 +11,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from perfsuite._compat.lightning import prepare_trainer, run_window
 from perfsuite.errors import UsageError
-from perfsuite.optional import optional
 from perfsuite.protocols import Inputs
 from perfsuite.training.batches import split
 from perfsuite.training.plan import StepPlan
@@ -23,12 +22,12 @@ class FromLightning(TrainerRecipe):
     """``FromLightning("mine", make)``, where ``make(model)`` gives a LightningModule and a ``Trainer`` for it.
 
     The module holds the model, or is it. ``training_step`` gets batches as the spec's data have them, as many for a
-    step as ``accumulate_grad_batches`` says, fewer where there are not so many examples: a last window. Raises
-    UnavailableError where Lightning is not installed.
+    step as ``accumulate_grad_batches`` says, fewer where there are not so many examples: a last window.
     """
 
+    needs = ("lightning",)
+
     def step(self, plan: StepPlan, made: Any) -> Step:
-        optional("lightning", "a Lightning Trainer")
         module, trainer = made if isinstance(made, tuple) and len(made) == 2 else (None, made)
         if not hasattr(module, "training_step") or not hasattr(trainer, "fit_loop"):
             raise UsageError(
