@@ -99,8 +99,15 @@ def test_every_law_has_its_planted_defect():
 # what is found
 
 
+class Doubled(nn.Linear):
+    """Computes something else than what its class is named after."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
 def of_another_kind_of_linear(block):
-    block.down = type("Linear", (nn.Linear,), {})(block.down.in_features, block.down.out_features)
+    block.down = Doubled(block.down.in_features, block.down.out_features)
 
 
 def twice(module):
