@@ -39,7 +39,8 @@ def unwritten(*models: nn.Module) -> Iterator[None]:
 
     Other parameters that were put in their place go, too.
     """
-    owned = [(own_parameters(module), dict(own_parameters(module))) for model in models for module in model.modules()]
+    modules = [module for model in models for module in model.modules()]
+    owned = [(own_parameters(module), dict(own_parameters(module))) for module in modules]
     seen = [(p, p.data) for _, before in owned for p in before.values() if p is not None]
     writes = _Writes(data for _, data in seen)
     try:
@@ -47,7 +48,8 @@ def unwritten(*models: nn.Module) -> Iterator[None]:
             yield
     finally:
         for now, before in owned:
-            now.update(before)
+            if isinstance(now, dict):  # a scripted module lets nobody put others in their place
+                now.update(before)
         for parameter, data in seen:
             if layout(parameter) != layout(data):
                 parameter.data = data
