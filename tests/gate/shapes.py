@@ -72,7 +72,7 @@ def bound(metric, value):
 
 def value(metric, factor):
     """1, or worse by the factor."""
-    return factor if metric.better is LOWER else 1 / factor
+    return 1 / factor if metric.better is HIGHER else factor
 
 
 def blocks(metric, factor=1.0, elapsed=1.0, number=4):

@@ -8,7 +8,7 @@ import pytest
 from perfsuite.gate.baseline import Baseline, Budget
 from perfsuite.gate.judge import judge
 from perfsuite.gate.sampled import can_be_judged, precision_needed, was_counted
-from perfsuite.metric import ELAPSED, Against, Counted, Exact, Sampled, Scores
+from perfsuite.metric import ELAPSED, Against, Counted, Direction, Exact, Sampled, Scores
 from perfsuite.spec import BASE, CANDIDATE, YARDSTICK, Status
 from perfsuite.stats.decision import Spread
 from tests.gate import shapes
@@ -23,7 +23,8 @@ EXPECTED = {"stored": recorded, "beside a base": lambda metric: beside_main()}
 @pytest.mark.parametrize("name", TOLERATED)
 def test_every_metric_is_judged_against_what_was_expected(name, expected):
     baseline = expected(ALL[name])
-    for factor, status in ((1, Status.PASS), (1.6, Status.REGRESSED), (1 / 1.6, Status.IMPROVED)):
+    other = Status.REGRESSED if ALL[name].better is Direction.SAME else Status.IMPROVED
+    for factor, status in ((1, Status.PASS), (1.6, Status.REGRESSED), (1 / 1.6, other)):
         found = judge(limit(name), evidence(ALL[name], factor), baseline)
         assert (found.status, found.metric) == (status, name), found.sentence
         assert found.sentence.startswith(f"{name} ")

@@ -14,6 +14,7 @@ VALUES = {
     "techniques": ("fp32, bf16", ("fp32", "bf16")),
     "devices": ("cpu", ("cpu",)),
     "runtimes": ("eager,openvino", ("eager", "openvino")),
+    "recipes": ("plain,accumulate-2", ("plain", "accumulate-2")),
     "batch-sizes": ("1,8", (1, 8)),
     "budget": ("2.5", 2.5),
     "block-time": ("0.5", 0.5),

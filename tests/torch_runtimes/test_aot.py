@@ -147,8 +147,8 @@ def test_a_package_whose_code_is_broken_is_refused(folder, tmp_path):
 
 
 def test_a_package_for_other_cpus_is_refused_before_its_code_runs(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_f": True, "amx_tile": False})
     isa = RUNTIME.open(folder, signature()).versions[ISA]
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_f": True, "amx_tile": False})
 
     def other(name, content):
         return content.replace(isa.upper().encode(), b"AVX512 AMX_TILE") if name.endswith(".json") else content
