@@ -138,7 +138,8 @@ def test_sums_and_products_of_large_weights_are_made_in_parts_and_are_exact(shap
 
 CALLED_ONCE = """
 import resource, torch
-from perfsuite.techniques.quantization.layers import Int8Linear, Quantized, nothing_prepared
+from perfsuite.techniques.quantization.layers import Int8Linear, Quantized
+from perfsuite.techniques.quantization.preparing import nothing_prepared
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
