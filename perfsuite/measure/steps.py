@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from perfsuite.errors import OutputError
+from perfsuite.errors import OutputError, UsageError
 from perfsuite.measure.distances import farthest, in_eps
 from perfsuite.measure.step_memory import StepMemory, observe
 from perfsuite.metric import Scores
@@ -18,6 +18,7 @@ from perfsuite.temporary import temporary_folder
 from perfsuite.training.checkpoint import load_checkpoint, save_checkpoint
 from perfsuite.training.plan import STEPS
 from perfsuite.training.run import GRADIENT, LOSS, UPDATED, Training
+from perfsuite.training.step import SharedStep
 
 _FEW = 6  # steps of a run that is resumed in the middle
 _SEEDS = 8  # runs that steps to a target are counted in
@@ -67,18 +68,14 @@ class Steps:
         """Of all gradients, or of all updated weights, together."""
         return float(torch.stack([value.norm() for value in self._of(kind, self.outcome).values()]).norm())
 
+    @property
+    def skipped(self) -> int:
+        """1 where the scaler has skipped the step of a repetition."""
+        return int(not self.taken)
+
     @cached_property
     def taken(self) -> int:
         """Steps of the optimizer in one repetition."""
-        return self._counted[0]
-
-    @cached_property
-    def skipped(self) -> int:
-        """Repetitions whose step the scaler has skipped, of a run."""
-        return self._counted[1]
-
-    @cached_property
-    def _counted(self) -> tuple[int, int]:
         self._restore()
         made = []
         handle = self.training.step.optimizer.register_step_post_hook(lambda *_: made.append(1))
@@ -86,7 +83,7 @@ class Steps:
             self.training.once()
         finally:
             handle.remove()
-        return len(made), int(not made)
+        return len(made)
 
     def distance(self, plain: Steps, kind: str) -> float:
         """The largest of any parameter, in eps (perfsuite.measure.distances). Raises OutputError for other shapes."""
@@ -144,6 +141,11 @@ class Steps:
 
     @cached_property
     def _resumed(self) -> tuple[float, int]:
+        if isinstance(self.training.step, SharedStep):
+            raise UsageError(
+                "a run in several processes cannot be resumed from a file yet",
+                "gate resume_distance and checkpoint_size by a recipe for one process, such as 'plain'",
+            )
         self._restore()
         first, second = self.training.again(), self.training.again()
         with temporary_folder("checkpoint") as folder, seeded(0):

@@ -191,3 +191,9 @@ def test_ranks_that_would_make_other_numbers_of_micro_batches_are_refused():
     with pytest.raises(UsageError, match="2 ranks would have 3 and 4 micro-batches each") as caught:
         training(Net, "ddp-2+accumulate-4", size=9)
     assert "a batch size that 8 divides" in caught.value.remedy
+
+
+@pytest.mark.slow  # a real process
+def test_a_run_in_several_processes_is_not_said_to_be_resumed():
+    with closing(training(Net, "ddp-2")) as made, pytest.raises(UsageError, match="in several processes cannot be resumed"):
+        _ = Steps(made, made.restore).resume_distance
