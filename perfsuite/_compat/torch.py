@@ -350,6 +350,11 @@ def _with(layer: nn.RNNBase, **attributes: Any) -> nn.RNNBase:
     return made
 
 
+def counts_batches(layer: nn.Module) -> bool:
+    """Whether it is BatchNorm or InstanceNorm, of any dimension: their base is ``_NormBase``."""
+    return isinstance(layer, nn.modules.batchnorm._NormBase)
+
+
 def faked(model: nn.Module) -> tuple[nn.Module, AbstractContextManager[object]]:
     """A copy whose weights have shapes and no values, and the mode under which it is called: nothing is computed.
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
+from perfsuite._compat.torch import counts_batches
 from perfsuite.distillation.data import Batch, Data, Examples
 from perfsuite.errors import UsageError
 from perfsuite.models.devices import device_of
@@ -97,7 +97,7 @@ def check_apart(teacher: nn.Module, student: nn.Module) -> None:
             )
     modules = set(teacher.modules())
     for name, module in student.named_modules():
-        if isinstance(module, _NormBase) and module.track_running_stats and module in modules:
+        if counts_batches(module) and module.track_running_stats and module in modules:
             raise UsageError(
                 f"the student's {name!r} is the teacher's, too, and training moves its running statistics",
                 "give it a copy: copy.deepcopy",

@@ -9,7 +9,7 @@ import torch
 from torch.amp.autocast_mode import autocast
 from torch.amp.grad_scaler import GradScaler
 
-from perfsuite._compat.torch import ScalerWithoutValues, has_values
+from perfsuite._compat.torch import ScalerWithoutValues
 from perfsuite.errors import UsageError
 from perfsuite.models.devices import device_of
 from perfsuite.training.plan import StepPlan
@@ -38,7 +38,7 @@ class Amp:
     def apply(self, plan: StepPlan) -> StepPlan:
         device = device_of(plan.model).type
         changed = replace(plan, around_forward=lambda: autocast(device, _DTYPES[self.dtype]))
-        scaler = GradScaler if all(map(has_values, plan.model.parameters())) else ScalerWithoutValues
+        scaler = GradScaler if plan.has_values else ScalerWithoutValues
         return changed if self.dtype == "bf16" else replace(changed, make_scaler=lambda: scaler(device))
 
 

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
@@ -24,7 +23,7 @@ from torch.utils.checkpoint import (
     set_checkpoint_early_stop,
 )
 
-from perfsuite._compat.torch import own_buffers
+from perfsuite._compat.torch import counts_batches, own_buffers
 from perfsuite.errors import UsageError
 from perfsuite.techniques.naming import Grammar, Named, Words
 from perfsuite.training.plan import StepPlan
@@ -130,7 +129,7 @@ def _noting_moved(block: nn.Module, moved: list[nn.Module]) -> Iterator[None]:
     """Which modules have changed their buffers; torch does not count the changes that normalizing makes."""
     before = {module: _versions(module) for module in block.modules()}
     yield
-    moved += [each for each, versions in before.items() if versions != _versions(each) or isinstance(each, _NormBase)]
+    moved += [each for each, versions in before.items() if versions != _versions(each) or counts_batches(each)]
 
 
 def _versions(module: nn.Module) -> list[tuple[int, int]]:

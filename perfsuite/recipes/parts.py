@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
-from perfsuite._compat.torch import has_values
+from perfsuite._compat.torch import counts_batches
 from perfsuite.errors import UsageError
 from perfsuite.protocols import Inputs
+from perfsuite.techniques.calibrating import in_eval_mode
 from perfsuite.training.losses import terms_of
 from perfsuite.training.plan import StepPlan
 from perfsuite.training.step import loss_of
@@ -31,17 +31,12 @@ def check_layers(model: nn.Module, recipe: str) -> None:
 
 def check_mean(plan: StepPlan, parts: Sequence[Inputs]) -> None:
     """Raises UsageError where the weighed sum of the parts' losses is not the loss of the whole."""
-    if not all(map(has_values, plan.model.parameters())):
+    if not plan.has_values:
         return
-    mode = plan.model.training
-    plan.model.eval()
-    try:
-        with torch.no_grad():
-            terms = [terms_of(plan.loss, part) for part in parts]
-            found = [float(loss_of(plan.model, plan.loss, part)) for part in parts]
-            whole = float(loss_of(plan.model, plan.loss, plan.example))
-    finally:
-        plan.model.train(mode)
+    with in_eval_mode(plan.model), torch.no_grad():
+        terms = [terms_of(plan.loss, part) for part in parts]
+        found = [float(loss_of(plan.model, plan.loss, part)) for part in parts]
+        whole = float(loss_of(plan.model, plan.loss, plan.example))
     weighed = sum(loss * count for loss, count in zip(found, terms, strict=True) if count) / max(1, sum(terms))
     if math.isfinite(whole) and not math.isclose(weighed, whole, rel_tol=_ALIKE, abs_tol=_ALIKE * 1e-3):
         raise UsageError(
@@ -53,4 +48,4 @@ def check_mean(plan: StepPlan, parts: Sequence[Inputs]) -> None:
 
 def _looks_at_the_batch(layer: nn.Module) -> bool:
     """BatchNorm of any dimension; InstanceNorm shares its base and looks at one example at a time."""
-    return isinstance(layer, _NormBase) and "InstanceNorm" not in type(layer).__name__
+    return counts_batches(layer) and "InstanceNorm" not in type(layer).__name__

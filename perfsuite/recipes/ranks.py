@@ -8,7 +8,6 @@ from functools import partial
 import torch
 import torch.distributed as dist
 
-from perfsuite._compat.torch import has_values
 from perfsuite.errors import UnavailableError, UsageError
 from perfsuite.models.devices import device_of
 from perfsuite.recipes.parts import check_layers, check_mean
@@ -25,7 +24,7 @@ def shared(recipe: Parallel, plan: StepPlan) -> StepPlan:
         raise UsageError(f"{name!r} has no rank beside the first", f"write {name.partition('-')[0]}-2")
     if plan.make_step is not None:
         raise UsageError(f"the step is made by another recipe, which {name!r} does not know", "gate one of the two")
-    if not all(map(has_values, plan.model.parameters())):
+    if not plan.has_values:
         raise UsageError(f"{name!r} starts processes, which need a model that has values", "predict 'plain' instead")
     _check_devices(plan, ranks)
     check_layers(plan.model, name)

@@ -12,6 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from perfsuite._compat.torch import has_values
 from perfsuite.protocols import Inputs, ModelSpec, Recipe
 from perfsuite.training.losses import Loss, loss_for
 
@@ -68,6 +69,11 @@ class StepPlan:
         """As the spec says, without any recipe."""
         loss, optimizer = loss_for(model, spec.loss), spec.optimizer or adamw
         return StepPlan(model, loss, spec, example, seed, make_optimizer=optimizer)
+
+    @property
+    def has_values(self) -> bool:
+        """Whether a step can be looked at: of shapes alone, neither losses nor gradients can."""
+        return all(map(has_values, self.model.parameters()))
 
     def by(self, recipe: Recipe) -> StepPlan:
         """What a recipe makes of it, a plain plan."""

@@ -451,3 +451,35 @@ def test_recurrent_layers_are_called_with_other_weights():
     assert not compat.call_recurrent(empty, zeros, x)[0].any(), "_flat_weights is not what is computed with"
     assert layer(x)[0].any(), "the layer itself was changed"
     assert type(copy.deepcopy(empty)) is nn.LSTM, "a layer without weights cannot be copied"
+
+
+def test_layers_that_normalize_over_a_batch_are_told_by_their_base():
+    counting = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm1d)
+    assert all(compat.counts_batches(kind(4)) for kind in counting), "_NormBase is no longer what these are made of"
+    assert not compat.counts_batches(nn.LayerNorm(4)), "LayerNorm is made of _NormBase"
+
+
+def test_a_model_without_values_is_called_and_computes_nothing():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    model[1].weight = model[0].weight = nn.Parameter(torch.ones(4, 3))
+    fake, mode = compat.faked(nn.Sequential(model[0]))
+    with mode:
+        found = fake(torch.ones(5, 3))
+    assert found.shape == (5, 4), "FakeTensorMode does not follow shapes"
+    assert not compat.has_values(found), "a fake tensor is no longer told by its fake_mode"
+    assert not compat.has_values(torch.ones(1, device="meta"))
+    assert compat.has_values(model[0].weight), "a tensor with values is told to have none"
+    assert fake[0].weight.untyped_storage().nbytes() == 48, "a fake weight no longer says how much memory it stands for"
+
+
+def test_a_scaler_without_values_makes_every_step():
+    model = nn.Linear(3, 1)
+    fake, mode = compat.faked(model)
+    steps = []
+    with mode:
+        scaler, optimizer = compat.ScalerWithoutValues("cpu"), torch.optim.SGD(fake.parameters(), 0.1)
+        optimizer.register_step_post_hook(lambda *_: steps.append(1))
+        scaler.scale(fake(torch.ones(2, 3)).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert steps == [1], "GradScaler no longer asks _maybe_opt_step whether to step"

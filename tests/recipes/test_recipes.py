@@ -13,6 +13,7 @@ from perfsuite.protocols import Built
 from perfsuite.recipes.checkpoint import blocks
 from perfsuite.recipes.values import parse_recipe
 from perfsuite.registry import RECIPES
+from perfsuite.training.plan import StepPlan
 from tests.training.specs import classified, encoder, gradients, outcome, ragged, spec, tagger, training
 
 
@@ -227,3 +228,12 @@ def test_distilling_accumulates_over_what_counts():
     plain = outcome(training("distill", copy.deepcopy(student), of), quiet=True)
     found = outcome(training("distill+accumulate-3", student, of), quiet=True)
     assert distance(gradients(found), gradients(plain)) < 50
+
+
+def test_looking_at_the_loss_leaves_each_module_in_its_mode():
+    model = encoder(0.0).train()
+    model.layers[0].eval()
+    before = [module.training for module in model.modules()]
+    plan = StepPlan.plain(model, spec(), training().batch, 0)
+    plan.by(parse_recipe("accumulate-3"))
+    assert [module.training for module in model.modules()] == before
