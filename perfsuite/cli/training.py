@@ -66,11 +66,11 @@ def _predictor(model: str, recipes: Sequence[str], seed: int) -> Peak:
     from perfsuite.measure.predicted import predicted
     from perfsuite.models.source import source
     from perfsuite.recipes.values import parse_recipe
-    from perfsuite.training.run import labelled_batch
+    from perfsuite.training.run import labelled_batches
 
     parsed = {name: parse_recipe(name) for name in recipes}
     module = source(spec, seed=seed).module
-    example = labelled_batch(spec, module, _EXAMPLES, seed)
+    example = next(labelled_batches(spec, module, _EXAMPLES, seed))
 
     @cache
     def peak(recipe: str, size: int) -> StepMemory:

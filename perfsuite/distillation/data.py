@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from perfsuite.errors import UsageError
+from perfsuite.models.generators import random_state, seeded_everywhere, set_random_state
 from perfsuite.protocols import Inputs
-from perfsuite.training.generators import random_state, seeded_everywhere, set_random_state
 
 _POOL = 50  # batches whose examples are sorted by length
 

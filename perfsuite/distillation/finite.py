@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from perfsuite.errors import NonFiniteError
+from perfsuite.training.step import first_lost
 
 
 def check_gradients(loss: float, step: int, parameters: Mapping[str, nn.Parameter]) -> None:
     """Raises NonFiniteError, with the first parameter whose gradient is lost, before any weight is touched."""
-    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
-    norm = torch.nn.utils.get_total_norm(gradients.values())
+    norm = torch.nn.utils.get_total_norm(p.grad for p in parameters.values() if p.grad is not None)
     if math.isfinite(loss) and bool(norm.isfinite()):
         return
-    lost = next((name for name, gradient in gradients.items() if not bool(gradient.isfinite().all())), "")
-    where = f", and the first gradient that is not finite is that of {lost!r}" if lost else ""
+    lost = first_lost(parameters.items())
+    where = f", and {lost}" if lost else ""
     raise NonFiniteError(
         f"the loss is {loss:.6g} at step {step}{where}",
         "use a lower learning rate or a longer warmup, and look for examples that are not finite; "

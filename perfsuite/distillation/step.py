@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from perfsuite.distillation.teacher import Ask
 from perfsuite.models.devices import device_of
 from perfsuite.protocols import Inputs
 from perfsuite.techniques.common import main_output
+from perfsuite.training.batches import batch_size_of
 
 Loss = Callable[..., Tensor]
 """``loss(student_logits, teacher_logits, labels, mask)``, a mean over what counts; ``loss.terms(labels, mask)`` says
@@ -23,7 +23,7 @@ _IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Step:
+class DistillationStep:
     """What all micro-batches of a step have in common. ``layers``: losses between layers, with what they watch."""
 
     student: nn.Module
@@ -89,7 +89,4 @@ def mask_for(inputs: Inputs, answers: Tensor | None) -> Tensor | None:
 def _size(inputs: Inputs) -> int:
     """Positions of the mask, or examples."""
     mask = mask_of(inputs)
-    if mask is not None:
-        return int(mask.sum())
-    given: Any = next(value for value in (*inputs.args, *inputs.kwargs.values()) if isinstance(value, Tensor))
-    return int(given.shape[0])
+    return batch_size_of(inputs) if mask is None else int(mask.sum())

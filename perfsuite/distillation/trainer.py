@@ -17,13 +17,13 @@ from perfsuite.distillation.config import DistillationConfig
 from perfsuite.distillation.data import Batch, Data, Examples
 from perfsuite.distillation.finite import check_gradients
 from perfsuite.distillation.layers import LayerLoss
-from perfsuite.distillation.step import Loss, Step
+from perfsuite.distillation.step import DistillationStep, Loss
 from perfsuite.distillation.teacher import Ask, ask, ask_once, check_apart, known
 from perfsuite.errors import StorageError, UsageError
+from perfsuite.models.generators import seeded_everywhere
 from perfsuite.progress import tell
 from perfsuite.techniques.visiting import visited
 from perfsuite.training.checkpoint import load_checkpoint, read_position, save_checkpoint
-from perfsuite.training.generators import seeded_everywhere
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 STATE = "state.safetensors"
@@ -133,7 +133,7 @@ class Run:
             watched = {each: stack.enter_context(each.watching(task.student, task.teacher)) for each in task.layers}
             self._resume()
             if not self.place.stopped:
-                step = Step(task.student, self._ask(), task.loss, watched)
+                step = DistillationStep(task.student, self._ask(), task.loss, watched)
                 self._train(step)
         place = self.place
         return Distilled(task.student, tuple(place.losses), tuple(place.scores), place.stopped, self.resumed)
@@ -151,7 +151,7 @@ class Run:
         with seeded_everywhere(task.config.seed):
             return ask_once(task.teacher, task.data)
 
-    def _train(self, step: Step) -> None:
+    def _train(self, step: DistillationStep) -> None:
         task, place = self.task, self.place
         for window, epoch, batch in windows(
             task.data, task.config.seed, place.epoch, place.batch, task.config.accumulate
@@ -163,7 +163,7 @@ class Run:
             self._look()
             self._save()
 
-    def _step(self, step: Step, window: list[Batch]) -> None:
+    def _step(self, step: DistillationStep, window: list[Batch]) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         number = len(self.place.losses) + 1
         loss = step.accumulate(window)

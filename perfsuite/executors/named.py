@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from perfsuite.case import EAGER, TRAIN, split_form
+from perfsuite.case import EAGER, split_form
 from perfsuite.errors import EngineError
 from perfsuite.executors.jobs import Job, Measured
 from perfsuite.executors.messages import Boot
@@ -20,9 +20,9 @@ from perfsuite.executors.this_process import Prepared
 from perfsuite.executors.workers import BOOT_VARIABLE, Launch
 from perfsuite.measure.facts import facts_of
 from perfsuite.measure.subject import Subject, awaited
-from perfsuite.protocols import Workload
-from perfsuite.registry import METRICS, RUNTIMES, WORKLOADS
+from perfsuite.registry import METRICS, RUNTIMES
 from perfsuite.spec import CANDIDATE, ORIGINAL
+from perfsuite.workloads.chosen import chosen_workload
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,17 +72,11 @@ class NamedModels:
         from perfsuite.models.zoo import model_spec
 
         device = resolve_device(job.case.device)
+        workload = chosen_workload(job.case.workload, job.case.recipe, job.seed)
         return Subject.on_runtime(
-            self._models[arm], RUNTIMES.get(runtime), _workload(job), model_spec(job.case.model),
+            self._models[arm], RUNTIMES.get(runtime), workload, model_spec(job.case.model),
             self._source.batch(job.case.batch_size, job.seed, device), label=arm, device=device,
         )  # fmt: skip
-
-
-def _workload(job: Job) -> Workload:
-    from perfsuite.workloads.train import by_recipe
-
-    workload = WORKLOADS.get(job.case.workload)
-    return by_recipe(workload, job.case.recipe, job.seed) if job.case.workload == TRAIN else workload
 
 
 def _form(job: Job, arm: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The random generators that training draws from: Python's, NumPy's, torch's, and those of its CUDA devices."""
+"""All random generators that people draw from: Python's, NumPy's, torch's, and those of its CUDA devices."""
 
 from __future__ import annotations
 
@@ -35,15 +35,27 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def seeded_everywhere(seed: int) -> Iterator[None]:
-    """Run the body with all generators seeded; afterwards they are as they were."""
+def kept_random_state() -> Iterator[None]:
+    """Run the body; afterwards all generators are as they were."""
     before = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(before)
+
+
+@contextmanager
+def seeded_everywhere(seed: int) -> Iterator[None]:
+    """The same, with all generators seeded in the body."""
+    with kept_random_state():
+        seed_everywhere(seed)
+        yield
+
+
+def seed_everywhere(seed: int) -> None:
+    """From here on, all generators give the numbers of that seed."""
     random.seed(known_seed(seed))
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)  # torch.manual_seed would import torch._dynamo: two seconds
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
-    try:
-        yield
-    finally:
-        set_random_state(before)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from perfsuite.errors import UsageError
 from perfsuite.models.devices import resolve_device
+from perfsuite.models.generators import seeded_everywhere
 from perfsuite.models.ready import ready
-from perfsuite.models.seeding import seeded
 from perfsuite.models.zoo import model_spec
 from perfsuite.protocols import Inputs, ModelSpec, Task
 
@@ -42,7 +39,7 @@ class Source:
 
     def inputs(self, batch_size: int, seed: int, device: torch.device) -> Inputs:
         """Seeded inputs on the device."""
-        with _seeded_everywhere(seed):
+        with seeded_everywhere(seed):
             return Inputs.of(self.make(batch_size, seed)).to(device)
 
     def batch(self, batch_size: int, seed: int, device: torch.device) -> Inputs:
@@ -76,7 +73,7 @@ class Calibration:
             return
         for number in range(1, 1 + _CALIBRATION_BATCHES):
             seed = (self.seed + number) % 2**32
-            with _seeded_everywhere(seed):
+            with seeded_everywhere(seed):
                 yield Inputs.of_batch(self.source.make(self.batch_size, seed))
 
 
@@ -162,17 +159,3 @@ def _tensors(made: Inputs) -> list[Tensor]:
 
 def _name_of(model: Any) -> str:
     return getattr(model, "__name__", type(model).__name__)
-
-
-@contextmanager
-def _seeded_everywhere(seed: int) -> Iterator[None]:
-    """Seed the generators that people draw inputs from; afterwards they are as they were."""
-    python, numpy = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        with seeded(seed):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import pytest
 
 from perfsuite.baseline.identity import CALL, call_sketch
-from perfsuite.case import TRAIN, Case
+from perfsuite.case import Case
 from perfsuite.errors import PerfsuiteError, UnavailableError
 from perfsuite.measure.repeatable import Setup
 from perfsuite.plugin.commands import update_command
@@ -21,13 +21,13 @@ from perfsuite.plugin.progress import TerminalProgress
 from perfsuite.plugin.records import failure_text, judge_once
 from perfsuite.plugin.state import following_of, is_worker, node_id, options_of
 from perfsuite.progress import watched
-from perfsuite.protocols import Inputs, ModelSpec, Technique, Workload
-from perfsuite.registry import Registries
+from perfsuite.protocols import Inputs, ModelSpec, Technique
 from perfsuite.session.callables import EventLoop, called_once
 from perfsuite.session.measurable import CallableCase, Measurable, ModelCase
 from perfsuite.session.session import Session
 from perfsuite.session.settings import Rerun, WorkerDone
 from perfsuite.spec import Verdict
+from perfsuite.workloads.chosen import chosen_workload
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +53,9 @@ class PerfCase:
             parameters.spec, parameters.technique, parameters.device, parameters.batch_size, session.settings.seed,
             variant(request.node, parameters), case_digests(request.node),
             runtime=registries.runtimes.get(parameters.runtime),
-            workload=_workload(registries, parameters, session.settings.seed),
+            workload=chosen_workload(
+                parameters.workload, parameters.recipe, session.settings.seed, registries.workloads, registries.recipes
+            ),
         )  # fmt: skip
         _require_device(subject, options_of(request.config).strict)
         return cls(request.node, session, subject)
@@ -202,16 +204,6 @@ def gate_item(
 def _is_bound(limit: object) -> bool:
     """Bounds are judged without a baseline."""
     return isinstance(limit, str) and limit.strip().startswith((">=", "<="))
-
-
-def _workload(registries: Registries, parameters: CaseParameters, seed: int) -> Workload:
-    """By name; a training step by its recipe, too."""
-    workload = registries.workloads.get(parameters.workload)
-    if parameters.workload != TRAIN:
-        return workload
-    from perfsuite.workloads.train import by_recipe
-
-    return by_recipe(workload, parameters.recipe, seed, registries.recipes)
 
 
 def _require_device(subject: ModelCase, strict: bool) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from torch import Tensor, nn
 
 from perfsuite.distillation.data import Batch
-from perfsuite.distillation.step import Loss, Step
+from perfsuite.distillation.step import DistillationStep, Loss
 from perfsuite.distillation.teacher import ask
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
@@ -135,7 +135,7 @@ STEP_LAWS: tuple[StepLaw, ...] = (
 
 def accumulated(teacher: nn.Module, student: nn.Module, batches: Sequence[Inputs], loss: Loss) -> None:
     """As ``perfsuite.distill`` computes the gradient of one step."""
-    Step(student, ask(teacher), loss, {}).accumulate([Batch(batch) for batch in batches])
+    DistillationStep(student, ask(teacher), loss, {}).accumulate([Batch(batch) for batch in batches])
 
 
 class DistillationContract:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from perfsuite.errors import StorageError
 from perfsuite.files import check_regular, replacing
+from perfsuite.models.generators import random_state, set_random_state
 from perfsuite.techniques.casting import layout
-from perfsuite.training.generators import random_state, set_random_state
 from perfsuite.training.packing import pack, unpack
 
 VERSION = 1

@@ -80,10 +80,8 @@ class Training:
         self._snapshot.restore()
 
     def batches(self, seed: int | None = None) -> Iterator[Inputs]:
-        """Labelled batches, on the model's device, from the seed; from the start again where the data end."""
-        device = device_of(self._model)
-        found = _endless(self.spec, self._model, self._size, self.seed if seed is None else seed)
-        return (Inputs.of_batch(batch).to(device) for batch in found)
+        """Those that it is trained on, from its seed or another."""
+        return labelled_batches(self.spec, self._model, self._size, self.seed if seed is None else seed)
 
     def outputs(self, quiet: bool = False) -> Mapping[str, Tensor]:
         """What one step gives: the loss, the gradients that the optimizer saw, and the weights that it left.
@@ -147,10 +145,13 @@ class Training:
         return step
 
 
-def labelled_batch(spec: ModelSpec, model: nn.Module, size: int, seed: int) -> Inputs:
-    """The first batch that a model is trained on. Raises UsageError where the data hold none of that size."""
+def labelled_batches(spec: ModelSpec, model: nn.Module, size: int, seed: int) -> Iterator[Inputs]:
+    """What a model is trained on, on its device, from the seed; from the start again where the data end.
+
+    Raises UsageError, with the first one, where the data hold none of that size.
+    """
     device = device_of(model)
-    return next(Inputs.of_batch(batch).to(device) for batch in _endless(spec, model, size, seed))
+    return (Inputs.of_batch(batch).to(device) for batch in _endless(spec, model, size, seed))
 
 
 def _endless(spec: ModelSpec, model: nn.Module, size: int, seed: int) -> Iterator[Any]:

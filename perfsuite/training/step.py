@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -175,16 +175,19 @@ def state_of(step: Step) -> Mapping[str, Tensor]:
     return step.whole("state") if isinstance(step, SharedStep) else step.model.state_dict()
 
 
+def first_lost(parameters: Iterable[tuple[str, nn.Parameter]]) -> str:
+    """In words, whose gradient is the first that is not finite; empty where all are."""
+    gradients = ((name, parameter.grad) for name, parameter in parameters if parameter.grad is not None)
+    name = next((name for name, gradient in gradients if not bool(gradient.isfinite().all())), None)
+    return "" if name is None else f"the first gradient that is not finite is that of {name!r}"
+
+
 def check_finite_step(step: Step, loss: Tensor, number: int) -> None:
     """Raises NonFiniteError for a loss that is none, with the first parameter whose gradient is not finite."""
     if not has_values(loss) or bool(torch.isfinite(loss)):
         return
-    gradients: Mapping[str, Tensor] = {
-        name: parameter.grad for name, parameter in step.model.named_parameters() if parameter.grad is not None
-    }
-    bad: Sequence[str] = [name for name, gradient in gradients.items() if not bool(torch.isfinite(gradient).all())]
-    first = f"the first gradient that is not finite is that of {bad[0]!r}" if bad else "all gradients are finite"
+    lost = first_lost(step.model.named_parameters())
     raise NonFiniteError(
-        f"the loss is {float(loss)} at step {number}; {first}",
+        f"the loss is {float(loss)} at step {number}; {lost or 'all gradients are finite'}",
         "look at the batch and the learning rate, or train in bf16 in the place of fp16",
     )

@@ -195,5 +195,8 @@ def test_ranks_that_would_make_other_numbers_of_micro_batches_are_refused():
 
 @pytest.mark.slow  # a real process
 def test_a_run_in_several_processes_is_not_said_to_be_resumed():
-    with closing(training(Net, "ddp-2")) as made, pytest.raises(UsageError, match="in several processes cannot be resumed"):
+    with (
+        closing(training(Net, "ddp-2")) as made,
+        pytest.raises(UsageError, match="in several processes cannot be resumed"),
+    ):
         _ = Steps(made, made.restore).resume_distance
