@@ -24,11 +24,12 @@ DISPATCH = frozenset({"dispatch"})  # the operators that torch dispatches are wh
 WEIGHTS = frozenset({"weights"})  # the saved file holds what the model computes with
 FILES = frozenset({"files"})  # there are files that are deployed, or else weights to save
 TASK = frozenset({"task"})  # the model's spec has a task
+PYTHON = frozenset({"python"})  # the Python functions that run are the same in each call
 GRAPH = frozenset({"graph"})  # the operators of a call are known: dispatched, or of a runtime's optimized graph
 LAYERS = frozenset({"layers"})  # in which precision products with weights are computed is known
 TRAINING = frozenset({"training"})  # a repetition is a training step
 TARGET = frozenset({"target"})  # the model's spec names a loss to reach
-OBSERVABLE = DISPATCH | WEIGHTS | FILES | TASK | GRAPH | LAYERS | TRAINING | TARGET
+OBSERVABLE = DISPATCH | WEIGHTS | FILES | TASK | PYTHON | GRAPH | LAYERS | TRAINING | TARGET
 NOTHING: frozenset[str] = frozenset()
 
 ELAPSED = ""  # the quantity that every block has: time

@@ -281,6 +281,7 @@ METRICS: Registry[Metric] = Registry(
         "flops": "perfsuite.metrics.dispatched:FLOPS",
         "operators": "perfsuite.metrics.dispatched:OPERATORS",
         "peak_memory": "perfsuite.metrics.dispatched:PEAK_MEMORY",
+        "python_calls": "perfsuite.metrics.python:PYTHON_CALLS",
         "int8_share": "perfsuite.metrics.precision:INT8_SHARE",
         "accuracy": "perfsuite.metrics.correctness:ACCURACY",
         "speedup": "perfsuite.metrics.times:SPEEDUP",

@@ -19,7 +19,7 @@ from perfsuite.files import bytes_of
 from perfsuite.measure.accelerators import Accelerator, Awaited, name_of, of_device, started, used_by, wait_for
 from perfsuite.measure.programs import loaded, rebuilt
 from perfsuite.measure.repeatable import NOTHING_BEHIND, RESET, Repeatable
-from perfsuite.metric import DISPATCH, FILES, GRAPH, LAYERS, TARGET, TASK, TRAINING, WEIGHTS
+from perfsuite.metric import DISPATCH, FILES, GRAPH, LAYERS, PYTHON, TARGET, TASK, TRAINING, WEIGHTS
 from perfsuite.protocols import Inputs, ModelSpec, Operators, Prepared, Program, Runtime, Task, Workload
 from perfsuite.spec import Context
 from perfsuite.temporary import delete
@@ -285,6 +285,32 @@ class Subject:
             before, after = after, record(held, given)
         return before, after
 
+    @property
+    def python_calls(self) -> Mapping[str, int]:
+        """How often functions of the project run in one call, by qualified name."""
+        return self._python_calls[0]
+
+    @property
+    def why_python_varies(self) -> str:
+        """In what two calls differ, if other functions run in the next."""
+        one, other = self._python_calls
+        changed = next((name for name in sorted({*one, *other}) if one.get(name) != other.get(name)), None)
+        if changed is None:
+            return ""
+        return f"one call runs {changed} {one.get(changed, 0)} times, the next {other.get(changed, 0)} times"
+
+    @cached_property
+    def _python_calls(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Of two calls in a row that agree, as traces do."""
+        from perfsuite.measure.python_calls import python_calls
+
+        before, after = python_calls(self.ready), python_calls(self.ready)
+        for _ in range(_MORE_CALLS):
+            if before == after:
+                break
+            before, after = after, python_calls(self.ready)
+        return before, after
+
     @cached_property
     def steps(self) -> Steps:
         """What can be observed of it as a training step."""
@@ -306,6 +332,8 @@ class Subject:
         is_traced = needs >= DISPATCH or (needs >= GRAPH and not shows_graph)
         if is_traced and (why := self.why_not_seen or self.varies):
             return why
+        if needs >= PYTHON and self.why_python_varies:
+            return self.why_python_varies
         is_deployed = self.program is not None and bool(self.program.files)
         if (needs >= WEIGHTS or (needs >= FILES and not is_deployed)) and self.why_not_stored:
             return self.why_not_stored
