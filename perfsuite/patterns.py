@@ -18,6 +18,11 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
     return [name for name in known if fnmatch.fnmatchcase(name, literal)]
 
 
+def counted(count: int, noun: str) -> str:
+    """For a sentence: ``1 case``, ``1,200 cases``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def first_of(names: Sequence[str], shown: int) -> str:
     """A list for a sentence: ``a, b and 3 more``."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
