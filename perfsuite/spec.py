@@ -33,6 +33,7 @@ ORIGINAL = "original"
 YARDSTICK = "yardstick"
 SECOND = "second"  # the yardstick of a time that was stored without one
 BASE = "base"  # the candidate as a base revision has it
+SAME_FILES, SAME_PROGRAM = "same files", "same program"  # how it is proven that a change cannot matter
 
 
 class LimitKind(Enum):
@@ -144,6 +145,9 @@ class BesideBase:
     remedy: str = ""
     twins: bool = True  # both revisions in one process, not in one each
     context: Context | None = None
+    proof: str = ""  # in a sentence, why both are the same program, so that nothing was timed
+    proven: str = ""  # by what: SAME_FILES or SAME_PROGRAM
+    audit: str = ""  # in a sentence, what timing it all the same has shown
 
 
 @dataclass(frozen=True)
@@ -215,6 +219,7 @@ class Verdict:
 
     ``change`` is measured/expected as a ratio where that makes sense; ``low`` and ``high`` bound it.
     ``futile``: it is inconclusive, and more blocks of this session would hardly make it clear.
+    ``proven``: by what it is known to hold although nothing was timed; empty where it was.
     """
 
     case: str
@@ -231,6 +236,7 @@ class Verdict:
     details: tuple[str, ...] = ()
     remedy: str = ""
     futile: bool = False
+    proven: str = ""
 
     @property
     def is_open(self) -> bool:

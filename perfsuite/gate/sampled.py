@@ -47,6 +47,8 @@ _SHARPER = 6  # times than the tolerance: the rest of a block's time would tell 
 
 def judge(limit: Limit, evidence: Evidence, baseline: Baseline, budget: Budget) -> Verdict:
     revision = baseline.base if limit.is_tolerance else None
+    if revision and evidence.base.proof:
+        return _proven(limit, evidence)
     if not revision and not evidence.not_timed and not can_be_judged(limit, baseline):
         return _foreign(limit, evidence, baseline)
     blocks, arms = (evidence.beside_base, (CANDIDATE, BASE)) if revision else (evidence.blocks, arms_needed(limit))
@@ -60,6 +62,12 @@ def judge(limit: Limit, evidence: Evidence, baseline: Baseline, budget: Budget) 
         return _judge_stored(limit, evidence, baseline, budget)
     errors = budget.errors_over(evidence.blocks)
     return (_judge_relation if ORIGINAL in arms else _judge_raw)(limit, evidence, errors)
+
+
+def _proven(limit: Limit, evidence: Evidence) -> Verdict:
+    """Both sides are one program: no time could tell them apart but by chance."""
+    details = (evidence.base.audit,) if evidence.base.audit else ()
+    return verdict(limit, evidence, Status.PASS, evidence.base.proof, details=details, proven=evidence.base.proven)
 
 
 def can_be_judged(limit: Limit, baseline: Baseline) -> bool:

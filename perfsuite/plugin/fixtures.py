@@ -18,6 +18,7 @@ from perfsuite.plugin.leaks import leaks_of
 from perfsuite.plugin.matrix import CaseParameters, marked_limits
 from perfsuite.plugin.parameters import case_digests, check_key, digests, variant
 from perfsuite.plugin.progress import TerminalProgress
+from perfsuite.plugin.proving import test_of
 from perfsuite.plugin.records import failure_text, judge_once
 from perfsuite.plugin.state import following_of, is_worker, node_id, options_of
 from perfsuite.progress import watched
@@ -183,7 +184,8 @@ def gate_item(
     item: pytest.Item, session: Session, subject: Measurable, limits: Mapping[str, object]
 ) -> tuple[Verdict, ...]:
     """The session decides; this turns its answer into an outcome of the item."""
-    rerun = Rerun(update_command(item), node_id(item), following_of(item), digests(item), leaks_of(item))
+    names = (update_command(item), node_id(item), following_of(item))
+    rerun = Rerun(*names, parameters=digests(item), leaks=leaks_of(item), test=test_of(item))
     progress = TerminalProgress(item.config)
     try:
         with told(item), watched(progress):

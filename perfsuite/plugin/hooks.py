@@ -51,6 +51,10 @@ def _open_if_worker(pluginmanager: pytest.PytestPluginManager) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> Generator[None, None, None]:
+    if not is_worker():
+        from perfsuite.plugin.proving import watch
+
+        watch(early_config)
     declaring.withdraw_options(early_config, parser)
     try:
         yield
@@ -176,8 +180,10 @@ def perf(request: pytest.FixtureRequest) -> Perf:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if is_ours(item):
         from perfsuite.plugin.matrix import check_test_case
+        from perfsuite.plugin.proving import begin
         from perfsuite.plugin.records import begin_run
 
+        begin(item)
         begin_run(item)
         check_test_case(item)
 

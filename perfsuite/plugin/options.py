@@ -43,6 +43,9 @@ class Options:
     base_build: str
     base_modules: tuple[str, ...]
     isolation: str
+    time: str
+    audit: float
+    require_covered: bool
     executor: str
     profile: bool
     alpha: float
@@ -118,6 +121,14 @@ def _probability(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError("it must be a share, from 0 to 1")
+    return value
+
+
+CHANGED, ALL = "changed", "all"
 _NUMBER = _at_least(0, int)
 DEFAULT_EXECUTOR = "processes"
 OPTIONS = (
@@ -163,6 +174,15 @@ OPTIONS = (
         _isolation,
         "KIND",
     ),
+    _Option(
+        "time",
+        "with --perf-base: time the cases that the change can have reached (changed), or all of them (all)",
+        CHANGED,
+        _one_of(CHANGED, ALL),
+        "WHICH",
+    ),
+    _Option("audit", "the share of proven cases that is timed all the same, to check the proof", "0.05", _share, "P"),
+    _Option("require-covered", "with --perf-base: fail where a changed function is measured by nothing", False),
     _Option(
         "executor",
         "who does what needs fresh processes, by its registered name",
@@ -231,6 +251,14 @@ def given_options(config: pytest.Config, but: tuple[str, ...] = ()) -> list[str]
         for option, value in given
         if value is not None
     ]
+
+
+def early_value(config: pytest.Config, name: str) -> Any:
+    """Of an option before conftest files are imported: as it was given, or as it is without that."""
+    option = _named(name)
+    given = getattr(config.known_args_namespace, option.dest, None)
+    written = _written(config, option) if given is None else None
+    return option.default if given is None and written is None else written if given is None else given
 
 
 def words_of_flag(config: pytest.Config, name: str) -> tuple[str, ...]:

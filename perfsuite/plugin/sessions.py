@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from functools import partial
-from glob import glob
 from typing import TYPE_CHECKING
 
 import pytest
 
 from perfsuite.plugin.commands import alone_command, worker_command
 from perfsuite.plugin.options import Options
+from perfsuite.plugin.proving import prover_of, test_folders
 from perfsuite.plugin.state import collected, files_of, is_worker, is_xdist, options_of, registries_of
 
 if TYPE_CHECKING:
@@ -35,7 +34,9 @@ def session_of(config: pytest.Config) -> Session:
         if not is_worker():
             remove_abandoned()
         executor = partial(_executor, config)
-        config.stash[_SESSION] = Session(settings_of(config), registries_of(config), server_of_process(), executor)
+        config.stash[_SESSION] = Session(
+            settings_of(config), registries_of(config), server_of_process(), executor, prover=prover_of(config)
+        )
     return config.stash[_SESSION]
 
 
@@ -74,6 +75,8 @@ def settings_of(config: pytest.Config) -> Settings:
         base_build=options.base_build,
         isolation=options.isolation,
         profile=options.profile,
+        audit=options.audit,
+        require_covered=options.require_covered,
         alpha=options.alpha,
         tests=max(1, collected(config)),
     )
@@ -106,7 +109,7 @@ def _launch(config: pytest.Config, options: Options) -> Launch:
         pipes=(-1, -1),
         revisions={},
         top=str(repository(config.rootpath).top if options.base else config.rootpath),
-        test_folders=tuple(_test_folders(config)),
+        test_folders=tuple(test_folders(config)),
         test_files=tuple(config.getini("python_files")),
         only=options.base_modules,
         preload=("torch",) if "torch" in sys.modules else (),
@@ -118,10 +121,3 @@ def _launch(config: pytest.Config, options: Options) -> Launch:
         config.invocation_params.dir,
         options.timeout,
     )
-
-
-def _test_folders(config: pytest.Config) -> Iterator[str]:
-    """Those of ``testpaths``, which may hold globs. The root itself holds more than tests."""
-    for pattern in config.getini("testpaths"):
-        found = glob(str(config.rootpath / pattern), recursive=True)  # noqa: PTH207  # Path.glob refuses "."
-        yield from (folder for folder in found if not config.rootpath.samefile(folder))

@@ -132,6 +132,8 @@ def _remark(group: list[Verdict]) -> Remark:
 def short(verdict: Verdict) -> str:
     """A verdict in a few characters for a table: "+1.2%", "=", "1.93x", "-0.2pp"."""
     unit = Unit(verdict.unit)
+    if verdict.proven:
+        return verdict.proven
     if verdict.measured is None:
         return "-"
     if not is_change(verdict) or verdict.expected is None:
@@ -154,7 +156,9 @@ def is_change(verdict: Verdict) -> bool:
 def tally(run: Run) -> str:
     """Limits counted by status, worst first: 12 PASS, 1 REGRESSED."""
     counts = Counter(verdict.status for verdict in run.verdicts)
-    return ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
+    proven = sum(1 for verdict in run.verdicts if verdict.proven)
+    untimed = f" ({proven} of them proven, not timed)" if proven else ""
+    return ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status]) + untimed
 
 
 def headline(run: Run) -> str:

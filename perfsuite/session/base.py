@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -25,11 +26,12 @@ from perfsuite.gate.sampled import precision_needed
 from perfsuite.measure.clock import Deadline
 from perfsuite.measure.latency import Plan
 from perfsuite.metric import PerExample
-from perfsuite.patterns import first_of
+from perfsuite.patterns import counted, first_of
 from perfsuite.progress import tell
 from perfsuite.revisions.checkout import BaseTree, Checkouts
 from perfsuite.revisions.commits import BaseCommit, NoCommit, resolve_base, resolve_commit
 from perfsuite.revisions.submodules import submodule_notes
+from perfsuite.session.auditing import Audit
 from perfsuite.session.exact import is_wanted, merged
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.settings import ACCEPTED, Rerun, Settings
@@ -46,10 +48,10 @@ _CONTROL_REVISION = "control"
 
 @dataclass(frozen=True)
 class Base:
-    """A base revision, checked out; ``missing`` says why there is none."""
+    """A base revision, which is checked out when it is first needed; ``missing`` says why there is none."""
 
     name: str
-    tree: BaseTree | None = None
+    sha: str = ""
     missing: str = ""
 
 
@@ -63,7 +65,10 @@ class Bases:
     _spreads: dict[tuple[bool, str], list[Spread]] = field(default_factory=dict)  # by apart or not, and quantity
     unsound: list[str] = field(default_factory=list)  # why cases were not measured in one process
     broken: list[str] = field(default_factory=list)  # why cases that the base has could not be measured there
-    compared: int = 0  # cases that were measured on both sides
+    compared: int = 0  # cases that were measured on both sides, or proven to be the same
+    proven: dict[str, str] = field(default_factory=dict)  # by case: by what it was proven, so that nothing was timed
+    timed: dict[str, str] = field(default_factory=dict)  # by case: why it could not be
+    audited: dict[str, Audit] = field(default_factory=dict)  # proven cases that were timed all the same
 
     @staticmethod
     def of(settings: Settings) -> Bases:
@@ -79,11 +84,14 @@ class Bases:
         found = self.commit or resolve_commit(self.settings.root, accepted_at or "")
         if isinstance(found, NoCommit):
             return Base(ACCEPTED, missing=f"{found.why}; {found.remedy}")
-        name = f"{found.asked} ({found.sha[:12]})"
+        return Base(f"{found.asked} ({found.sha[:12]})", found.sha)
+
+    def tree(self, base: Base) -> BaseTree | str:
+        """Its files; or why there are none."""
         try:
-            return Base(name, self.checkouts.checkout(found.sha))
+            return self.checkouts.checkout(base.sha) if base.sha else base.missing
         except UsageError as error:  # it has no such folder yet: everything in it is new
-            return Base(name, missing=error.what)
+            return error.what
 
     def spreads(self) -> Mapping[tuple[bool, str], Spread]:
         """What the cases so far have shown of each quantity, in one process and in two."""
@@ -106,6 +114,7 @@ class Bases:
         if self.commit is not None:
             yield f"base: {self.commit.description}"
         yield from submodule_notes(self.settings.root)
+        yield from self._notes_on_proofs()
         for why in dict.fromkeys(self.unsound):
             yield f"measured in two processes for each block, because {why}"
         if ignored := self.checkouts.ignored:
@@ -116,10 +125,25 @@ class Bases:
         if self.failure:
             yield f"{self.failure}; nothing was compared, so this run fails"
 
+    def _notes_on_proofs(self) -> Iterator[str]:
+        for kind, count in Counter(self.proven.values()).items():
+            yield f"not timed, because proven to be the {kind}: {counted(count, 'case')}"
+        reasons = Counter(self.timed.values())
+        for why, count in reasons.most_common(_SHOWN):
+            yield f"timed: {counted(count, 'case')}, because {why}"
+        if len(reasons) > _SHOWN:
+            yield f"timed: {counted(sum(n for _, n in reasons.most_common()[_SHOWN:]), 'case')}, for other reasons"
+        for case, audit in self.audited.items():
+            yield f"{case}: {audit.sentence}"
+
     @property
     def failure(self) -> str:
         """Why no case could be compared although the base has some; empty where one was, or all are new."""
-        return "" if self.compared or not self.broken else f"no test could be measured on the base: {self.broken[0]}"
+        return (
+            ""
+            if self.compared or self.proven or not self.broken
+            else f"no test could be measured on the base: {self.broken[0]}"
+        )
 
     @property
     def trusts_one_process(self) -> bool:
@@ -149,16 +173,17 @@ class BaseRun:
 
     def measure(self, evidence: Evidence, base: Base) -> Evidence:
         """The evidence with what the base has shown, or with why it has shown nothing."""
-        if base.tree is None:
-            return _without(evidence, base.missing)
+        tree = self.bases.tree(base)
+        if isinstance(tree, str):
+            return _without(evidence, tree)
         try:
-            compared = self._compared(evidence, base, base.tree)
+            compared = self._compared(evidence, base, tree)
             self.bases.compared += 1
             return compared
         except RevisionFailedError as error:
             if error.revision == CANDIDATE:
                 raise
-            if not _fails_there(error.reason, self.rerun.item, base.tree):
+            if not _fails_there(error.reason, self.rerun.item, tree):
                 return _without(evidence, f"it is new since {base.name} ({error.reason})")
             return self._broken(evidence, f"it fails on {base.name} ({error.reason})", _BUILD_IT)
         except UnusedBaseError as error:

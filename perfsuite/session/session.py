@@ -29,9 +29,11 @@ from perfsuite.measure.counters import counters_of
 from perfsuite.metric import Against, PerExample
 from perfsuite.registry import Registries
 from perfsuite.revisions.commits import revision
+from perfsuite.session.auditing import audit_of, is_audited, with_proof
 from perfsuite.session.base import Base, BaseRun, Bases
 from perfsuite.session.exact import Originals, exact_evidence, is_wanted
 from perfsuite.session.measurable import Measurable
+from perfsuite.session.proving import Prover, uncovered_notes
 from perfsuite.session.record import entry_of, judged_of
 from perfsuite.session.settings import ACCEPTED, Acceptance, Judged, Rerun, Settings, WorkerDone
 from perfsuite.session.signals import Interrupts
@@ -55,6 +57,7 @@ class Session:
         server: WorkerServer | None = None,
         executor: Callable[[], Executor] | None = None,
         here: Here = ThisProcess,
+        prover: Prover | None = None,
     ) -> None:
         self.settings = settings
         self.registries = registries or Registries()
@@ -63,6 +66,7 @@ class Session:
         self._make_executor = executor
         self._made_executor: Executor | None = None
         self._here = here
+        self._prover = prover
         self._bases: Bases | None = None
         self._interrupts = Interrupts()
         self._error_budget = FallbackBudget.of(settings.alpha, settings.tests)
@@ -97,7 +101,7 @@ class Session:
         else:
             evidence = self._exact_evidence(subject, parsed, replace(evidence, context=subject.context()))
         if base is not None:
-            evidence = self._beside_base(subject, parsed, evidence, baseline, budget, rerun, base)
+            evidence = self._compared(subject, parsed, evidence, baseline, budget, rerun, base)
         verdicts = judge_all(parsed, evidence, baseline, budget)
         self._learn(parsed, verdicts, evidence)
         acceptance = self._acceptance(parsed, evidence, baseline) if self.settings.update else None
@@ -110,19 +114,23 @@ class Session:
         self.store.accept(acceptance.group, acceptance.key, acceptance.entry, acceptance.machine)
 
     def notes(self) -> tuple[str, ...]:
-        return (*(self._bases.notes() if self._bases else ()), *self._leaks)
+        uncovered = uncovered_notes(self._prover) if self._prover and self._bases else ()
+        return (*(self._bases.notes() if self._bases else ()), *uncovered, *self._leaks)
 
     @property
     def failure(self) -> str:
         """Why the session has failed as a whole, whatever its verdicts are; empty if it has not."""
-        return self._bases.failure if self._bases else ""
+        if self._bases and self._bases.failure:
+            return self._bases.failure
+        is_covered = not self.settings.require_covered or not self._prover or not self._bases
+        return "" if is_covered or not self._prover else next(uncovered_notes(self._prover), "")
 
     def close(self) -> None:
         """End the fresh processes and remove the checkouts. Safe to call again."""
         self._interrupts.hold()
         with ExitStack() as stack:  # closes all, whatever happens in between
             stack.callback(self._interrupts.off)
-            for owner in (self._bases, self._made_executor):
+            for owner in (self._bases, self._made_executor, self._prover):
                 if owner is not None:
                     stack.callback(owner.close)
 
@@ -192,6 +200,34 @@ class Session:
             evidence, facts=facts, context=found.context, relations=found.relations, explained=found.explained
         )
 
+    def _compared(
+        self,
+        subject: Measurable,
+        limits: Sequence[Limit],
+        evidence: Evidence,
+        baseline: Baseline,
+        budget: Budget,
+        rerun: Rerun,
+        base: Base,
+    ) -> Evidence:
+        """Beside the base: by proof where both are one program, else by measuring both."""
+        beside = partial(self._beside_base, subject, limits, evidence, baseline, budget, rerun, base)
+        if self._prover is None:
+            return beside()
+        assert self._bases is not None  # which base is one of
+        found = self._prover.prove(subject.subject(CANDIDATE), rerun.test)
+        self._prover.end()
+        if isinstance(found, str):
+            self._bases.timed[subject.case.key] = found
+            return beside()
+        proven = with_proof(evidence, found)
+        self._bases.proven[subject.case.key] = proven.base.proven
+        if not is_audited(subject.case.key, base.sha, self.settings):
+            return proven
+        audit = audit_of(limits, judge_all(limits, beside(), baseline, budget))
+        self._bases.audited[subject.case.key] = audit
+        return replace(proven, base=replace(proven.base, audit=audit.sentence))
+
     def _beside_base(
         self,
         subject: Measurable,
@@ -211,7 +247,9 @@ class Session:
     def _learn(self, limits: Sequence[Limit], verdicts: Sequence[Verdict], evidence: Evidence) -> None:
         """Pass on what the case leaves of the session's error, and keep what it shows of the spread."""
         sampled = [verdict for limit, verdict in zip(limits, verdicts, strict=True) if limit.is_sampled]
-        if sampled:
+        if sampled and evidence.base.proof:
+            self._error_budget = self._error_budget.untested()
+        elif sampled:
             self._error_budget = self._error_budget.after(
                 any(verdict.status is Status.REGRESSED for verdict in sampled)
             )

@@ -39,6 +39,8 @@ class Settings:
     base_build: str = ""
     isolation: str = "auto"  # inprocess: both revisions in one process; processes: in two; auto: in one if sound
     profile: bool = False
+    require_covered: bool = False  # fail where a changed function is measured by nothing
+    audit: float = 0.0  # the share of proven cases that is timed all the same
     alpha: float = 0.01
     tests: int = 1
 
@@ -62,6 +64,7 @@ class Rerun:
     following: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
+    test: tuple[Path, str] = (Path(), "")  # its file, and the name of its function
 
     def job(self, case: Case, settings: Settings) -> Job:
         """What every job of this test has in common."""

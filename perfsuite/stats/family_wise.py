@@ -39,3 +39,7 @@ class FallbackBudget:
         """For the test after the next one. ``rejected``: the next one found a regression."""
         share = self.share if self.announced > 1 else self.share / 2
         return FallbackBudget(share, max(self.announced - 1, 0), self.alpha if rejected else 0.0)
+
+    def untested(self) -> FallbackBudget:
+        """For the test after the next one, where the next one is proven to hold: it errs never, and spends nothing."""
+        return self.after(rejected=True)
