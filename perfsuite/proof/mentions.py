@@ -11,10 +11,12 @@ import ast
 import builtins
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
 from perfsuite.proof.definitions import Function, last_name
+from perfsuite.proof.scopes import Scope, forms_of
 from perfsuite.proof.sources import Changed
 
 LOOKS_AROUND = "*"
@@ -49,31 +51,40 @@ class Reach:
         return frozenset(origin for word in words for origin in self.origins.get(word, ()))
 
 
-def reach_of(words: Iterable[str], that_name: Callable[[frozenset[str]], Mapping[str, ast.Module]]) -> Reach:
-    """Follow names through the project's modules, by file, until no new one holds what differs."""
-    origins = {word: frozenset({word}) for word in words}
+@dataclass(frozen=True)
+class Module:
+    """A parsed file, and what its names stand for."""
+
+    tree: ast.Module
+    scope: Scope
+
+
+def reach_of(
+    origins: Mapping[str, frozenset[str]], that_name: Callable[[frozenset[str]], Mapping[str, Module]]
+) -> Reach:
+    """Follow words through the project's modules, by file, until no new one holds what differs."""
     for _ in range(_MOST_ROUNDS):
         found, at_import = dict(origins), dict[str, frozenset[str]]()
         for path, module in that_name(frozenset(origins)).items():
-            for handed in _handed_on(module.body):
+            for handed in _handed_on(module):
                 held = frozenset(origin for word in handed.named for origin in found.get(word, ()))
                 if held and handed.calls:
                     at_import[path] = at_import.get(path, frozenset()) | held
-                for carrier in handed.carriers if held else ():
-                    found[carrier] = found.get(carrier, frozenset()) | held
+                for word in (form for carrier in handed.carriers if held for form in forms_of(path, carrier)):
+                    found[word] = found.get(word, frozenset()) | held
         if found == origins:
             return Reach(origins, at_import)
         origins = found
     return Reach(origins, too_far=True)
 
 
-def tripwires_of(module: ast.Module, changed: Iterable[Changed], reach: Reach) -> tuple[Tripwire, ...]:
+def tripwires_of(module: Module, changed: Iterable[Changed], reach: Reach) -> tuple[Tripwire, ...]:
     """The outermost functions and methods of a module that are to be watched."""
     lines = {one.line for one in changed if one.line}
     found = []
-    for name, function in functions_of(module):
+    for name, function in functions_of(module.tree):
         line = min([function.lineno, *(one.lineno for one in function.decorator_list)])
-        words = reach.of(words_in(function))
+        words = reach.of(words_in(function, module.scope, name.rpartition(".")[0]))
         if words or line in lines:
             found.append(Tripwire(name, line, words, line in lines))
     return tuple(found)
@@ -93,35 +104,44 @@ def functions_of(module: ast.Module) -> Iterator[tuple[str, Function]]:
                 stack.append((prefix, child))
 
 
-def words_in(node: ast.AST) -> set[str]:
-    """Names, attributes, imported names, and strings that are names; LOOKS_AROUND where others may be meant."""
+def words_in(node: ast.AST, scope: Scope, owner: str = "") -> set[str]:
+    """Names, attributes, imported names, and strings that are names; LOOKS_AROUND where others may be meant.
+
+    ``owner`` is the class that it is a method of.
+    """
     found: set[str] = set()
     stack = [node]
     while stack:
         one = stack.pop()
-        found.update(_words(one))
+        found.update(_words(one, scope, owner))
         stack.extend(child for child in ast.iter_child_nodes(one) if child not in _notes_of(one))
-    return found if found.isdisjoint(_LOOKS_AROUND) else found | {LOOKS_AROUND}
-
-
-def test_words(module: ast.Module, function: str) -> set[str]:
-    """What a test names, and what those of its file name that it uses."""
-    bodies = _top_level(module)
-    found: set[str] = set()
-    following = {function}
-    while following:
-        new = {word for name in following for node in bodies.get(name, ()) for word in words_in(node)}
-        following = (new & bodies.keys()) - found
-        found |= new
     return found
 
 
-def _words(node: ast.AST) -> Iterator[str]:
+def test_words(module: Module, function: str) -> set[str]:
+    """What a test names, and what those of its file name that it uses."""
+    bodies, own = _top_level(module.tree), f"{module.scope.path}:"
+    found: set[str] = set()
+    following, done = {function}, set[str]()
+    while following:
+        found |= {word for name in following for node in bodies.get(name, ()) for word in words_in(node, module.scope)}
+        done |= following
+        following = {word.removeprefix(own) for word in found} & bodies.keys() - done
+    return found
+
+
+def _words(node: ast.AST, scope: Scope, owner: str) -> Iterator[str]:
     match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            yield name
-        case ast.alias(name=name):
-            yield from name.split(".")
+        case ast.Name(id=name):
+            yield scope.word_of_name(name)
+            yield from [LOOKS_AROUND] if name in _LOOKS_AROUND else []
+        case ast.Attribute():
+            yield from scope.word_of_attribute(node, owner)
+            yield from [LOOKS_AROUND] if node.attr in _LOOKS_AROUND else []
+        case ast.ImportFrom(module=module, names=names):
+            source = (module or "").rpartition(".")[2]
+            yield from (f"{source}~{alias.name}" for alias in names)
+            yield from (alias.name for alias in names)
         case ast.Constant(value=str() as text) if text.replace(".", "_").isidentifier():
             yield from text.split(".")
         case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(), *_]):
@@ -139,27 +159,41 @@ class _Handed:
     calls: bool = False
 
 
-def _handed_on(body: Iterable[ast.stmt], owner: str = "") -> Iterator[_Handed]:
-    for statement in body:
+def _handed_on(module: Module, body: Iterable[ast.stmt] | None = None, owner: str = "") -> Iterator[_Handed]:
+    """Of the module's statements, or those of a class (``owner``)."""
+    words = partial(words_in, scope=module.scope)
+    for statement in module.tree.body if body is None else body:
         match statement:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 heads = [*statement.decorator_list, *statement.args.defaults, *filter(None, statement.args.kw_defaults)]
-                yield from (_Handed(set(), words_in(head), calls=True) for head in heads if _calls(head))
+                yield from (_Handed(set(), words(head), calls=True) for head in heads if _calls(head))
             case ast.ClassDef():
                 for head in [*statement.bases, *statement.keywords, *statement.decorator_list]:
-                    yield _Handed({statement.name}, words_in(head), _calls(head))
-                yield from _handed_on(statement.body, statement.name)
-            case ast.Import() | ast.ImportFrom():
-                renamed = [alias for alias in statement.names if alias.asname]
-                yield from (_Handed({str(one.asname)}, {one.name.rpartition(".")[2]}) for one in renamed)
-            case ast.If(test=test) if last_name(test) == "TYPE_CHECKING" or _is_main(test):
-                continue
-            case ast.Assign(targets=[ast.Name(id="__all__")]):
-                continue
-            case _:
+                    yield _Handed({statement.name}, words(head), _calls(head))
+                yield from _handed_on(module, statement.body, statement.name)
+            case ast.ImportFrom():
+                yield from _imported(statement)
+            case _ if not _is_of_no_effect(statement):
                 plain = {one.id for one in ast.walk(statement) if isinstance(one, ast.Name)} - _BUILTINS
                 is_plain = isinstance(statement, ast.Assign | ast.AnnAssign) and not _calls(statement)
-                yield _Handed(plain | ({owner} - {""}), words_in(statement), calls=not is_plain)
+                yield _Handed(plain | ({owner} - {""}), words(statement), calls=not is_plain)
+
+
+def _is_of_no_effect(statement: ast.stmt) -> bool:
+    """What never runs at import, or only lists names; modules that are imported are asked for what they have."""
+    match statement:
+        case ast.If(test=test):
+            return last_name(test) == "TYPE_CHECKING" or _is_main(test)
+        case ast.Assign(targets=[ast.Name(id="__all__")]) | ast.Import():
+            return True
+    return False
+
+
+def _imported(statement: ast.ImportFrom) -> Iterator[_Handed]:
+    """What a module imports it has, too, for those who import it from there."""
+    source = (statement.module or "").rpartition(".")[2]
+    for alias in statement.names:
+        yield _Handed({alias.asname or alias.name}, {f"{source}~{alias.name}"})
 
 
 def _calls(node: ast.AST) -> bool:

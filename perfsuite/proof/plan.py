@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from perfsuite.proof.mentions import LOOKS_AROUND, Reach, Tripwire, reach_of, tripwires_of
+from perfsuite.proof.mentions import LOOKS_AROUND, Module, Reach, Tripwire, reach_of, tripwires_of
+from perfsuite.proof.scopes import Files, Scope, forms_of
 from perfsuite.proof.sources import Changed, Difference, compare
 
 _BUILDS = re.compile(
@@ -54,6 +55,7 @@ class Plan(msgspec.Struct, frozen=True):
     appeared: frozenset[str] = frozenset()  # files that only one side has
     names: frozenset[str] = frozenset()
     origins: dict[str, frozenset[str]] = {}
+    opaque: frozenset[str] = frozenset()  # modules that may have what nobody sees them bind (perfsuite.proof.scopes)
     at_import: dict[str, frozenset[str]] = {}  # by file: what differs, and is given to calls when it is imported
     tripwires: dict[str, tuple[Tripwire, ...]] = {}
     differing: int = 0  # files, tests left out
@@ -69,8 +71,12 @@ class Plan(msgspec.Struct, frozen=True):
         return str(Path(self.top) / path)
 
 
-def plan(top: Path, base: str, files: Iterable[File], name: Callable[[Iterable[str]], Iterable[str]]) -> Plan:
-    """``files`` differ, and are no tests; ``name`` finds the Python files in which one of some words stands."""
+Grep = Callable[[Iterable[str]], Iterable[str]]
+"""Finds the Python files, but no tests, in which one of some words stands."""
+
+
+def plan(top: Path, base: str, files: Iterable[File], grep: Grep, paths: Collection[str]) -> Plan:
+    """``files`` differ, and are no tests; ``paths`` are all of the project."""
     files = list(files)
     bare = Plan(str(top), base, differing=len(files))
     if why := _why_everything(files):
@@ -79,24 +85,25 @@ def plan(top: Path, base: str, files: Iterable[File], name: Callable[[Iterable[s
     python = {path: found for path, found in python.items() if not found.is_quiet}
     described = {word for found in python.values() for word in found.described}
     names = {word for found in python.values() for word in found.names}
-    if described and list(name(_READERS)):
+    if described and list(grep(_READERS)):
         names |= described
+        python = {path: msgspec.structs.replace(one, names=one.names | one.described) for path, one in python.items()}
     found = msgspec.structs.replace(
         bare, python=python, names=frozenset(names),
         data=frozenset(one.path for one in files if not one.path.endswith(".py")),
         appeared=frozenset(one.path for one in files if not one.is_both),
     )  # fmt: skip
-    return _watched(found, top, name)
+    return _watched(found, top, grep, paths)
 
 
-def _watched(found: Plan, top: Path, name: Callable[[Iterable[str]], Iterable[str]]) -> Plan:
+def _watched(found: Plan, top: Path, grep: Grep, paths: Collection[str]) -> Plan:
     """The plan with its tripwires."""
     words = _words_of(found)
     if not words:
         return found
-    if compilers := list(name(_COMPILES_FUNCTIONS)):
+    if compilers := list(grep(_COMPILES_FUNCTIONS)):
         return msgspec.structs.replace(found, everything=f"{compilers[0]} names a compiler of Python functions")
-    modules = _Modules(top, name)
+    modules = Modules(top, grep, Files.of(paths, grep(("import *", "__getattr__"))))
     reach = reach_of(words, modules.that_name)
     if reach.too_far:
         return msgspec.structs.replace(found, everything="names of what differs are handed on too often to follow")
@@ -104,37 +111,50 @@ def _watched(found: Plan, top: Path, name: Callable[[Iterable[str]], Iterable[st
     watched = modules.that_name(frozenset(reach.origins)) | modules.read(changed)
     tripwires = {path: tripwires_of(module, changed.get(path, ()), reach) for path, module in watched.items()}
     return msgspec.structs.replace(
-        found, origins=dict(reach.origins), at_import=dict(reach.at_import),
+        found, origins=dict(reach.origins), at_import=dict(reach.at_import), opaque=modules.files.opaque,
         tripwires={path: wires for path, wires in tripwires.items() if wires},
     )  # fmt: skip
 
 
-def _words_of(found: Plan) -> set[str]:
-    words = set(found.names)
-    for _, one in found.changed():
-        words |= {one.own, one.owner} - {""}
-    return words | {LOOKS_AROUND} if found.names else words
+def _words_of(found: Plan) -> dict[str, frozenset[str]]:
+    """The words that may mean what differs, and the name of that."""
+    origins: dict[str, set[str]] = {}
+    for path, difference in found.python.items():
+        named = [(name, name) for name in difference.names & found.names]
+        called = [(one.name, one.own) for one in difference.functions]
+        owners = [(one.owner, one.owner) for one in difference.functions if one.owner]
+        inheriting = {one.name for one in difference.functions if one.inherits}
+        for name, origin in (*named, *called, *owners):
+            for word in forms_of(path, name, inherits=name in inheriting):
+                origins.setdefault(word, set()).add(origin)
+    if found.names:
+        origins[LOOKS_AROUND] = {LOOKS_AROUND}
+    return {word: frozenset(names) for word, names in origins.items()}
 
 
-class _Modules:
+class Modules:
     """Parsed files of the project."""
 
-    def __init__(self, top: Path, name: Callable[[Iterable[str]], Iterable[str]]) -> None:
+    def __init__(self, top: Path, grep: Grep, files: Files) -> None:
+        self.files = files
         self._top = top
-        self._name = name
-        self._parsed: dict[str, ast.Module] = {}
+        self._grep = grep
+        self._parsed: dict[str, Module] = {}
 
-    def that_name(self, words: frozenset[str]) -> dict[str, ast.Module]:
-        return self.read(self._name(words - {LOOKS_AROUND} | (_AROUND if LOOKS_AROUND in words else frozenset())))
+    def that_name(self, words: frozenset[str]) -> dict[str, Module]:
+        """The files in which what a word is about stands in any form."""
+        plain = {re.split("[:~^.]", word)[-1] for word in words - {LOOKS_AROUND}}
+        return self.read(self._grep(plain | (_AROUND if LOOKS_AROUND in words else frozenset())))
 
-    def read(self, paths: Iterable[str]) -> dict[str, ast.Module]:
+    def read(self, paths: Iterable[str]) -> dict[str, Module]:
         found = {}
         for path in paths:
             if path not in self._parsed:
                 try:
-                    self._parsed[path] = ast.parse((self._top / path).read_bytes())
+                    tree = ast.parse((self._top / path).read_bytes())
                 except (OSError, SyntaxError, ValueError, RecursionError):
                     continue  # it is not here, or cannot be imported
+                self._parsed[path] = Module(tree, Scope.of(path, tree, self.files))
             found[path] = self._parsed[path]
         return found
 

@@ -14,8 +14,10 @@ from perfsuite.case import EAGER
 from perfsuite.errors import PerfsuiteError
 from perfsuite.measure.subject import Subject
 from perfsuite.patterns import counted, first_of
-from perfsuite.proof.mentions import Tripwire, test_words
+from perfsuite.proof import scopes
+from perfsuite.proof.mentions import Module, Tripwire, test_words
 from perfsuite.proof.plan import File, Plan, plan
+from perfsuite.proof.scopes import Scope
 from perfsuite.proof.tripwires import Tripwires
 from perfsuite.proof.verdicts import (
     Loaded,
@@ -180,9 +182,16 @@ class Prover:
     def _words_of(self, test: tuple[Path, str]) -> set[str]:
         file, function = test
         try:
-            return test_words(ast.parse(file.read_bytes()), function)
+            tree = ast.parse(file.read_bytes())
         except (OSError, SyntaxError, ValueError):
             return set()
+        scope = Scope.of(str(file.relative_to(self.files.top)), tree, self._scoped)
+        return test_words(Module(tree, scope), function)
+
+    @cached_property
+    def _scoped(self) -> scopes.Files:
+        found = scopes.Files.of(self._known, ())
+        return scopes.Files(found.modules, found.opaque | self.plan.opaque)
 
 
 def plan_of(files: Files, base: BaseCommit) -> Plan:
@@ -194,10 +203,10 @@ def plan_of(files: Files, base: BaseCommit) -> Plan:
         File(one.path, texts.get(one.blob), _text(top / one.path), one.is_both, one.is_plain) for one in found
     ]  # fmt: skip
 
-    def name(words: Iterable[str]) -> Iterable[str]:
+    def grep(words: Iterable[str]) -> Iterable[str]:
         return [path for path in files_that_name(top, words) if not files.is_test(top / path)]
 
-    return plan(top, f"{base.asked} ({base.sha[:12]})", sides, name)
+    return plan(top, f"{base.asked} ({base.sha[:12]})", sides, grep, known_files(top))
 
 
 def uncovered_notes(prover: Prover) -> Iterator[str]:

@@ -307,6 +307,34 @@ TIMED = {
         {"pkg/extra.py": "N = 1\n", "pkg/mod.py": "from pkg.extra import *\ndef work():\n    return N\n"},
         calls("return mod.work()", "from pkg import core, mod"),
     ),
+    "a constant that a package hands on": Kind({"pkg/extra.py": ("N = 1", "N = 2")}, {
+        "pkg/extra.py": "N = 1\n", "pkg/sub/__init__.py": "from pkg.extra import N\n",
+        "pkg/mod.py": "from pkg.sub import N\ndef work():\n    return N\n",
+    }, calls("return mod.work()", "from pkg import mod")),
+    "a constant that a star hands on": Kind({"pkg/extra.py": ("N = 1", "N = 2")}, {
+        "pkg/extra.py": "N = 1\n", "pkg/between.py": "from pkg.extra import *\n",
+        "pkg/mod.py": "from pkg.between import N\ndef work():\n    return N\n",
+    }, calls("return mod.work()", "from pkg import mod")),
+    "a constant that is handed on when it is asked for": Kind({"pkg/extra.py": ("N = 1", "N = 2")}, {
+        "pkg/extra.py": "N = 1\n",
+        "pkg/lazy.py": "def __getattr__(name):\n    import importlib\n"
+                       "    return getattr(importlib.import_module('pkg.extra'), name)\n",
+        "pkg/mod.py": "def work():\n    from pkg.lazy import N\n    return N\n",
+    }, calls("return mod.work()", "from pkg import mod")),
+    "a constant of a module": Kind({"pkg/extra.py": ("N = 1", "N = 2")}, {
+        "pkg/extra.py": "N = 1\n", "pkg/mod.py": "import pkg.extra as e\ndef work():\n    return e.N\n",
+    }, calls("return mod.work()", "from pkg import mod")),
+    "a constant under another name": Kind({"pkg/extra.py": ("N = 1", "N = 2")}, {
+        "pkg/extra.py": "N = 1\n", "pkg/mod.py": "from pkg.extra import N as M\ndef work():\n    return M\n",
+    }, calls("return mod.work()", "from pkg import mod")),
+    "a constant that a call gets at import": Kind({"pkg/extra.py": ("N = 1", "N = 2")}, {
+        "pkg/extra.py": "N = 1\n", "pkg/mod.py": "from pkg.extra import N\nT = list(range(N))\ndef work():\n    return T\n",
+    }, calls("return mod.work()", "from pkg import mod")),
+    "a rare method that a subclass has": _module(
+        "import random\nclass A:\n    def run(self): return self.rare() if random.random() < 1e-9 else 0\n"
+        "    def rare(self): return 3\nclass B(A):\n    def rare(self): return 1\ndef work():\n    return B().run()\n",
+        ("return 1\n", "return 2\n"),
+    ),
     "a name that is bound twice": _module(
         "def f(): return 1\nx = f()\ndef f(): return 2\ndef work():\n    return x\n", ("return 1", "return 3")
     ),
@@ -371,6 +399,17 @@ PROVEN = {
     "an import that nobody uses": Kind({"pkg/core.py": ("import json\n", "")}),
     "a method that nobody calls": Kind({"pkg/core.py": ("return x\n", "return -x\n")}),
     "another model in the same process": Kind({"pkg/other.py": ("x * 2", "x * 3")}),
+    "a function of the same name elsewhere": Kind(
+        {"pkg/extra.py": ("return 1", "return 2")}, {"pkg/extra.py": "def step(i):\n    return 1\nK = 1\n"},
+        calls("return core.work()", "from pkg import core, extra"),
+    ),
+    "a constant of the same name elsewhere": Kind(
+        {"pkg/extra.py": ("K = 1", "K = 2")}, {"pkg/extra.py": "def step(i):\n    return 1\nK = 1\n"},
+        calls("return core.work()", "from pkg import core, extra"),
+    ),
+    "a method of the same name elsewhere": Kind({"pkg/other.py": ("return self.forward(x)", "return x")}, {
+        "pkg/mod.py": "class A:\n    def go(self): return 1\n    def run(self): return self.go()\n",
+    }, calls("return mod.A().run()", "from pkg import mod, other")),
     "another model's constructor": Kind(
         {"pkg/other.py": ("class Other:\n", "class Other:\n    def scaled(self):\n        return 1\n\n")}
     ),
