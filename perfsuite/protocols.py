@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from perfsuite.spec import Direction, Scores, Verdict
+from perfsuite.spec import Audit, Direction, Scores, Verdict
 
 if TYPE_CHECKING:
     import torch
@@ -261,6 +261,7 @@ class Run:
     better: Mapping[str, Direction] = field(default_factory=dict)  # by metric, where it is not a built-in one
     commit: str = ""
     created: str = ""  # ISO 8601
+    audits: Mapping[str, Audit] = field(default_factory=dict)  # of proven cases that were timed all the same
 
 
 class Reporter(Protocol):

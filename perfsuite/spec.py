@@ -247,6 +247,14 @@ class Verdict:
         return "" if value is None else format_value(value, Unit(self.unit))
 
 
+@dataclass(frozen=True)
+class Audit:
+    """What timing a proven case has shown. ``contradicts``: a time was judged to have changed."""
+
+    contradicts: bool
+    sentence: str
+
+
 def known_seed(seed: int) -> int:
     """Validate a seed: torch and numpy both take 0 to 2**32 - 1."""
     if not 0 <= seed < 2**32:

@@ -29,7 +29,7 @@ def report(
 
 
 def history(
-    case: Annotated[str, typer.Argument(help="A case, or a pattern such as 'encoder-*/fp32/*'.")],
+    case: Annotated[str, typer.Argument(help="A case, or a pattern such as 'encoder-*/fp32/*'.")] = "*",
     file: Annotated[
         str | None,
         typer.Option(
@@ -38,10 +38,17 @@ def history(
     ] = None,
     metric: Annotated[str, typer.Option(help="Only this metric.")] = "",
     branch: Annotated[str, typer.Option(help="Only runs of this branch.")] = "",
+    audit: Annotated[
+        bool, typer.Option("--audit", help="How often timing has contradicted the proof that nothing has changed.")
+    ] = False,
 ) -> None:
     """Draw how a case went over many runs, and the commits at which it changed."""
     from perfsuite import history as kept
 
+    if audit:
+        for line in kept.audit_lines(kept.audits(history_of(file)), case):
+            say(line)
+        return
     rows = kept.read(history_of(file), metric=metric or None, branch=branch or None)
     for line in kept.render(case, rows, width=width(), ascii=is_ascii()):
         say(line)

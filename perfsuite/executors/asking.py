@@ -10,6 +10,7 @@ from perfsuite.executors.jobs import Job, Measured
 from perfsuite.executors.messages import Answer, Failed, Reached, Request
 from perfsuite.executors.remedies import remedy_for
 from perfsuite.executors.workers import Worker
+from perfsuite.proof.verdicts import NotProven, Proof
 
 
 def reach(worker: Worker, job: Job) -> Reached:
@@ -55,6 +56,15 @@ def facts(worker: Worker, job: Job) -> dict[str, Measured]:
     answer = ask(worker, messages.TakeFacts(), job)
     assert isinstance(answer, messages.TookFacts)
     return answer.measured
+
+
+def proof(worker: Worker, job: Job) -> Proof | NotProven | None:
+    """If the job wants one."""
+    if "proof" not in job.want:
+        return None
+    answer = ask(worker, messages.TakeProof(), job)
+    assert isinstance(answer, messages.TookProof)
+    return answer.found
 
 
 def profiles(workers: Mapping[str, Worker], job: Job) -> dict[str, dict[str, float]]:

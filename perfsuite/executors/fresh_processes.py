@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from perfsuite.baseline.machine import usable_cores
 from perfsuite.executors import messages
-from perfsuite.executors.asking import ask, facts, profiles, reach
+from perfsuite.executors.asking import ask, facts, profiles, proof, reach
 from perfsuite.executors.jobs import Job, Result
 from perfsuite.executors.workers import Worker, Workers
 from perfsuite.spec import Block
@@ -38,7 +38,7 @@ class FreshProcesses:
             block = _block(worker, job) if "block" in job.want else None
             return Result(
                 job=job.id, machine=reached.machine, block=block, measured=facts(worker, job),
-                profiles=profiles(dict.fromkeys(job.arms_of_block, worker), job),
+                profiles=profiles(dict.fromkeys(job.arms_of_block, worker), job), proof=proof(worker, job),
             )  # fmt: skip
         finally:
             worker.release()
@@ -47,14 +47,14 @@ class FreshProcesses:
         """A start keeps one core busy: where there are two, the next process starts in the same time."""
         if following and "block" in job.want and self.cores > 1 and not self.workers.has(_kind(job), job.number):
             self.workers.worker(_kind(following), following.number, following.revisions)
-        worker = self.workers.worker(_kind(job), job.number, job.revisions)
+        worker = self.workers.worker(_kind(job), job.number, job.revisions, watched="proof" in job.want)
         self.workers.settle()
         return worker
 
 
 def _kind(job: Job) -> tuple[object, ...]:
-    """Which process of a number is the job's: none but that of the same revisions."""
-    return tuple(job.revisions.items())
+    """Which process of a number is the job's: none but that of the same revisions; what is watched is not timed."""
+    return (*job.revisions.items(), "proof" in job.want)
 
 
 def _block(worker: Worker, job: Job) -> Block:

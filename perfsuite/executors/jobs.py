@@ -15,9 +15,10 @@ import msgspec
 
 from perfsuite.case import Case
 from perfsuite.measure.latency import Plan
+from perfsuite.proof.verdicts import NotProven, Proof
 from perfsuite.spec import BASE, CANDIDATE, Block, Context, Facts
 
-Want = Literal["block", "facts", "scores", "relations", "profiles"]
+Want = Literal["block", "facts", "scores", "relations", "profiles", "proof"]
 """``scores`` and ``relations`` say what the facts are to hold beside exact numbers."""
 
 
@@ -89,6 +90,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     measured: dict[str, Measured] = {}  # by revision
     profiles: dict[str, dict[str, float]] = {}  # by arm: microseconds of own time in each operator, for one call
     unsound: str = ""
+    proof: Proof | NotProven | None = None
 
 
 class Executor(Protocol):

@@ -4,8 +4,8 @@ session                       worker
                         <-    Ready, once it has started
 Run(job)                ->    runs the test up to its measurement
                         <-    Reached or Failed(revision, why)
-TakeBlock | WarmUp | TakeChunk | TakeProfile | TakeFacts    (as often as wanted)
-                        <-    Block | Warm | Chunk | Profile | Facts, or Failed
+TakeBlock | WarmUp | TakeChunk | TakeProfile | TakeFacts | TakeProof    (as often as wanted)
+                        <-    Block | Warm | Chunk | Profile | Facts | Proof, or Failed
 Release                 ->    lets the test end; then the next Run, or the end of the pipe
 """
 
@@ -18,6 +18,8 @@ import msgspec
 from perfsuite.executors.channel import Channel, MessageError
 from perfsuite.executors.jobs import Job, Measured
 from perfsuite.measure.latency import Warm
+from perfsuite.proof.plan import Plan
+from perfsuite.proof.verdicts import NotProven, Proof
 from perfsuite.spec import Block, Chunk
 
 NOT_COLLECTED = "was not collected"
@@ -34,6 +36,9 @@ class Boot(msgspec.Struct, frozen=True):
     only: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
     cores: tuple[int, ...] = ()  # the cores that it may use; empty: all
+    plan: Plan | None = None  # of what is watched, where a case is to be proven and not timed
+    base_is_built: bool = False
+    storage: str = ""
     folder: str = ""  # its own, for what it would write in the place of its session's files
 
 
@@ -66,11 +71,15 @@ class TakeFacts(msgspec.Struct, frozen=True, tag=True):
     """Asked for after the last block: what is timed has not been observed before."""
 
 
+class TakeProof(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
 class Release(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
-Request = Run | TakeBlock | WarmUp | TakeChunk | TakeProfile | TakeFacts | Release
+Request = Run | TakeBlock | WarmUp | TakeChunk | TakeProfile | TakeFacts | TakeProof | Release
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -112,6 +121,10 @@ class Profile(msgspec.Struct, frozen=True, tag=True):
     own_us: dict[str, float]
 
 
+class TookProof(msgspec.Struct, frozen=True, tag=True):
+    found: Proof | NotProven
+
+
 class TookBlock(msgspec.Struct, frozen=True, tag=True):
     block: Block
 
@@ -124,11 +137,11 @@ class TookChunk(msgspec.Struct, frozen=True, tag=True):
     chunk: Chunk
 
 
-Answer = Ready | Reached | Failed | Profile | TookBlock | WarmedUp | TookChunk | TookFacts
+Answer = Ready | Reached | Failed | Profile | TookBlock | WarmedUp | TookChunk | TookFacts | TookProof
 
 _ANSWERS: dict[type[Request], type[Answer]] = {
     Run: Reached, TakeBlock: TookBlock, WarmUp: WarmedUp, TakeChunk: TookChunk, TakeProfile: Profile,
-    TakeFacts: TookFacts,
+    TakeFacts: TookFacts, TakeProof: TookProof,
 }  # fmt: skip
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

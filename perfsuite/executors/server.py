@@ -34,6 +34,7 @@ from perfsuite.measure.compiled import forget_compiled
 from perfsuite.measure.counters import Readers
 from perfsuite.measure.latency import LocalSampler, no_garbage_collection, sample_block
 from perfsuite.measure.profile import profile
+from perfsuite.proof.verdicts import NotProven, Proof
 from perfsuite.spec import BASE, CANDIDATE
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ RunItem = Callable[[str, str], str]
 
 FindFacts = Callable[[], Mapping[str, object]]
 """Gives the fields of a ``Measured`` as plain builtins: a revision's session may have its own copies of our classes."""
+
+Prove = Callable[[], Proof | NotProven]
 
 _HOME = "_perfsuite_server"  # in sys.modules under a name without a file: no revision takes it away
 
@@ -101,6 +104,7 @@ class WorkerServer:
         self._readers = Readers()
         self._revisions_of_arms: dict[str, str] = {}
         self._finders_of_facts: dict[str, FindFacts] = {}
+        self._prove: Prove | None = None
         self._answered = False
         self.failures: dict[str, dict[str, str]] = {}  # by revision, then by item or file: why it failed
         self.served = False  # whether the loop has begun
@@ -153,7 +157,7 @@ class WorkerServer:
 
     def at_measurement(
         self, arms: Mapping[str, Arm], find_facts: FindFacts, accelerator: str,
-        counters: Mapping[str, Counter] | None = None,
+        counters: Mapping[str, Counter] | None = None, prove: Prove | None = None,
     ) -> None:  # fmt: skip
         """Called by a revision's session when its test has reached the measurement. Returns when the test may end.
 
@@ -167,7 +171,7 @@ class WorkerServer:
         for name, arm in arms.items():
             name = BASE if revision == BASE and name == CANDIDATE else name
             self._arms[name], self._revisions_of_arms[name] = arm, revision
-        self._finders_of_facts[revision] = find_facts
+        self._finders_of_facts[revision], self._prove = find_facts, prove
         if revision != BASE or not self._counters:
             self._counters = dict(counters or {})
         if self._rest:
@@ -220,6 +224,8 @@ class WorkerServer:
                 return messages.Profile(profile(self._arms[arm]))
             case messages.TakeFacts():
                 return messages.TookFacts({name: self._facts(name) for name in self._finders_of_facts})
+            case messages.TakeProof() if self._prove is not None:
+                return messages.TookProof(self._prove())
             case _:
                 raise TypeError(f"{request} is no request at a measurement")
 

@@ -44,12 +44,22 @@ class Launch:
 class Worker:
     """One worker process. After a WorkerGoneError it is gone; its folder and its children, too."""
 
-    def __init__(self, launch: Launch, revisions: Mapping[str, str | None], seed: int, fixed_addresses: bool) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        revisions: Mapping[str, str | None],
+        seed: int,
+        fixed_addresses: bool,
+        watched: bool = False,
+    ) -> None:
         self._launch = launch
         self._folder = new_folder("worker")
         self._log = self._folder / "output.txt"
         self._channel, theirs = Channel.with_far_end()
-        boot = msgspec.structs.replace(launch.boot, pipes=theirs, revisions=dict(revisions), folder=str(self._folder))
+        boot = msgspec.structs.replace(
+            launch.boot, pipes=theirs, revisions=dict(revisions), folder=str(self._folder),
+            plan=launch.boot.plan if watched else None,
+        )  # fmt: skip
         environment = {
             **os.environ,
             BOOT_VARIABLE: msgspec.json.encode(boot).decode(),
@@ -198,9 +208,13 @@ class Workers:
         self._workers: dict[tuple[Hashable, int], Worker] = {}
 
     def worker(
-        self, kind: Hashable, number: int, revisions: Mapping[str, str | None], *, fixed_addresses: bool = False
-    ) -> Worker:
-        """The worker of that kind and number; started if there is none, or if it has died."""
+        self, kind: Hashable, number: int, revisions: Mapping[str, str | None], *, fixed_addresses: bool = False,
+        watched: bool = False,
+    ) -> Worker:  # fmt: skip
+        """The worker of that kind and number; started if there is none, or if it has died.
+
+        ``watched``: whether it tells what runs, by the launch's plan; then nothing is timed in it.
+        """
         key = (kind, number)
         if self.has(kind, number):
             self._workers[key] = self._workers.pop(key)  # what was used last stands last
@@ -209,7 +223,7 @@ class Workers:
             self._workers.pop(key).close()
         while len(self._workers) >= MOST_ALIVE:
             self._workers.pop(next(iter(self._workers))).close()
-        self._workers[key] = Worker(self._launch, revisions, seed=number, fixed_addresses=fixed_addresses)
+        self._workers[key] = Worker(self._launch, revisions, number, fixed_addresses, watched)
         return self._workers[key]
 
     def has(self, kind: Hashable, number: int) -> bool:

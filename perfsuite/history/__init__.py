@@ -6,14 +6,15 @@ Never imports torch.
 """
 
 from perfsuite.errors import HistoryError
+from perfsuite.history.audits import audit_lines
 from perfsuite.history.changes import Change, Series, changes_of, series_of, usual_spread
 from perfsuite.history.draw import lines, matching, render
-from perfsuite.history.record import Measurement, Row, RunRecord, record_of
-from perfsuite.history.store import append, cases, read
+from perfsuite.history.record import Audited, Measurement, Row, RunRecord, record_of
+from perfsuite.history.store import append, audits, cases, read
 
 __all__ = [
-    "Measurement", "Row", "RunRecord", "record_of",
-    "append", "cases", "read", "HistoryError",
+    "Audited", "Measurement", "Row", "RunRecord", "record_of",
+    "append", "audits", "cases", "read", "HistoryError",
     "Series", "Change", "series_of", "changes_of", "usual_spread",
-    "lines", "matching", "render",
+    "audit_lines", "lines", "matching", "render",
 ]  # fmt: skip

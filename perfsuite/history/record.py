@@ -15,7 +15,7 @@ import msgspec
 from perfsuite.metric import ELAPSED, Against, Direction, Kind, Metric
 from perfsuite.protocols import Run
 from perfsuite.registry import METRICS, Registry
-from perfsuite.spec import Verdict
+from perfsuite.spec import Audit, Verdict
 from perfsuite.units import Unit
 
 UNKNOWN = "unknown"
@@ -65,6 +65,17 @@ class Row(Measurement, frozen=True, kw_only=True):
     version: str
 
 
+class Audited(msgspec.Struct, frozen=True):
+    """A proven case that was timed all the same, in a run; ``contradicts``: a time was judged to have changed."""
+
+    case: str
+    contradicts: bool
+    sentence: str
+    run: str
+    time: str
+    commit: str
+
+
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One run. ``commit`` ends in "+changes" where the tree had some; ``time`` is in UTC."""
 
@@ -74,6 +85,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     branch: str = ""
     version: str
     measurements: tuple[Measurement, ...]
+    audits: dict[str, Audit] = {}  # by case
 
     def __post_init__(self) -> None:
         if self.time.tzinfo is None or self.time.utcoffset():
@@ -91,6 +103,7 @@ def record_of(run: Run, machine: str, branch: str = "", metrics: Registry[Metric
         branch=branch,
         version=version("perfsuite"),
         measurements=tuple(_measurements(run, machine, metrics)),
+        audits=dict(run.audits),
     )
 
 

@@ -6,6 +6,7 @@ whole: of two runs that append there at the same moment, the later one wins.
 
 History of the version (SQLite's ``user_version``; ``application_id`` says that it is a perfsuite history):
     1   first: tables runs and measurements, view history of both.
+    2   table audits: proven cases that were timed all the same. A file of version 1 gets it when a run is appended.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import msgspec
 from perfsuite.baseline.remote import Location, location
 from perfsuite.errors import HistoryError
 from perfsuite.files import check_regular
-from perfsuite.history.record import Row, RunRecord
+from perfsuite.history.record import Audited, Row, RunRecord
 from perfsuite.temporary import temporary_folder
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x70657266  # "perf"
 MAX_REMOTE_BYTES = 2**30
 _LOCK_TIMEOUT_S = 60.0
@@ -33,7 +34,7 @@ _MEASURED = tuple(name for name in Row.__struct_encode_fields__ if name not in _
 _DAMAGED = frozenset({"SQLITE_NOTADB", "SQLITE_CORRUPT"})
 
 
-def _schema() -> Iterator[str]:
+def _schema(version: int = VERSION) -> Iterator[str]:
     columns = ", ".join(f"{name} REAL" if name in _NUMBERS else f"{name} TEXT NOT NULL" for name in _MEASURED)
     yield (
         "CREATE TABLE runs (run_id TEXT PRIMARY KEY, time TEXT NOT NULL, commit_id TEXT NOT NULL, "
@@ -43,7 +44,15 @@ def _schema() -> Iterator[str]:
     yield "CREATE INDEX measurements_of_case ON measurements (case_key, metric)"
     yield "CREATE VIEW history AS SELECT * FROM runs JOIN measurements USING (run_id)"
     yield f"PRAGMA application_id = {APPLICATION_ID}"
-    yield f"PRAGMA user_version = {VERSION}"
+    if version > 1:
+        yield from _FROM_1_TO_2
+
+
+_FROM_1_TO_2 = (
+    "CREATE TABLE audits (run_id TEXT NOT NULL REFERENCES runs, case_key TEXT NOT NULL, "
+    "contradicts INTEGER NOT NULL, sentence TEXT NOT NULL)",
+    "PRAGMA user_version = 2",
+)
 
 
 def append(where: str | Location, run: RunRecord) -> None:
@@ -75,6 +84,18 @@ def read(
     return sorted(rows, key=lambda row: (row.time, row.run))
 
 
+def audits(where: str | Location) -> list[Audited]:
+    """Every proven case that was timed all the same, the oldest first. Raises HistoryError."""
+    with _opened(where) as connection:
+        if _pragmas(connection)[1] < 2:
+            return []
+        found = connection.execute(
+            "SELECT case_key, contradicts, sentence, run_id, time, commit_id FROM audits JOIN runs USING (run_id) "
+            "ORDER BY time, run_id"
+        )
+        return [Audited(case, bool(contradicts), *rest) for case, contradicts, *rest in found]
+
+
 def cases(where: str | Location) -> list[str]:
     """Every case in the history, by name. Raises HistoryError."""
     with _opened(where) as connection:
@@ -92,6 +113,9 @@ def _append(path: Path, place: Location, run: RunRecord) -> None:
                 for statement in _schema():
                     connection.execute(statement)
             _check(connection, place)
+            if _pragmas(connection)[1] == 1:
+                for statement in _FROM_1_TO_2:
+                    connection.execute(statement)
             _insert(connection, run)
 
 
@@ -102,6 +126,10 @@ def _insert(connection: sqlite3.Connection, run: RunRecord) -> None:
     connection.executemany(
         f"INSERT INTO measurements VALUES ({values})",
         [{"run_id": run.run, **measurement} for measurement in encoded["measurements"]],
+    )
+    connection.executemany(
+        "INSERT INTO audits VALUES (?, ?, ?, ?)",
+        [(run.run, case, audit.contradicts, audit.sentence) for case, audit in run.audits.items()],
     )
 
 
@@ -164,20 +192,20 @@ def _check(connection: sqlite3.Connection, place: Location) -> None:
     application, version = _pragmas(connection)
     if application != APPLICATION_ID:
         raise HistoryError(f"{place} is a database, but no perfsuite history", "name another file")
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         raise HistoryError(
-            f"history {place} has version {version}, this perfsuite reads version {VERSION}",
+            f"history {place} has version {version}, this perfsuite reads versions 1 to {VERSION}",
             "upgrade perfsuite" if version > VERSION else "start a new history",
         )
-    _check_schema(connection, place)
+    _check_schema(connection, place, version)
     if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
         raise sqlite3.DatabaseError("its pages do not fit together")
 
 
-def _check_schema(connection: sqlite3.Connection, place: Location) -> None:
+def _check_schema(connection: sqlite3.Connection, place: Location, version: int) -> None:
     """Our objects must be complete, and nothing may change what is written. Others may add views and indexes."""
     with closing(sqlite3.connect(":memory:")) as model:
-        for statement in _schema():
+        for statement in _schema(version):
             model.execute(statement)
         wanted = _objects(model)
     found = _objects(connection)

@@ -26,6 +26,11 @@ _SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENER
 _INLINED_LATER = frozenset({"<dictcomp>", "<listcomp>", "<setcomp>"})  # functions of their own until Python 3.12
 
 
+def why_not_counted() -> str:
+    """Why calls cannot be counted here, if so: a profiler in C, such as cProfile's, cannot be set aside for a while."""
+    return "" if callable(sys.getprofile() or print) else "another profiler is at work in this process"
+
+
 def python_calls(call: Callable[[], object]) -> Mapping[str, int]:
     """By qualified name, such as ``pkg.model.Encoder.forward``, of one call, without what is made for it."""
     with prepared(call) as ready:

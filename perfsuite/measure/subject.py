@@ -293,6 +293,10 @@ class Subject:
     @property
     def why_python_varies(self) -> str:
         """In what two calls differ, if other functions run in the next."""
+        from perfsuite.measure.python_calls import why_not_counted
+
+        if why := why_not_counted():
+            return why
         one, other = self._python_calls
         changed = next((name for name in sorted({*one, *other}) if one.get(name) != other.get(name)), None)
         if changed is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import pytest
 from perfsuite.plugin.options import ALL, early_value
 
 if TYPE_CHECKING:
+    from perfsuite.executors.messages import Boot
+    from perfsuite.proof.plan import Plan
     from perfsuite.session.proving import Files, Prover
 
 _PROVER = pytest.StashKey["Prover"]()
@@ -37,8 +40,26 @@ def watch(config: pytest.Config) -> None:
 _ACCEPTED = "accepted"  # see perfsuite.session.settings, which is not imported here
 
 
+def watch_as_planned(boot: Boot, plan: Plan) -> None:
+    """In a fresh process, which proves a case where the session's has run too much already."""
+    from perfsuite.executors.in_process_ab.project import Project
+    from perfsuite.session.proving import Files, Prover
+
+    top = Path(boot.top)
+    project = Project(top, tuple(map(Path, boot.test_folders)), boot.test_files)
+    files = Files(top, project.owns, project.is_test, partial(_is_below, boot.storage), boot.base_is_built)
+    _OF_PROCESS.append(Prover.of(files, plan))
+
+
+_OF_PROCESS: list[Prover] = []  # of a fresh process, before there is any configuration
+
+
+def _is_below(folder: str, path: Path) -> bool:
+    return path.is_relative_to(folder)
+
+
 def prover_of(config: pytest.Config) -> Prover | None:
-    return config.stash.get(_PROVER, None)
+    return config.stash.get(_PROVER, None) or next(iter(_OF_PROCESS), None)
 
 
 def begin(item: pytest.Item) -> None:
@@ -70,4 +91,4 @@ def _files(config: pytest.Config) -> Files:
     project = Project(top, folders, tuple(config.getini("python_files")))
     storage = (config.rootpath / str(early_value(config, "storage"))).resolve()
     built = bool(early_value(config, "base-build"))
-    return Files(top, project.owns, project.is_test, lambda path: path.is_relative_to(storage), base_is_built=built)
+    return Files(top, project.owns, project.is_test, partial(_is_below, str(storage)), built)

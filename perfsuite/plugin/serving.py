@@ -23,6 +23,7 @@ from perfsuite.executors.remedies import ID_VARIABLE
 from perfsuite.executors.server import Revisions, WorkingTree, open_server, server_of_process
 from perfsuite.executors.workers import BOOT_VARIABLE
 from perfsuite.plugin.parameters import digests
+from perfsuite.plugin.proving import watch_as_planned
 from perfsuite.plugin.state import rename
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def open_if_ordered() -> None:
     if text is not None:
         os.environ.pop("PYTEST_CURRENT_TEST", None)  # of the session: here none runs yet
         boot = msgspec.json.decode(text, type=Boot)
-        open_server(boot, partial(_revisions, boot)).redirection.enter(on=True)
+        server = open_server(boot, partial(_revisions, boot))
+        if boot.plan is not None:
+            watch_as_planned(boot, boot.plan)
+        server.redirection.enter(on=True)
 
 
 def _revisions(boot: Boot) -> Revisions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from perfsuite.executors.workers import Launch
     from perfsuite.session.session import Session
     from perfsuite.session.settings import Settings
+    from perfsuite.spec import Audit
 
 _SESSION = pytest.StashKey["Session"]()
 _XDIST = "under pytest-xdist other tests run at the same time"
@@ -49,6 +51,11 @@ def close(config: pytest.Config) -> None:
 def notes_of(config: pytest.Config) -> tuple[str, ...]:
     """What the session has to say about the run as a whole."""
     return config.stash[_SESSION].notes() if _SESSION in config.stash else ()
+
+
+def audits_of(config: pytest.Config) -> Mapping[str, Audit]:
+    """By case, what timing it has shown although it was proven."""
+    return config.stash[_SESSION].audits() if _SESSION in config.stash else {}
 
 
 def has_failed(config: pytest.Config) -> bool:
@@ -114,6 +121,9 @@ def _launch(config: pytest.Config, options: Options) -> Launch:
         only=options.base_modules,
         preload=("torch",) if "torch" in sys.modules else (),
         cores=_cores_for(options.threads),
+        plan=prover.plan if (prover := prover_of(config)) else None,
+        base_is_built=bool(options.base_build),
+        storage=str(options.storage),
     )
     return Launch(
         worker_command(config, files_of(config), FOLDER),

@@ -21,7 +21,7 @@ from perfsuite.plugin.commands import update_all_command
 from perfsuite.plugin.ours import said_of_left_alone
 from perfsuite.plugin.records import records, run_again
 from perfsuite.plugin.reruns import notes_on_plugins
-from perfsuite.plugin.sessions import notes_of, settings_of
+from perfsuite.plugin.sessions import audits_of, notes_of, settings_of
 from perfsuite.plugin.state import is_whole_run, is_worker, options_of, registries_of
 from perfsuite.protocols import Run
 from perfsuite.report import markdown, terminal
@@ -70,6 +70,7 @@ def run_of(reporter: Any, config: pytest.Config) -> Run:
         operators={case: changed for case, changed in operators.items() if changed},
         better={verdict.metric: metrics.get(verdict.metric).better for verdict in verdicts},
         commit=revision(config.rootpath),
+        audits=audits_of(config),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

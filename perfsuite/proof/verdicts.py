@@ -16,7 +16,7 @@ from perfsuite.proof.sources import Changed
 from perfsuite.proof.watching import Seen
 
 
-class Proof(msgspec.Struct, frozen=True):
+class Proof(msgspec.Struct, frozen=True, tag=True):
     """``differing`` files of the project are not what the base has; of those, none mattered.
 
     ``same_files``: nothing that was loaded or read differs, but for comments; else what ran is the same program.
@@ -36,6 +36,13 @@ class Proof(msgspec.Struct, frozen=True):
         parts = [(self.functions, "function"), (self.operators, "operator")]
         ran = " and ".join(counted(number, what) for number, what in parts if number) or "no function of the project"
         return f"the same program ran: {ran}, none differs from {self.base}"
+
+
+class NotProven(msgspec.Struct, frozen=True, tag=True):
+    """Why not. ``only_here``: what stands against it is what earlier tests may have left in this process."""
+
+    why: str
+    only_here: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,8 +137,8 @@ def why_functions_matter(plan: Plan, loaded: Loaded, ran: Ran, test_words: Itera
 def _why_runs_matter(plan: Plan, ran: Ran, test_words: Iterable[str]) -> str:
     for path, wire in ran.now:
         if wire.differs:
-            return f"{_module(path)}{wire.name} runs, and differs"
-    reached = [(f"{_module(path)}{wire.name}", wire.words) for path, wire in ran.now]
+            return f"{_in(path)}{wire.name} runs, and differs"
+    reached = [(f"{_in(path)}{wire.name}", wire.words) for path, wire in ran.now]
     for who, words in (*reached, ("the test", plan.reach.of(test_words))):
         if what := _reached(plan, words):
             return f"{who} names {what}, which differs"
@@ -177,5 +184,5 @@ def _short(plan: Plan, file: str) -> str:
     return file.removeprefix(f"{plan.top}{os.sep}")
 
 
-def _module(path: str) -> str:
-    return f"{path.removesuffix('.py').removesuffix('/__init__').replace('/', '.')}."
+def _in(path: str) -> str:
+    return f"{path}: "

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.util import source_from_cache
@@ -23,9 +25,9 @@ _CHILDREN = frozenset({
 _LISTS = frozenset({"glob.glob", "os.listdir", "os.scandir"})
 _OPENS = frozenset({"ctypes.dlopen", "open", "sqlite3.connect"})
 _MOST_FRAMES = 200
-_OURS = tuple(
-    f"{Path(__file__).parents[1] / part}{os.sep}" for part in ("baseline", "executors", "measure", "revisions")
-)
+_STARTERS = ("baseline", "executors", "measure", "plugin", "proof", "revisions", "session")  # ours, that start and read
+_OURS = tuple(f"{Path(__file__).parents[1] / part}{os.sep}" for part in _STARTERS)
+_SHOWS_SOURCE = (traceback.__file__, warnings.__file__)  # in messages, which nobody computes with
 
 
 @dataclass
@@ -80,7 +82,7 @@ class Watch:
                 self._add(self.seen.listed, arguments[0] if arguments[0] is not None else ".")
         elif by.startswith(_IMPORTER):
             self._add(self.seen.imported, arguments[0])
-        elif not (event == "open" and _only_writes(arguments)):
+        elif not (event == "open" and _only_writes(arguments)) and not self._is_for_us(frame):
             self._add(self.seen.opened, arguments[0])
 
     def _add(self, to: set[str], given: object) -> None:
@@ -93,6 +95,22 @@ class Watch:
         if path.startswith(self._top):
             to.add(_source(path))
 
+    def _is_for_us(self, frame: FrameType | None) -> bool:
+        """Whether we read it, to measure, or Python does, for a message; and nobody of the project for itself."""
+        while frame is not None:
+            name = frame.f_code.co_filename
+            if name.startswith(_OURS) or self._is_own(name):
+                return name.startswith(_OURS)
+            if name in _SHOWS_SOURCE:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _is_own(self, name: str) -> bool:
+        if name not in self._own:
+            self._own[name] = name.startswith(self._top) and self._owns(Path(name))
+        return self._own[name]
+
     def _own_caller(self, frame: FrameType | None) -> str:
         """The innermost file of the project among the callers: what pytest, a library or we start alone is not its."""
         for _ in range(_MOST_FRAMES):
@@ -101,9 +119,7 @@ class Watch:
             name = frame.f_code.co_filename
             if name.startswith(_OURS):
                 return ""
-            if name not in self._own:
-                self._own[name] = name.startswith(self._top) and self._owns(Path(name))
-            if self._own[name]:
+            if self._is_own(name):
                 return f"{name.removeprefix(self._top)}:{frame.f_lineno}"
             frame = frame.f_back
         return "a deep call"

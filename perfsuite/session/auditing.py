@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from perfsuite.proof.verdicts import Proof
 from perfsuite.session.settings import Settings
-from perfsuite.spec import BASE, SAME_FILES, SAME_PROGRAM, BesideBase, Evidence, Limit, Status, Verdict
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What timing a proven case has shown. ``contradicts``: a time was judged to have changed."""
-
-    contradicts: bool
-    sentence: str
+from perfsuite.spec import BASE, SAME_FILES, SAME_PROGRAM, Audit, BesideBase, Evidence, Limit, Status, Verdict
 
 
 def with_proof(evidence: Evidence, proof: Proof) -> Evidence:

@@ -31,11 +31,10 @@ from perfsuite.progress import tell
 from perfsuite.revisions.checkout import BaseTree, Checkouts
 from perfsuite.revisions.commits import BaseCommit, NoCommit, resolve_base, resolve_commit
 from perfsuite.revisions.submodules import submodule_notes
-from perfsuite.session.auditing import Audit
 from perfsuite.session.exact import is_wanted, merged
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.settings import ACCEPTED, Rerun, Settings
-from perfsuite.spec import BASE, CANDIDATE, BesideBase, Block, Evidence, Limit, Status, Verdict
+from perfsuite.spec import BASE, CANDIDATE, Audit, BesideBase, Block, Evidence, Limit, Status, Verdict
 from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import Spread, spread_of
 from perfsuite.stats.variance_shrinkage import fit_prior

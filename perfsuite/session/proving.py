@@ -21,6 +21,7 @@ from perfsuite.proof.scopes import Scope
 from perfsuite.proof.tripwires import Tripwires
 from perfsuite.proof.verdicts import (
     Loaded,
+    NotProven,
     Proof,
     Ran,
     loads_what_differs,
@@ -62,6 +63,7 @@ class Prover:
     _at_import: set[int] | None = None
     _earlier: set[int] = field(default_factory=set)
     _own: dict[str, str] = field(default_factory=dict)  # by the file that a module names: the project's, or empty
+    _unknown: dict[str, bool] = field(default_factory=dict)
     reached: set[int] = field(default_factory=set)  # tripwires that performance tests have met
 
     @staticmethod
@@ -70,7 +72,11 @@ class Prover:
 
         Without ``proves`` it only tells what no test measures.
         """
-        found = plan_of(files, base)
+        return Prover.of(files, plan_of(files, base), proves=proves)
+
+    @staticmethod
+    def of(files: Files, found: Plan, *, proves: bool = True) -> Prover:
+        """With a plan that another process has made."""
         data = [files.top / path for path in found.data]
         wires = {str((files.top / path).resolve()): wires for path, wires in found.tripwires.items()}
         prover = Prover(files, found, Tripwires(wires), Watch(files.top, files.owns, data), proves)
@@ -94,39 +100,34 @@ class Prover:
         """It has ended: what it ran is measured by something."""
         self.reached |= self.tripwires.ran
 
-    def prove(self, subject: Subject, test: tuple[Path, str]) -> Proof | str:
+    def prove(self, subject: Subject, test: tuple[Path, str]) -> Proof | NotProven:
         """The proof, or why there is none. ``test``: its file, and the name of its function.
 
         What is measured is called a few times: what it imports, reads and runs then counts, too.
         """
         if why := self._why_files():
-            return self._without_proof(subject, why)
+            self._call_once(subject)
+            return NotProven(why)
         try:
-            functions, why = _called(subject)
+            subject.ready()
+            if why := self._why_files():
+                return NotProven(why)
+            if not loads_what_differs(self.plan, self._loaded()):
+                return Proof(self.plan.base, True, self.plan.differing)
+            functions, operators, why = _called(subject)
         except PerfsuiteError as error:
-            return error.what
-        if why := why or self._why_files():
-            return why
-        operators = _operators(subject)
-        if isinstance(operators, str):
-            return operators
-        differing = self.plan.differing
-        if not loads_what_differs(self.plan, self._loaded()):
-            return Proof(self.plan.base, True, differing)
-        if why := _why_hidden(subject) or why_functions_matter(
-            self.plan, self._loaded(), self._ran(), self._words_of(test)
-        ):
-            return why
+            return NotProven(error.what)
+        if why := why or self._why_files() or _why_hidden(subject) or self._why_functions(test):
+            return NotProven(why)
         if any(wire.differs for _, wire in self._ran().earlier):
-            return "a function that differs has run in an earlier test of this process, which may have left something"
-        return Proof(self.plan.base, False, differing, functions, operators)
+            return NotProven("a function that differs has run in an earlier test of its process", only_here=True)
+        return Proof(self.plan.base, False, self.plan.differing, functions, operators)
 
-    def _without_proof(self, subject: Subject, why: str) -> str:
+    def _call_once(self, subject: Subject) -> None:
         """It is timed elsewhere; a call here tells which of the changed functions it measures."""
         if self.plan.tripwires:
             with suppress(PerfsuiteError):
                 subject.ready()
-        return why
 
     def uncovered(self) -> list[str]:
         """Changed functions that no performance test has run, by name."""
@@ -137,6 +138,9 @@ class Prover:
         if not self.proves:
             return "all cases are timed (--perf-time=all)"
         return why_files_matter(self.plan, self.watch.now(), self._loaded())
+
+    def _why_functions(self, test: tuple[Path, str]) -> str:
+        return why_functions_matter(self.plan, self._loaded(), self._ran(), self._words_of(test))
 
     def _all(self) -> list[tuple[str, Tripwire]]:
         top = f"{self.files.top}/"
@@ -169,7 +173,11 @@ class Prover:
 
     def _is_unknown(self, file: str) -> bool:
         """Whether the base may have another file there of which git knows nothing, or none."""
-        path = Path(file)
+        if file not in self._unknown:
+            self._unknown[file] = self._look_at(Path(file))
+        return self._unknown[file]
+
+    def _look_at(self, path: Path) -> bool:
         below = path.relative_to(self.files.top)
         if str(below) in self._known or not self.files.owns(path) or _CACHES & set(below.parts):
             return False
@@ -241,19 +249,20 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _called(subject: Subject) -> tuple[int, str]:
-    """How many functions of the project run in a call, and why that is not known, if it is not."""
-    why = subject.why_python_varies
-    return len(subject.python_calls), f"it is not deterministic: {why}" if why else ""
-
-
-def _operators(subject: Subject) -> int | str:
-    """How many operators a call dispatches, where that is seen; why calls differ, if they do."""
+def _called(subject: Subject) -> tuple[int, int, str]:
+    """How many functions of the project run in a call, how many operators are dispatched, and in what two calls differ,
+    if they do.
+    """
+    if why := subject.why_python_varies:
+        return 0, 0, f"it is not deterministic: {why}"
+    functions = len(subject.python_calls)
     if "torch" not in sys.modules:
-        return 0
-    if subject.varies:
-        return f"it is not deterministic: {subject.varies}"
-    return 0 if subject.why_not_seen else subject.trace.calls
+        return functions, 0, ""
+    from perfsuite.measure.trace import operators_of
+
+    one, other = operators_of(subject.call), operators_of(subject.call)
+    why = "" if one == other else "it is not deterministic: two calls dispatch other operators"
+    return functions, sum(one.values()), why
 
 
 def _why_hidden(subject: Subject) -> str:

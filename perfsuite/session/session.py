@@ -27,6 +27,7 @@ from perfsuite.gate.sampled import can_be_judged, was_counted
 from perfsuite.gate.verdicts import not_available
 from perfsuite.measure.counters import counters_of
 from perfsuite.metric import Against, PerExample
+from perfsuite.proof.verdicts import NotProven, Proof
 from perfsuite.registry import Registries
 from perfsuite.revisions.commits import revision
 from perfsuite.session.auditing import audit_of, is_audited, with_proof
@@ -38,7 +39,7 @@ from perfsuite.session.record import entry_of, judged_of
 from perfsuite.session.settings import ACCEPTED, Acceptance, Judged, Rerun, Settings, WorkerDone
 from perfsuite.session.signals import Interrupts
 from perfsuite.session.timed import Here, TimedRun
-from perfsuite.spec import CANDIDATE, ORIGINAL, Context, Evidence, Limit, Status, Verdict
+from perfsuite.spec import CANDIDATE, ORIGINAL, Audit, Context, Evidence, Limit, Status, Verdict
 from perfsuite.stats.family_wise import FallbackBudget
 from perfsuite.stats.sequential import Errors
 
@@ -67,6 +68,7 @@ class Session:
         self._made_executor: Executor | None = None
         self._here = here
         self._prover = prover
+        self._provers = 1  # processes that have been started to prove something
         self._bases: Bases | None = None
         self._interrupts = Interrupts()
         self._error_budget = FallbackBudget.of(settings.alpha, settings.tests)
@@ -87,7 +89,7 @@ class Session:
                 "gate a model with perf_case, or the callable's latency",
             )
         if self._server is not None:
-            return self._serve(self._server, subject, parsed)
+            return self._serve(self._server, subject, parsed, rerun)
         try:
             subject.check_runtime()
         except UnavailableError as error:
@@ -117,6 +119,10 @@ class Session:
         uncovered = uncovered_notes(self._prover) if self._prover and self._bases else ()
         return (*(self._bases.notes() if self._bases else ()), *uncovered, *self._leaks)
 
+    def audits(self) -> Mapping[str, Audit]:
+        """By case, what timing it has shown although it was proven."""
+        return self._bases.audited if self._bases else {}
+
     @property
     def failure(self) -> str:
         """Why the session has failed as a whole, whatever its verdicts are; empty if it has not."""
@@ -134,14 +140,15 @@ class Session:
                 if owner is not None:
                     stack.callback(owner.close)
 
-    def _serve(self, server: WorkerServer, subject: Measurable, limits: Sequence[Limit]) -> Judged:
+    def _serve(self, server: WorkerServer, subject: Measurable, limits: Sequence[Limit], rerun: Rerun) -> Judged:
         """In a worker: hand the arms over, and end the test when the session releases it."""
         job = server.job
         if job is None or job.case.key != subject.case.key:
             return Judged(())  # an earlier gate of the same test: not what this worker is for
         arms = {name: subject.arm(name, job.yardstick) for name in job.arms}
         find_facts = partial(self._measured, subject, limits, job)
-        server.at_measurement(arms, find_facts, subject.accelerator(), counters_of(limits))
+        prove = partial(self._prover.prove, subject.subject(CANDIDATE), rerun.test) if self._prover else None
+        server.at_measurement(arms, find_facts, subject.accelerator(), counters_of(limits), prove)
         raise WorkerDone
 
     def _measured(self, subject: Measurable, limits: Sequence[Limit], job: Job) -> Mapping[str, object]:
@@ -215,10 +222,9 @@ class Session:
         if self._prover is None:
             return beside()
         assert self._bases is not None  # which base is one of
-        found = self._prover.prove(subject.subject(CANDIDATE), rerun.test)
-        self._prover.end()
-        if isinstance(found, str):
-            self._bases.timed[subject.case.key] = found
+        found = self._proof(self._prover, subject, rerun)
+        if isinstance(found, NotProven):
+            self._bases.timed[subject.case.key] = found.why
             return beside()
         proven = with_proof(evidence, found)
         self._bases.proven[subject.case.key] = proven.base.proven
@@ -227,6 +233,27 @@ class Session:
         audit = audit_of(limits, judge_all(limits, beside(), baseline, budget))
         self._bases.audited[subject.case.key] = audit
         return replace(proven, base=replace(proven.base, audit=audit.sentence))
+
+    def _proof(self, prover: Prover, subject: Measurable, rerun: Rerun) -> Proof | NotProven:
+        """Here; or in a fresh process, where earlier tests have run in this one what differs."""
+        found = prover.prove(subject.subject(CANDIDATE), rerun.test)
+        prover.end()
+        for _ in range(2):  # the second time in one in which no test has run anything
+            if not (isinstance(found, NotProven) and found.only_here):
+                break
+            found = self._proof_apart(subject, rerun)
+            self._provers += isinstance(found, NotProven) and found.only_here
+        return found
+
+    def _proof_apart(self, subject: Measurable, rerun: Rerun) -> Proof | NotProven:
+        job = rerun.job(subject.case, self.settings)
+        job = msgspec.structs.replace(job, want=frozenset({"proof"}), number=self._provers)
+        try:
+            with closing(collected(self._executor(), [job])) as results:
+                found = next(results).proof
+        except EngineError as error:
+            return NotProven(error.what.partition("\n")[0])
+        return found or NotProven("its executor proves nothing")
 
     def _beside_base(
         self,

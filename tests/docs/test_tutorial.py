@@ -60,7 +60,8 @@ def _typed(reader, line):
 
 def steps_of_github():
     job = yaml.safe_load((DOCS / "ci" / "github.yml").read_text())["jobs"]["gate"]
-    return [step["run"] for step in job["steps"] if "run" in step and step.get("name") != "Install"]
+    steps = [step for step in job["steps"] if "pull_request" in step.get("if", "pull_request")]
+    return [step["run"] for step in steps if "run" in step and step.get("name") != "Install"]
 
 
 def steps_of_gitlab():

@@ -153,7 +153,7 @@ BROKEN = {
     "foreign": (_database("CREATE TABLE runs (id)"), "no perfsuite history"),
     "future": (
         _database(f"PRAGMA application_id = {store.APPLICATION_ID}", "PRAGMA user_version = 7"),
-        "has version 7, this perfsuite reads version 1",
+        "has version 7, this perfsuite reads versions 1 to 2",
     ),
     "a table more": (_history("CREATE TABLE notes (text)"), "table notes is not ours"),
     "a trigger": (

@@ -12,6 +12,7 @@ from tests.revisions.repositories import IDENTITY, Repo
 
 QUICK = " ".join(f"-p no:{name}" for name in ("hypothesispytest", "anyio", "benchmark", "cacheprovider"))
 INI = f"[pytest]\npythonpath = src\ntestpaths = tests\naddopts = {QUICK}\nperf_threads = 1\nperf_block_time = 0.5\n"
+TIMED = "perf_time = all\n"  # also what cannot have changed
 
 
 class Repository(Repo):
@@ -20,10 +21,10 @@ class Repository(Repo):
     below = "."
 
     @classmethod
-    def with_files(cls, folder, files, below=".", ini=INI):
+    def with_files(cls, folder, files, below=".", ini=INI, timed=TIMED):
         made = cls(Repo.new(folder).folder)
         made.below = below
-        made.put({"pytest.ini": ini, **files})
+        made.put({"pytest.ini": ini + timed, **files})
         made.commit("base")
         return made
 

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from tests.plugin.bases import INI, Repository
+from tests.plugin.bases import INI, TIMED, Repository
 from tests.revisions.repositories import IDENTITY
 
 WORK = {"src/mypkg/__init__.py": "", "src/mypkg/work.py": "def work(n=800):\n    return sum(range(n))\n"}
@@ -86,7 +86,7 @@ def test_a_base_that_cannot_be_imported(tmp_path):
 def test_a_folder_that_is_new_since_the_base(tmp_path):
     made = Repository.with_files(tmp_path / "project", {})
     made.below = "new"
-    made.put({"pytest.ini": INI, **WORK, "tests/test_a.py": item(MEASURE)})
+    made.put({"pytest.ini": INI + TIMED, **WORK, "tests/test_a.py": item(MEASURE)})
     run = made.run("-p", "no:randomly")
     assert (run.status, run.of("test_it")) == (0, "NOT_MEASURED")
     assert "has no folder new, where the tests are run" in run.said("test_it")

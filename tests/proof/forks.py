@@ -1,6 +1,6 @@
 """Tries each kind of change in a process of its own: forked, so that hundreds take seconds. Run as a program.
 
-python -m tests.proof.forks FOLDER < kinds.json
+python -m tests.proof.forks FOLDER [MODULE ...] < kinds.json
 """
 
 from __future__ import annotations
@@ -63,11 +63,9 @@ def found(top, sha):
     work = importlib.import_module("test_it").work
     prover.begin()
     proof = prover.prove(Subject.of_callable(work), (top / "tests/test_it.py", "work"))
-    return (
-        [proof.sentence, "same files" if proof.same_files else "same program"]
-        if isinstance(proof, Proof)
-        else [proof, ""]
-    )
+    if isinstance(proof, Proof):
+        return [proof.sentence, "same files" if proof.same_files else "same program"]
+    return [proof.why, ""]
 
 
 def answered(top, sha):
@@ -90,6 +88,8 @@ def answered(top, sha):
 
 def main():
     folder, given = Path(sys.argv[1]).resolve(), json.load(sys.stdin)
+    for name in sys.argv[2:]:
+        importlib.import_module(name)  # once for all
     answers = {}
     for number, (name, kind) in enumerate(given["kinds"].items()):
         top = folder / str(number) / "project"

@@ -433,3 +433,112 @@ PROVEN = {
     "a file that says the same": Kind({"pkg/core.py": CORE.replace("\n", "\r\n")}),
 }  # fmt: skip
 """Can matter to nobody: none should be timed."""
+
+
+NET = """import torch
+from torch import nn
+
+
+class Double(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x * 2
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * 2
+
+
+class Tracing(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+def hook(module, args, output):
+    return output + 1
+
+
+class Rare(nn.Module):
+    def forward(self, x):
+        return x - 1
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.rare = Rare()
+        self.register_buffer("scale", torch.tensor(2.0))
+        self.steps = 1
+        self.linear.register_forward_hook(hook)
+
+    def forward(self, x):
+        for _ in range(self.steps):
+            x = Double.apply(self.linear(x)) * self.scale
+        return self.rare(x) if x.shape[0] > 100 else x
+
+    def generate(self, x):
+        return x + 1
+
+    def extra_repr(self):
+        return "net"
+
+
+class Another(nn.Module):
+    def forward(self, x):
+        return x
+"""
+_CALL = (
+    "import torch\nfrom pkg import net\nMODEL, X = net.Net(), torch.ones(2, 4)\n\n\ndef work():\n    return MODEL(X)\n"
+)
+_STEP = _CALL.replace("return MODEL(X)", "MODEL(X).sum().backward()")
+_SUBCLASS = _CALL.replace("torch.ones(2, 4)", "torch.ones(2, 4).as_subclass(net.Tracing)")
+
+
+def _net(before: str, after: str, test: str = _CALL, base: dict[str, str] | None = None) -> Kind:
+    return Kind({"pkg/net.py": (before, after)}, {"pkg/net.py": NET, **(base or {})}, test)
+
+
+TIMED_IN_TORCH = {
+    "a forward pass": _net("* self.scale", "/ self.scale"),
+    "a backward pass": _net("gradient * 2", "gradient * 3", _STEP),
+    "a hook": _net("output + 1", "output + 2"),
+    "what a subclass of tensors does": _net("kwargs or {}", "kwargs or dict()", _SUBCLASS),
+    "a buffer": _net("torch.tensor(2.0)", "torch.tensor(3.0)"),
+    "an attribute that steers": _net("self.steps = 1", "self.steps = 2"),
+    "a shape of a parameter": _net("nn.Linear(4, 4)", "nn.Linear(4, 4, bias=False)"),
+    "a submodule that large batches alone reach": _net("x - 1", "x - 2"),
+    "a method that torch calls of its own": _net(
+        "    def extra_repr", "    def _apply(self, fn, recurse=True):\n        return self\n\n    def extra_repr"
+    ),
+    "an operator of its own": Kind(
+        {"pkg/op.py": ("x + 1", "x + 2")},
+        {"pkg/op.py": "import torch\n@torch.library.custom_op('pkg::plus', mutates_args=())\n"
+                      "def plus(x: torch.Tensor) -> torch.Tensor:\n    return x + 1\n"},
+        "import torch\nfrom pkg import op\nX = torch.ones(2)\n\n\ndef work():\n    return op.plus(X)\n",
+    ),
+    "a scripted function": Kind(
+        {"pkg/op.py": ("x + 1", "x + 2")},
+        {"pkg/op.py": "import torch\ndef plus(x):\n    return x + 1\nfast = torch.jit.script(plus)\n"},
+        "import torch\nfrom pkg import op\nX = torch.ones(2)\n\n\ndef work():\n    return op.fast(X)\n",
+    ),
+    "weights that are read natively": Kind(
+        {"pkg/w.safetensors": "other"}, {"pkg/w.safetensors": "some", "pkg/net.py": NET},
+        "import pathlib, safetensors\nfrom pkg import net\nFILE = pathlib.Path(net.__file__).with_name('w.safetensors')\n"
+        "try:\n    safetensors.safe_open(FILE, 'pt')\nexcept Exception:\n    pass\n\n\ndef work():\n    return 1\n",
+    ),
+    "what torch.func is given": _net(
+        "x - 1", "x - 2",
+        "import torch\nfrom pkg import net\nX = torch.ones(2, 4)\n\n\ndef work():\n    return torch.func.vmap(net.Rare())(X)\n",
+    ),
+}  # fmt: skip
+PROVEN_IN_TORCH = {
+    "a comment in a model": _net("return x - 1", "return x - 1  # less"),
+    "a method that no pass calls": _net("return x + 1", "return x + 2"),
+    "a model that is not used": _net("return x\n", "return -x\n"),
+    "a type hint of a forward pass": _net(
+        "def forward(self, x):\n        for", "def forward(self, x: torch.Tensor):\n        for"
+    ),
+    "a method that is new": _net("    def generate", "    def sampled(self):\n        return 1\n\n    def generate"),
+}
