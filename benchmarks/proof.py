@@ -1,8 +1,8 @@
 """What proof instead of time saves: a suite of 100 cases over 20 modules, after changes of several kinds.
 
-Each change is judged beside the revision before it (``--perf-base``), and beside that stands what somebody does who knows
-which module a change is in: only that module's tests, all of them timed. The suite is written to a temporary folder; its
-models are small, so that what is not timing counts most.
+Each change is judged beside the revision before it (``--perf-base``), and beside that stands what somebody does who
+knows which module a change is in: only that module's tests, all of them timed. The suite is written to a temporary
+folder; its models are small, so that what is not timing counts most.
 
     .venv/bin/python benchmarks/proof.py                    # some ten minutes on two cores
     .venv/bin/python benchmarks/proof.py --modules 4        # to try it

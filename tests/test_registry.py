@@ -88,8 +88,8 @@ def test_a_metric_that_nothing_measures_is_refused(probe, what):
 @pytest.mark.parametrize("needs", ["weights", {"weights"}, frozenset({"weight"})])
 def test_what_no_subject_can_say_of_itself_is_no_need(needs):
     assert refused_metric(Exact(measured, needs)) == (
-        f"it needs {needs!r}, which is no frozenset of 'dispatch', 'files', 'graph', 'layers', 'target', 'task', "
-        "'training', 'weights'"
+        f"it needs {needs!r}, which is no frozenset of 'dispatch', 'files', 'graph', 'layers', 'python', 'target', "
+        "'task', 'training', 'weights'"
     )
 
 

@@ -54,7 +54,7 @@ class FreshProcesses:
 
 def _kind(job: Job) -> tuple[object, ...]:
     """Which process of a number is the job's: none but that of the same revisions; what is watched is not timed."""
-    return (*job.revisions.items(), "proof" in job.want)
+    return (*job.revisions.items(), *job.want.intersection({"proof"}))
 
 
 def _block(worker: Worker, job: Job) -> Block:

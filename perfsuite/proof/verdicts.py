@@ -145,6 +145,11 @@ def _why_runs_matter(plan: Plan, ran: Ran, test_words: Iterable[str]) -> str:
     return ""
 
 
+def matters_later(plan: Plan, ran: Ran) -> bool:
+    """Whether an earlier test has run what differs, or what names it: it may be remembered, in a cache or a global."""
+    return any(wire.differs or _reached(plan, wire.words) for _, wire in ran.earlier)
+
+
 def _removed(plan: Plan, loaded: Loaded) -> Iterator[tuple[str, str]]:
     for path, difference in plan.python.items():
         if plan.absolute(path) in loaded.files:

@@ -25,6 +25,7 @@ from perfsuite.proof.verdicts import (
     Proof,
     Ran,
     loads_what_differs,
+    matters_later,
     why_files_matter,
     why_functions_matter,
 )
@@ -119,8 +120,8 @@ class Prover:
             return NotProven(error.what)
         if why := why or self._why_files() or _why_hidden(subject) or self._why_functions(test):
             return NotProven(why)
-        if any(wire.differs for _, wire in self._ran().earlier):
-            return NotProven("a function that differs has run in an earlier test of its process", only_here=True)
+        if matters_later(self.plan, self._ran()):
+            return NotProven("what differs has run, or was used, in an earlier test of its process", only_here=True)
         return Proof(self.plan.base, False, self.plan.differing, functions, operators)
 
     def _call_once(self, subject: Subject) -> None:

@@ -71,6 +71,7 @@ def test_a_comparison_is_shown_and_written(tmp_path):
     assert "magnitude-50" in again.output
 
 
+@pytest.mark.slow
 def test_two_demos_with_one_seed_agree_in_everything_exact(tmp_path, monkeypatch):
     """The second one also draws: throughput, speedup, accuracy against speed, and degradation over sparsity."""
     pytest.importorskip("matplotlib")

@@ -153,6 +153,7 @@ def test_the_compiler_is_found():
     assert subprocess.run([command, "--version"], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_package_of_native_code_is_loaded(tmp_path):
     program = torch.export.export(nn.Linear(2, 2), (torch.ones(1, 2),))
     torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "x.pt2"))

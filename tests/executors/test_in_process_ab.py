@@ -90,6 +90,7 @@ def workers(project):
         yield made
 
 
+@pytest.mark.slow
 def test_twins_without_the_guard_do_not_see_what_pairs_see(project, workers):
     """Which one both get is the revision that was imported last; the other's work is never timed."""
     for item in ("test_patched", "test_operator"):

@@ -63,6 +63,7 @@ def test_exact_metrics_are_identical_in_two_processes():
     assert '"size_bytes"' in exact_facts(HERE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("technique", FLOAT)
 def test_exact_metrics_are_identical_on_a_lesser_cpu(technique):
     """Without int8, whose kernels would differ."""
@@ -142,9 +143,10 @@ def test_facts_have_every_exact_metric_of_a_model_and_what_a_callable_can_have()
     model = Subject.of_model(nn.Linear(2, 2), Inputs((torch.ones(1, 2),)))
     assert set(facts_of(model, metrics).exact) == {
         "size_bytes", "parameters", "nonzeros", "sparsity", "flops", "operators", "peak_memory_bytes", "int8_share",
+        "python_calls",
     }  # fmt: skip
     plain = Subject.of_callable(lambda: torch.ones(2), "f")
-    assert set(facts_of(plain, metrics).exact) == {"flops", "operators", "peak_memory_bytes"}
+    assert set(facts_of(plain, metrics).exact) == {"flops", "operators", "peak_memory_bytes", "python_calls"}
     with pytest.raises(UsageError, match="f is a plain callable"):
         _ = plain.stored
 
@@ -184,14 +186,18 @@ def test_main_output_of_what_models_return():
 def test_a_callable_whose_calls_differ_has_no_exact_metrics_and_says_in_what():
     calls = []
 
+    def one():
+        return torch.ones(4)
+
     def call():
         calls.append(1)
-        return sum(torch.ones(4) for _ in range(len(calls)))
+        return sum(one() for _ in range(len(calls)))
 
     facts = facts_of(Subject.of_callable(call), [METRICS.get(name) for name in METRICS.names()])
     assert facts.exact == {}
     assert facts.counts == {}
     assert facts.varies == "one call asks for aten::add 4 times, the next 5 times"
+    assert "<locals>.one " in facts.missing["python_calls"]
 
 
 def test_a_callable_that_takes_more_memory_each_time_differs_in_it():

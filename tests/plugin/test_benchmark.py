@@ -43,6 +43,7 @@ def write(project):
     return write
 
 
+@pytest.mark.slow
 def test_recorded_judged_and_caught(project, write):
     """The fresh processes that convict save nothing of their own: they measure nothing with pytest-benchmark."""
     write()

@@ -27,10 +27,12 @@ VALUES = {
     "isolation": ("processes", "processes"),
     "executor": ("pool", "pool"),
     "alpha": ("0.05", 0.05),
+    "audit": ("0.2", 0.2),
     "timeout": ("7", 7.0),
 }
-OTHERS = {"base-modules": "pkg", "isolation": "inprocess", "alpha": "0.2"}
-FLAGS = ("update", "strict", "only", "skip", "profile")
+OTHERS = {"base-modules": "pkg", "isolation": "inprocess", "alpha": "0.2", "audit": "0.5"}
+FLAGS = ("update", "strict", "only", "skip", "profile", "require-covered")
+CHOICES = {"time": ("changed", "all")}  # of two, the first by default
 PATHS = ("report", "storage", "history")
 
 
@@ -39,7 +41,7 @@ def attribute(name):
 
 
 def test_this_file_covers_every_option():
-    assert {option.name for option in OPTIONS} == {*VALUES, *FLAGS, *PATHS}
+    assert {option.name for option in OPTIONS} == {*VALUES, *FLAGS, *CHOICES, *PATHS}
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -56,12 +58,22 @@ def test_command_line_before_ini_before_default(pytester, name):
     assert getattr(overridden, attribute(name)) == getattr(given, attribute(name))
 
 
+@pytest.mark.parametrize("name", CHOICES)
+def test_one_of_two_is_given_on_the_command_line_or_in_the_ini_file(pytester, name):
+    default, other = CHOICES[name]
+    assert getattr(resolve(pytester.parseconfigure()), name) == default
+    assert getattr(resolve(pytester.parseconfigure(f"--perf-{name}={other}")), name) == other
+    pytester.makeini(f"[pytest]\nperf_{name} = {other}\n")
+    assert getattr(resolve(pytester.parseconfigure()), name) == other
+    assert getattr(resolve(pytester.parseconfigure(f"--perf-{name}={default}")), name) == default
+
+
 @pytest.mark.parametrize("name", FLAGS)
 def test_flags(pytester, name):
-    assert getattr(resolve(pytester.parseconfigure()), name) is False
-    assert getattr(resolve(pytester.parseconfigure(f"--perf-{name}")), name) is True
+    assert getattr(resolve(pytester.parseconfigure()), attribute(name)) is False
+    assert getattr(resolve(pytester.parseconfigure(f"--perf-{name}")), attribute(name)) is True
     pytester.makeini(f"[pytest]\nperf_{name} = true\n")
-    assert getattr(resolve(pytester.parseconfigure()), name) is True
+    assert getattr(resolve(pytester.parseconfigure()), attribute(name)) is True
 
 
 def test_paths(pytester):
@@ -213,6 +225,7 @@ DEEP = """
 """
 
 
+@pytest.mark.slow
 def test_under_xdist_exact_metrics_are_judged_and_times_are_not(gate, project, simulation):
     """A model that is as it was, one with a layer more, and somebody else's test, on two workers."""
     gate("latency='200%', size='0%'", "models=['net', 'deep']")

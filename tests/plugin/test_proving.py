@@ -62,6 +62,7 @@ def test_what_a_changed_function_cannot_reach_is_proven_also_after_it_has_run(pr
     assert "1 changed function is measured by nothing: src/mypkg/m1.py: unused" in run.notes
 
 
+@pytest.mark.slow
 def test_changed_functions_that_nothing_measures_can_fail_the_session(project):
     project.put({"src/mypkg/m1.py": MODULE.format(number=1).replace("return 1", "return 2")})
     run = project.run("--perf-require-covered", "--perf-audit=0")
@@ -70,6 +71,7 @@ def test_changed_functions_that_nothing_measures_can_fail_the_session(project):
     assert "src/mypkg/m1.py: unused" in run.output
 
 
+@pytest.mark.slow
 def test_proven_cases_are_audited(project):
     project.put({"README.md": "# It is\n"})
     run = project.run("--perf-audit=1", "test_1.py", cwd=project.folder / "tests")
@@ -79,6 +81,7 @@ def test_proven_cases_are_audited(project):
     assert any("audit: timed all the same" in note for note in run.notes)
 
 
+@pytest.mark.slow
 def test_all_can_be_timed(project):
     project.put({"README.md": "# It is\n"})
     run = project.run("--perf-time=all", "test_1.py", cwd=project.folder / "tests")
@@ -87,6 +90,7 @@ def test_all_can_be_timed(project):
     assert not any("timed" in note for note in run.notes)
 
 
+@pytest.mark.slow
 def test_more_calls_of_functions_are_named(project):
     text = MODULE.format(number=1).replace("step(i) for", "step(i) + step(i) for")
     project.put({"src/mypkg/m1.py": text})

@@ -275,6 +275,7 @@ def counts(model):
     return {group.name: group.count for group in find_groups(model)}
 
 
+@pytest.mark.slow
 @given(st.integers(1, 40), st.integers(1, 40), sparsities(), st.integers(1, 6), st.sampled_from([1, 4]))
 def test_structured_rounds_end_where_one_step_does(one, other, sparsity, iterations, round_to):
     with seeded(0):
@@ -288,6 +289,7 @@ def test_structured_rounds_end_where_one_step_does(one, other, sparsity, iterati
     assert state_bytes(fresh) == state_bytes(result.model)
 
 
+@pytest.mark.slow
 @given(st.integers(2, 40), st.integers(2, 40), sparsities(), st.integers(1, 6))
 def test_structured_rounds_over_all_layers_end_with_as_many_units(one, other, sparsity, iterations):
     assume(sparsity < 1)

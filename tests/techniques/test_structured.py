@@ -166,6 +166,7 @@ def reloaded(tmp_path_factory):
     return {name: (expected[name], load_file(root / str(number) / "outputs")) for number, name in enumerate(RELOADED)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RELOADED)
 def test_a_fresh_process_gives_the_same_bits_from_the_files_alone(reloaded, name):
     expected, outputs = reloaded[name]

@@ -49,6 +49,7 @@ class Tied(nn.Module):
         return self.second(self.first(x).relu())
 
 
+@pytest.mark.slow
 def test_weights_are_in_the_file_once(tmp_path):
     RUNTIME.load(Tied().eval(), Inputs((torch.zeros(2, 1000),)), tmp_path)
     assert 4e6 < (tmp_path / FILE).stat().st_size < 5e6
@@ -80,6 +81,7 @@ def test_nothing_is_observed_in_it_and_its_versions_say_what_it_was_built_for(fo
     assert program.versions[COMPILER].split()[1].count(".") >= 1
 
 
+@pytest.mark.slow
 def test_the_package_is_the_same_wherever_it_is_built_and_has_no_source(folder, tmp_path, monkeypatch):
     """Else its size would be another one for each user, and for each process."""
     elsewhere = tmp_path / "a-temporary-folder-of-another-length"
@@ -203,6 +205,7 @@ def test_what_techniques_give_runs_for_any_batch_and_sequence(technique, at_leas
         assert 20 * torch.log10(expected.norm() / error.norm().clamp(min=1e-30)) >= at_least_db, (batch_size, tokens)
 
 
+@pytest.mark.slow
 def test_our_int8_layers_run_in_it(tmp_path):
     model = parse_technique("int8-dynamic").apply(network(), data=[Inputs((X,))])
     program = RUNTIME.load(model, inputs(2), tmp_path)

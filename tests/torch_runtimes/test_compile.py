@@ -47,6 +47,7 @@ def test_gradients_flow_through_what_is_compiled(tmp_path):
         torch.testing.assert_close(program.call.get_parameter(f"_orig_mod.{name}").grad, parameter.grad)
 
 
+@pytest.mark.slow
 def test_each_program_compiles_its_own_graph_however_many_there_are(tmp_path):
     """Torch compiles no more than eight of the same code, and runs the ninth in eager mode."""
     torch.compiler.reset()

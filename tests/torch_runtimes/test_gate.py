@@ -44,6 +44,7 @@ def run(pytester):
     return pytester.runpytest_subprocess
 
 
+@pytest.mark.slow
 def test_a_layer_more_is_red_and_what_nobody_sees_is_not_measured(pytester, run):
     recorded = run("--perf-update", "-k", "test_it")
     recorded.stdout.fnmatch_lines(["PASS*net/fp32@aot/cpu/b1*", "*1 case recorded in*"])
