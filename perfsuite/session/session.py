@@ -27,13 +27,12 @@ from perfsuite.gate.sampled import can_be_judged, was_counted
 from perfsuite.gate.verdicts import not_available
 from perfsuite.measure.counters import counters_of
 from perfsuite.metric import Against, PerExample
-from perfsuite.proof.verdicts import NotProven, Proof
 from perfsuite.registry import Registries
 from perfsuite.revisions.commits import revision
-from perfsuite.session.auditing import audit_of, is_audited, with_proof
 from perfsuite.session.base import Base, BaseRun, Bases
 from perfsuite.session.exact import Originals, exact_evidence, is_wanted
 from perfsuite.session.measurable import Measurable
+from perfsuite.session.proofs import Proofs
 from perfsuite.session.proving import Prover, uncovered_notes
 from perfsuite.session.record import entry_of, judged_of
 from perfsuite.session.settings import ACCEPTED, Acceptance, Judged, Rerun, Settings, WorkerDone
@@ -68,7 +67,7 @@ class Session:
         self._made_executor: Executor | None = None
         self._here = here
         self._prover = prover
-        self._provers = 1  # processes that have been started to prove something
+        self._proofs: Proofs | None = None
         self._bases: Bases | None = None
         self._interrupts = Interrupts()
         self._error_budget = FallbackBudget.of(settings.alpha, settings.tests)
@@ -128,8 +127,9 @@ class Session:
         """Why the session has failed as a whole, whatever its verdicts are; empty if it has not."""
         if self._bases and self._bases.failure:
             return self._bases.failure
-        is_covered = not self.settings.require_covered or not self._prover or not self._bases
-        return "" if is_covered or not self._prover else next(uncovered_notes(self._prover), "")
+        if self.settings.require_covered and self._prover and self._bases:
+            return next(uncovered_notes(self._prover), "")
+        return ""
 
     def close(self) -> None:
         """End the fresh processes and remove the checkouts. Safe to call again."""
@@ -221,41 +221,11 @@ class Session:
         beside = partial(self._beside_base, subject, limits, evidence, baseline, budget, rerun, base)
         if self._prover is None:
             return beside()
-        assert self._bases is not None  # which base is one of
-        found = self._proof(self._prover, subject, rerun)
-        if isinstance(found, NotProven):
-            self._bases.timed[subject.case.key] = found.why
-            return beside()
-        proven = with_proof(evidence, found)
-        self._bases.proven[subject.case.key] = proven.base.proven
-        if not is_audited(subject.case.key, base.sha, self.settings):
-            return proven
-        audit = audit_of(limits, judge_all(limits, beside(), baseline, budget))
-        self._bases.audited[subject.case.key] = audit
-        return replace(proven, base=replace(proven.base, audit=audit.sentence))
-
-    def _proof(self, prover: Prover, subject: Measurable, rerun: Rerun) -> Proof | NotProven:
-        """Here; or in a fresh process, where earlier tests have run in this one what differs."""
-        found = prover.prove(subject.subject(CANDIDATE), rerun.test)
-        prover.end()
-        if rerun.leaks and isinstance(found, Proof) and not found.same_files:  # this process has other settings
-            found = NotProven("earlier tests have left something in its process", only_here=True)
-        for _ in range(2):  # the second time in one in which no test has run anything
-            if not (isinstance(found, NotProven) and found.only_here):
-                break
-            found = self._proof_apart(subject, rerun)
-            self._provers += isinstance(found, NotProven) and found.only_here
-        return found
-
-    def _proof_apart(self, subject: Measurable, rerun: Rerun) -> Proof | NotProven:
-        job = rerun.job(subject.case, self.settings)
-        job = msgspec.structs.replace(job, want=frozenset({"proof"}), number=self._provers)
-        try:
-            with closing(collected(self._executor(), [job])) as results:
-                found = next(results).proof
-        except EngineError as error:
-            return NotProven(error.what.partition("\n")[0])
-        return found or NotProven("its executor proves nothing")
+        if self._proofs is None:
+            assert self._bases is not None  # which base is one of
+            self._proofs = Proofs(self._prover, self.settings, self._bases, self._executor)
+        judged = partial(judge_all, limits, baseline=baseline, budget=budget)
+        return self._proofs.compared(subject, limits, evidence, rerun, base, beside, judged)
 
     def _beside_base(
         self,
