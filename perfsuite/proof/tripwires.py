@@ -12,12 +12,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from itertools import count
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from perfsuite.proof.mentions import Tripwire, functions_of
 
-_RAN = "__perfsuite_ran__"
+_numbers = count(1)
 
 
 class Tripwires(MetaPathFinder):
@@ -28,6 +29,9 @@ class Tripwires(MetaPathFinder):
 
     def __init__(self, planned: Mapping[str, Sequence[Tripwire]]) -> None:
         self.ran: set[int] = set()
+        self._name = (
+            f"__perfsuite_ran_{next(_numbers)}__"  # another in each run of a process, of which there may be many
+        )
         self.loaded: set[str] = set()  # files that have been loaded with their tripwires
         self.all = tuple((file, wire) for file, wires in planned.items() for wire in wires)
         self._numbers = {(file, wire.line): number for number, (file, wire) in enumerate(self.all)}
@@ -35,7 +39,7 @@ class Tripwires(MetaPathFinder):
         self._names = {Path(file).parent.name if Path(file).stem == "__init__" else Path(file).stem for file in planned}
 
     def install(self) -> None:
-        setattr(builtins, _RAN, self.ran.add)
+        setattr(builtins, self._name, self.ran.add)
         sys.meta_path.insert(0, self)
 
     def uninstall(self) -> None:
@@ -54,7 +58,7 @@ class Tripwires(MetaPathFinder):
         file = str(Path(spec.origin).resolve())
         if file in self._planned:
             self.loaded.add(file)
-            spec.loader = _Loader(fullname, spec.origin, self._lines(file))
+            spec.loader = _Loader(fullname, spec.origin, self._lines(file), self._name)
         return spec
 
     def _found_by_others(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
@@ -72,24 +76,28 @@ class Tripwires(MetaPathFinder):
 class _Loader(SourceFileLoader):
     """Compiles with tripwires, and neither reads nor writes a file of byte code."""
 
-    def __init__(self, fullname: str, path: str, lines: Mapping[int, int]) -> None:
+    def __init__(self, fullname: str, path: str, lines: Mapping[int, int], function: str) -> None:
         super().__init__(fullname, path)
         self._lines = lines
+        self._function = function
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         module = ast.parse(self.get_data(path), filename=path)
-        code = compile(with_tripwires(module, self._lines), path, "exec", dont_inherit=True)
+        code = compile(with_tripwires(module, self._lines, self._function), path, "exec", dont_inherit=True)
         assert isinstance(code, CodeType)
         return code
 
 
-def with_tripwires(module: ast.Module, lines: Mapping[int, int]) -> ast.Module:
-    """The module, in which a function that starts at a line says its number first. It is changed in place."""
+def with_tripwires(module: ast.Module, lines: Mapping[int, int], says_it: str) -> ast.Module:
+    """The module, in which a function that starts at a line says its number first. It is changed in place.
+
+    ``says_it`` is the name of a built-in function that takes the number.
+    """
     for _, function in functions_of(module):
         line = min([function.lineno, *(one.lineno for one in function.decorator_list)])
         if line in lines:
-            says = ast.parse(f"{_RAN}({lines[line]})").body[0]
+            says = ast.parse(f"{says_it}({lines[line]})").body[0]
             for node in ast.walk(says):
                 ast.copy_location(node, function.body[0])
             has_docstring = ast.get_docstring(function) is not None

@@ -73,6 +73,8 @@ def why_files_matter(plan: Plan, seen: Seen, loaded: Loaded) -> str:
         return plan.everything
     if not loaded.files:
         return "no module of the project was loaded"
+    if seen.lost:
+        return f"what is read could not be followed ({seen.lost})"
     if loaded.unknown:
         return f"{_short(plan, next(iter(loaded.unknown)))} is loaded, which git ignores"
     return _why_modules_matter(plan, seen, loaded) or _why_data_matters(plan, seen) or _why_places_matter(plan, seen)

@@ -39,6 +39,7 @@ class Seen:
     listed: set[str] = field(default_factory=set)
     asked_for: set[str] = field(default_factory=set)  # modules, by the last part of their names
     sees_native_reads: bool = True  # whether what native code opens is among ``opened``, of the files that differ
+    lost: str = ""  # an event that could not be followed
     child: str = ""  # where the project has started a process, such as "pkg/data.py:12"
 
 
@@ -85,6 +86,9 @@ class Watch:
         elif not (event == "open" and _only_writes(arguments)) and not self._is_for_us(frame):
             self._add(self.seen.opened, arguments[0])
 
+    def lose(self, event: str) -> None:
+        self.seen.lost = event
+
     def _add(self, to: set[str], given: object) -> None:
         """A path of the project; file descriptors are of files that were opened before."""
         if isinstance(given, bytes):
@@ -92,7 +96,7 @@ class Watch:
         if not isinstance(given, str | os.PathLike):
             return
         path = os.path.realpath(given)
-        if path.startswith(self._top):
+        if f"{path}{os.sep}".startswith(self._top):
             to.add(_source(path))
 
     def _is_for_us(self, frame: FrameType | None) -> bool:
@@ -131,6 +135,9 @@ class _Nobody:
     def note(self, event: str, arguments: tuple[Any, ...], frame: FrameType | None) -> None:
         """Nobody watches."""
 
+    def lose(self, event: str) -> None:
+        """Nobody watches."""
+
 
 _NOBODY = _Nobody()
 _watch: Watch | _Nobody | None = None
@@ -139,7 +146,10 @@ _EVENTS = frozenset({"import", *_CHILDREN, *_LISTS, *_OPENS})
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if event in _EVENTS and _watch is not None:
-        _watch.note(event, arguments, sys._getframe(1))
+        try:
+            _watch.note(event, arguments, sys._getframe(1))
+        except Exception:  # what is raised here would be raised in whoever opens a file
+            _watch.lose(event)
 
 
 def _only_writes(arguments: tuple[Any, ...]) -> bool:

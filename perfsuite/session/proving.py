@@ -131,9 +131,14 @@ class Prover:
                 subject.ready()
 
     def uncovered(self) -> list[str]:
-        """Changed functions that no performance test has run, by name."""
+        """Changed functions that no performance test has run, by name; and files that differ as a whole, not loaded."""
         ran = {(path, wire.name) for number, (path, wire) in enumerate(self._all()) if number in self.reached}
-        return [f"{path}: {one.name}" for path, one in self.plan.changed() if one.line and (path, one.name) not in ran]
+        loaded = self._loaded().files
+        wholes = [path for path, found in self.plan.python.items() if found.whole and (self.files.top / path).is_file()]
+        return [
+            *(f"{path}: {one.name}" for path, one in self.plan.changed() if one.line and (path, one.name) not in ran),
+            *(path for path in wholes if self.plan.absolute(path) not in loaded),
+        ]
 
     def _why_files(self) -> str:
         if not self.proves:
@@ -182,6 +187,8 @@ class Prover:
         below = path.relative_to(self.files.top)
         if str(below) in self._known or not self.files.owns(path) or _CACHES & set(below.parts):
             return False
+        if below.name.startswith(".coverage"):
+            return False
         return path.is_file() and (self.files.base_is_built or path.suffix in _COMPILED or _is_hidden(below))
 
     @cached_property
@@ -223,6 +230,13 @@ def uncovered_notes(prover: Prover) -> Iterator[str]:
     if found := prover.uncovered():
         what = f"{counted(len(found), 'changed function')} {'is' if len(found) == 1 else 'are'} measured by nothing"
         yield f"{what}: {first_of(found, _SHOWN)}"
+
+
+def why_not_covered(prover: Prover) -> str:
+    """Why not every change is known to be measured by a test; empty if it is."""
+    if prover.plan.everything:
+        return f"which changed functions are measured cannot be told: {prover.plan.everything}"
+    return next(uncovered_notes(prover), "")
 
 
 _SHOWN = 5

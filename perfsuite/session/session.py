@@ -33,7 +33,7 @@ from perfsuite.session.base import Base, BaseRun, Bases
 from perfsuite.session.exact import Originals, exact_evidence, is_wanted
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.proofs import Proofs
-from perfsuite.session.proving import Prover, uncovered_notes
+from perfsuite.session.proving import Prover, uncovered_notes, why_not_covered
 from perfsuite.session.record import entry_of, judged_of
 from perfsuite.session.settings import ACCEPTED, Acceptance, Judged, Rerun, Settings, WorkerDone
 from perfsuite.session.signals import Interrupts
@@ -128,7 +128,7 @@ class Session:
         if self._bases and self._bases.failure:
             return self._bases.failure
         if self.settings.require_covered and self._prover and self._bases:
-            return next(uncovered_notes(self._prover), "")
+            return why_not_covered(self._prover)
         return ""
 
     def close(self) -> None:

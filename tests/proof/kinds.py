@@ -209,6 +209,9 @@ TIMED = {
     "a file that a listing finds": Kind({"pkg/plugins/b.txt": "x"}, {"pkg/plugins/a.txt": "x"}, calls(
         "import os\nreturn len(os.listdir(core.__file__.replace('core.py', 'plugins')))"
     )),
+    "a file that a listing of the top finds": Kind({"b.txt": "x"}, {}, calls(
+        "import os, pathlib\nreturn len(os.listdir(pathlib.Path(core.__file__).parents[1]))"
+    )),
     "a plugin that is discovered": Kind({"pkg/plugins/b.py": "x = 1"}, {"pkg/plugins/__init__.py": ""}, calls(
         "import pkgutil\nfrom pkg import plugins\nreturn [m.name for m in pkgutil.iter_modules(plugins.__path__)]"
     )),
