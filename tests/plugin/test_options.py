@@ -72,7 +72,7 @@ def test_one_of_two_is_given_on_the_command_line_or_in_the_ini_file(pytester, na
 def test_flags(pytester, name):
     assert getattr(resolve(pytester.parseconfigure()), attribute(name)) is False
     assert getattr(resolve(pytester.parseconfigure(f"--perf-{name}")), attribute(name)) is True
-    pytester.makeini(f"[pytest]\nperf_{name} = true\n")
+    pytester.makeini(f"[pytest]\nperf_{attribute(name)} = true\n")
     assert getattr(resolve(pytester.parseconfigure()), attribute(name)) is True
 
 
