@@ -51,7 +51,8 @@ class Sessions:
         self.environment = os.environ | {"TMPDIR": str(self.temporary), "SERVING": str(self.serving)}
 
     def start(self, *options):
-        command = [sys.executable, "-m", "pytest", *OPTIONS, "--perf-base=main", "-o", "pythonpath=src", *options]
+        timed = ("--perf-base=main", "--perf-time=all")  # else nothing would run when it is ended: nothing has changed
+        command = [sys.executable, "-m", "pytest", *OPTIONS, *timed, "-o", "pythonpath=src", *options]
         return subprocess.Popen(
             command, cwd=self.repo.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True,
