@@ -38,7 +38,6 @@ class Boot(msgspec.Struct, frozen=True):
     cores: tuple[int, ...] = ()  # the cores that it may use; empty: all
     plan: Plan | None = None  # of what is watched, where a case is to be proven and not timed
     base_is_built: bool = False
-    storage: str = ""
     folder: str = ""  # its own, for what it would write in the place of its session's files
 
 

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from perfsuite.case import EAGER
 from perfsuite.errors import UsageError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from perfsuite.measure.trace import Trace
     from perfsuite.storage import Stored
 
+R = TypeVar("R")
 _MORE_CALLS = 2  # to settle
 
 
@@ -276,14 +277,7 @@ class Subject:
         """Two calls in a row that agree; the first calls, which may initialise something, need not."""
         from perfsuite.measure.trace import trace
 
-        record = partial(trace, self.ready)
-        held, given = self.prepared.held, self._given
-        before, after = record(held, given), record(held, given)
-        for _ in range(_MORE_CALLS):
-            if before == after:
-                break
-            before, after = after, record(held, given)
-        return before, after
+        return _agreeing(partial(trace, self.ready, self.prepared.held, self._given))
 
     @property
     def python_calls(self) -> Mapping[str, int]:
@@ -308,12 +302,7 @@ class Subject:
         """Of two calls in a row that agree, as traces do."""
         from perfsuite.measure.python_calls import python_calls
 
-        before, after = python_calls(self.ready), python_calls(self.ready)
-        for _ in range(_MORE_CALLS):
-            if before == after:
-                break
-            before, after = after, python_calls(self.ready)
-        return before, after
+        return _agreeing(partial(python_calls, self.ready))
 
     @cached_property
     def steps(self) -> Steps:
@@ -354,6 +343,16 @@ class Subject:
         from perfsuite.measure.outputs import fidelity_of_all
 
         return fidelity_of_all(original.outputs, self.outputs)
+
+
+def _agreeing(record: Callable[[], R]) -> tuple[R, R]:
+    """What is recorded of two calls in a row that agree, or of the last two."""
+    before, after = record(), record()
+    for _ in range(_MORE_CALLS):
+        if before == after:
+            break
+        before, after = after, record()
+    return before, after
 
 
 def awaited(call: Callable[[], object], accelerators: tuple[Accelerator, ...]) -> Callable[[], object]:

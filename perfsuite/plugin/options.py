@@ -256,9 +256,10 @@ def given_options(config: pytest.Config, but: tuple[str, ...] = ()) -> list[str]
 def early_value(config: pytest.Config, name: str) -> Any:
     """Of an option before conftest files are imported: as it was given, or as it is without that."""
     option = _named(name)
-    given = getattr(config.known_args_namespace, option.dest, None)
-    written = _written(config, option) if given is None else None
-    return option.default if given is None and written is None else written if given is None else given
+    for value in (getattr(config.known_args_namespace, option.dest, None), _written(config, option)):
+        if value is not None:
+            return value
+    return option.default
 
 
 def words_of_flag(config: pytest.Config, name: str) -> tuple[str, ...]:

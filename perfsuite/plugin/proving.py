@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import pytest
 from perfsuite.plugin.options import ALL, early_value
 
 if TYPE_CHECKING:
-    from perfsuite.executors.messages import Boot
+    from perfsuite.executors.in_process_ab.project import Project
     from perfsuite.proof.plan import Plan
     from perfsuite.session.proving import Files, Prover
 
@@ -40,22 +39,15 @@ def watch(config: pytest.Config) -> None:
 _ACCEPTED = "accepted"  # see perfsuite.session.settings, which is not imported here
 
 
-def watch_as_planned(boot: Boot, plan: Plan) -> None:
+def watch_as_planned(project: Project, plan: Plan, base_is_built: bool) -> None:
     """In a fresh process, which proves a case where the session's has run too much already."""
-    from perfsuite.executors.in_process_ab.project import Project
     from perfsuite.session.proving import Files, Prover
 
-    top = Path(boot.top)
-    project = Project(top, tuple(map(Path, boot.test_folders)), boot.test_files)
-    files = Files(top, project.owns, project.is_test, partial(_is_below, boot.storage), boot.base_is_built)
+    files = Files(project.top, project.owns, project.is_test, base_is_built=base_is_built)
     _OF_PROCESS.append(Prover.of(files, plan))
 
 
 _OF_PROCESS: list[Prover] = []  # of a fresh process, before there is any configuration
-
-
-def _is_below(folder: str, path: Path) -> bool:
-    return path.is_relative_to(folder)
 
 
 def prover_of(config: pytest.Config) -> Prover | None:
@@ -91,4 +83,4 @@ def _files(config: pytest.Config) -> Files:
     project = Project(top, folders, tuple(config.getini("python_files")))
     storage = (config.rootpath / str(early_value(config, "storage"))).resolve()
     built = bool(early_value(config, "base-build"))
-    return Files(top, project.owns, project.is_test, partial(_is_below, str(storage)), built)
+    return Files(top, project.owns, project.is_test, lambda path: path.is_relative_to(storage), base_is_built=built)

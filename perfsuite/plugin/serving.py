@@ -28,6 +28,7 @@ from perfsuite.plugin.state import rename
 
 if TYPE_CHECKING:
     from perfsuite.executors.in_process_ab.module_sets import ModuleSets
+    from perfsuite.executors.in_process_ab.project import Project
 
 _COLLECTED = pytest.StashKey[dict[str, pytest.Item]]()
 
@@ -40,7 +41,7 @@ def open_if_ordered() -> None:
         boot = msgspec.json.decode(text, type=Boot)
         server = open_server(boot, partial(_revisions, boot))
         if boot.plan is not None:
-            watch_as_planned(boot, boot.plan)
+            watch_as_planned(_project(boot), boot.plan, boot.base_is_built)
         server.redirection.enter(on=True)
 
 
@@ -49,10 +50,14 @@ def _revisions(boot: Boot) -> Revisions:
     if not any(boot.revisions.values()):
         return WorkingTree(next(iter(boot.revisions)))
     from perfsuite.executors.in_process_ab.module_sets import ModuleSets
+
+    return ModuleSets(_project(boot), {name: Path(tree) if tree else None for name, tree in boot.revisions.items()})
+
+
+def _project(boot: Boot) -> Project:
     from perfsuite.executors.in_process_ab.project import Project
 
-    project = Project(Path(boot.top), tuple(map(Path, boot.test_folders)), boot.test_files, boot.only)
-    return ModuleSets(project, {name: Path(tree) if tree else None for name, tree in boot.revisions.items()})
+    return Project(Path(boot.top), tuple(map(Path, boot.test_folders)), boot.test_files, boot.only)
 
 
 def redirect_writes(pluginmanager: pytest.PytestPluginManager) -> None:

@@ -123,7 +123,6 @@ def _launch(config: pytest.Config, options: Options) -> Launch:
         cores=_cores_for(options.threads),
         plan=prover.plan if (prover := prover_of(config)) else None,
         base_is_built=bool(options.base_build),
-        storage=str(options.storage),
     )
     return Launch(
         worker_command(config, files_of(config), FOLDER),

@@ -119,6 +119,11 @@ def runs_at_definition(function: Function) -> bool:
     return not all(map(is_quiet, [*defaults, *notes, *([function.returns] if function.returns else [])]))
 
 
+def first_line(function: Function) -> int:
+    """Of the function with its decorators, as its code says."""
+    return min([function.lineno, *(one.lineno for one in function.decorator_list)])
+
+
 def is_special(name: str) -> bool:
     """Whether Python itself looks the name up."""
     return name.startswith("__") and name.endswith("__")
@@ -137,14 +142,15 @@ _LITERAL = (
 def _relevant(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
     """Without what never runs, and what only names types."""
     for statement in body:
-        if _is_about_types(statement) or _is_string(statement) or isinstance(statement, ast.Pass):
+        if is_about_types(statement) or _is_string(statement) or isinstance(statement, ast.Pass):
             continue
         if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
             continue  # of those that there are, one is not the default, and that is about annotations
         yield statement
 
 
-def _is_about_types(statement: ast.stmt) -> bool:
+def is_about_types(statement: ast.stmt) -> bool:
+    """Whether it is a block for type checkers, which never runs."""
     return isinstance(statement, ast.If) and last_name(statement.test) == "TYPE_CHECKING" and not statement.orelse
 
 

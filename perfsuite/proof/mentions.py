@@ -15,14 +15,16 @@ from functools import partial
 
 import msgspec
 
-from perfsuite.proof.definitions import Function, last_name
+from perfsuite.proof.definitions import Function, first_line, is_about_types, last_name
 from perfsuite.proof.scopes import Scope, forms_of
 from perfsuite.proof.sources import Changed
 
 LOOKS_AROUND = "*"
 """The word of functions that look names up which are not written in them."""
 
-_LOOKS_AROUND = frozenset({"__dict__", "__subclasses__", "dir", "getmembers", "globals", "import_module", "vars"})
+WORDS_TO_LOOK_AROUND = frozenset(
+    {"__dict__", "__subclasses__", "dir", "getmembers", "globals", "import_module", "vars"}
+)
 _MOST_ROUNDS = 6
 _BUILTINS = frozenset(dir(builtins))
 
@@ -83,7 +85,7 @@ def tripwires_of(module: Module, changed: Iterable[Changed], reach: Reach) -> tu
     lines = {one.line for one in changed if one.line}
     found = []
     for name, function in functions_of(module.tree):
-        line = min([function.lineno, *(one.lineno for one in function.decorator_list)])
+        line = first_line(function)
         words = reach.of(words_in(function, module.scope, name.rpartition(".")[0]))
         if words or line in lines:
             found.append(Tripwire(name, line, words, line in lines))
@@ -134,10 +136,10 @@ def _words(node: ast.AST, scope: Scope, owner: str) -> Iterator[str]:
     match node:
         case ast.Name(id=name):
             yield scope.word_of_name(name)
-            yield from [LOOKS_AROUND] if name in _LOOKS_AROUND else []
+            yield from [LOOKS_AROUND] if name in WORDS_TO_LOOK_AROUND else []
         case ast.Attribute():
             yield from scope.word_of_attribute(node, owner)
-            yield from [LOOKS_AROUND] if node.attr in _LOOKS_AROUND else []
+            yield from [LOOKS_AROUND] if node.attr in WORDS_TO_LOOK_AROUND else []
         case ast.ImportFrom(module=module, names=names):
             source = (module or "").rpartition(".")[2]
             yield from (f"{source}~{alias.name}" for alias in names)
@@ -183,7 +185,7 @@ def _is_of_no_effect(statement: ast.stmt) -> bool:
     """What never runs at import, or only lists names; modules that are imported are asked for what they have."""
     match statement:
         case ast.If(test=test):
-            return last_name(test) == "TYPE_CHECKING" or _is_main(test)
+            return is_about_types(statement) or _is_main(test)
         case ast.Assign(targets=[ast.Name(id="__all__")]) | ast.Import():
             return True
     return False

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from perfsuite.proof.mentions import LOOKS_AROUND, Module, Reach, Tripwire, reach_of, tripwires_of
+from perfsuite.proof.mentions import LOOKS_AROUND, WORDS_TO_LOOK_AROUND, Module, Reach, Tripwire, reach_of, tripwires_of
 from perfsuite.proof.scopes import Files, Scope, forms_of
 from perfsuite.proof.sources import Changed, Difference, compare
 
@@ -53,12 +53,16 @@ class Plan(msgspec.Struct, frozen=True):
     python: dict[str, Difference] = {}  # without those that differ in comments and formatting alone
     data: frozenset[str] = frozenset()
     appeared: frozenset[str] = frozenset()  # files that only one side has
-    names: frozenset[str] = frozenset()
     origins: dict[str, frozenset[str]] = {}
     opaque: frozenset[str] = frozenset()  # modules that may have what nobody sees them bind (perfsuite.proof.scopes)
     at_import: dict[str, frozenset[str]] = {}  # by file: what differs, and is given to calls when it is imported
     tripwires: dict[str, tuple[Tripwire, ...]] = {}
     differing: int = 0  # files, tests left out
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What is bound differently, in any file."""
+        return frozenset(name for found in self.python.values() for name in found.names)
 
     @property
     def reach(self) -> Reach:
@@ -83,13 +87,10 @@ def plan(top: Path, base: str, files: Iterable[File], grep: Grep, paths: Collect
         return msgspec.structs.replace(bare, everything=why)
     python = {one.path: compare(one.before, one.after) for one in files if one.path.endswith(".py")}
     python = {path: found for path, found in python.items() if not found.is_quiet}
-    described = {word for found in python.values() for word in found.described}
-    names = {word for found in python.values() for word in found.names}
-    if described and list(grep(_READERS)):
-        names |= described
+    if any(found.described for found in python.values()) and list(grep(_READERS)):
         python = {path: msgspec.structs.replace(one, names=one.names | one.described) for path, one in python.items()}
     found = msgspec.structs.replace(
-        bare, python=python, names=frozenset(names),
+        bare, python=python,
         data=frozenset(one.path for one in files if not one.path.endswith(".py")),
         appeared=frozenset(one.path for one in files if not one.is_both),
     )  # fmt: skip
@@ -120,7 +121,7 @@ def _words_of(found: Plan) -> dict[str, frozenset[str]]:
     """The words that may mean what differs, and the name of that."""
     origins: dict[str, set[str]] = {}
     for path, difference in found.python.items():
-        named = [(name, name) for name in difference.names & found.names]
+        named = [(name, name) for name in difference.names]
         called = [(one.name, one.own) for one in difference.functions]
         owners = [(one.owner, one.owner) for one in difference.functions if one.owner]
         inheriting = {one.name for one in difference.functions if one.inherits}
@@ -144,7 +145,7 @@ class Modules:
     def that_name(self, words: frozenset[str]) -> dict[str, Module]:
         """The files in which what a word is about stands in any form."""
         plain = {re.split("[:~^.]", word)[-1] for word in words - {LOOKS_AROUND}}
-        return self.read(self._grep(plain | (_AROUND if LOOKS_AROUND in words else frozenset())))
+        return self.read(self._grep(plain | (WORDS_TO_LOOK_AROUND | {"getattr"} if LOOKS_AROUND in words else set())))
 
     def read(self, paths: Iterable[str]) -> dict[str, Module]:
         found = {}
@@ -157,9 +158,6 @@ class Modules:
                 self._parsed[path] = Module(tree, Scope.of(path, tree, self.files))
             found[path] = self._parsed[path]
         return found
-
-
-_AROUND = frozenset({"__dict__", "__subclasses__", "dir", "getattr", "getmembers", "globals", "import_module", "vars"})
 
 
 def _why_everything(files: list[File]) -> str:

@@ -15,6 +15,7 @@ from perfsuite.proof.definitions import (
     decorators_of,
     description_of,
     docstring_of,
+    first_line,
     interface_of,
     is_special,
     last_name,
@@ -192,7 +193,7 @@ def _compare_functions(old: Function | None, new: Function | None, owner: _Owner
     found.described |= {new.name} if is_described else set()
     found.names |= {new.name} if has_other_interface else set()
     if differs:
-        found.functions.append(Changed(name, _first_line(new), owner.inherits))
+        found.functions.append(Changed(name, first_line(new), owner.inherits))
 
 
 def _note_alone(old: Function | None, new: Function | None, owner: _Owner, found: _Found) -> None:
@@ -206,7 +207,7 @@ def _note_alone(old: Function | None, new: Function | None, owner: _Owner, found
     found.names.add(one.name)
     if new is None and owner.name:
         found.removed.append(name)
-    found.functions.append(Changed(name, 0 if new is None else _first_line(new), owner.inherits))
+    found.functions.append(Changed(name, 0 if new is None else first_line(new), owner.inherits))
 
 
 def _check_alone(function: Function, name: str) -> None:
@@ -251,7 +252,3 @@ def _check_new_class(definition: ast.ClassDef, name: str) -> None:
     rest = bound(definition.body, is_class=True)
     if rest.others and any(not isinstance(one, ast.Assign | ast.AnnAssign) for one in rest.others):
         raise _WholeError(f"{name} is new or gone, and its body runs something")
-
-
-def _first_line(function: Function) -> int:
-    return min([function.lineno, *(one.lineno for one in function.decorator_list)])

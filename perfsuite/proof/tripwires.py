@@ -16,7 +16,9 @@ from itertools import count
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from perfsuite.proof.definitions import first_line
 from perfsuite.proof.mentions import Tripwire, functions_of
+from perfsuite.proof.scopes import stem_of
 
 _numbers = count(1)
 
@@ -29,14 +31,12 @@ class Tripwires(MetaPathFinder):
 
     def __init__(self, planned: Mapping[str, Sequence[Tripwire]]) -> None:
         self.ran: set[int] = set()
-        self._name = (
-            f"__perfsuite_ran_{next(_numbers)}__"  # another in each run of a process, of which there may be many
-        )
+        self._name = f"__perfsuite_ran_{next(_numbers)}__"  # a process may have many runs, each with its own
         self.loaded: set[str] = set()  # files that have been loaded with their tripwires
         self.all = tuple((file, wire) for file, wires in planned.items() for wire in wires)
         self._numbers = {(file, wire.line): number for number, (file, wire) in enumerate(self.all)}
         self._planned = planned
-        self._names = {Path(file).parent.name if Path(file).stem == "__init__" else Path(file).stem for file in planned}
+        self._names = set(map(stem_of, planned))
 
     def install(self) -> None:
         setattr(builtins, self._name, self.ran.add)
@@ -95,7 +95,7 @@ def with_tripwires(module: ast.Module, lines: Mapping[int, int], says_it: str) -
     ``says_it`` is the name of a built-in function that takes the number.
     """
     for _, function in functions_of(module):
-        line = min([function.lineno, *(one.lineno for one in function.decorator_list)])
+        line = first_line(function)
         if line in lines:
             says = ast.parse(f"{says_it}({lines[line]})").body[0]
             for node in ast.walk(says):

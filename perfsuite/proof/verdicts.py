@@ -12,6 +12,7 @@ import msgspec
 from perfsuite.patterns import counted
 from perfsuite.proof.mentions import LOOKS_AROUND, Tripwire
 from perfsuite.proof.plan import Plan
+from perfsuite.proof.scopes import stem_of
 from perfsuite.proof.sources import Changed
 from perfsuite.proof.watching import Seen
 
@@ -109,8 +110,7 @@ def _why_places_matter(plan: Plan, seen: Seen) -> str:
         parent = os.path.dirname(plan.absolute(path))  # noqa: PTH120  # paths are texts here
         if parent in seen.listed:
             return f"the folder of {path} is listed, which only one side has"
-        stem = PurePath(path).parent.name if PurePath(path).stem == "__init__" else PurePath(path).stem
-        if path.endswith(".py") and stem in seen.asked_for and plan.absolute(path) not in seen.imported:
+        if path.endswith(".py") and stem_of(path) in seen.asked_for and plan.absolute(path) not in seen.imported:
             return f"{path} is asked for, which only one side has"
     if seen.child and (plan.python or plan.data):
         return f"{seen.child} starts a process, in which more may run"

@@ -51,6 +51,10 @@ class Files:
     is_ours: Callable[[Path], bool] = lambda path: False
     base_is_built: bool = False
 
+    def is_code(self, path: Path) -> bool:
+        """Whether it is under test."""
+        return self.owns(path) and not self.is_test(path)
+
 
 @dataclass
 class Prover:
@@ -167,15 +171,14 @@ class Prover:
             if isinstance(place, str):
                 if place not in self._own:
                     path = Path(place).resolve()
-                    is_own = self.files.owns(path) and not self.files.is_test(path)
-                    self._own[place] = str(path) if is_own else ""
+                    self._own[place] = str(path) if self.files.is_code(path) else ""
                 if self._own[place]:
                     yield self._own[place]
 
     @cached_property
     def _is_code(self) -> Callable[[str], bool]:
         """Whether a file is the project's and no test, also one whose module is not in ``sys.modules`` any more."""
-        return cache(lambda file: self.files.owns(Path(file)) and not self.files.is_test(Path(file)))
+        return cache(lambda file: self.files.is_code(Path(file)))
 
     def _is_unknown(self, file: str) -> bool:
         """Whether the base may have another file there of which git knows nothing, or none."""

@@ -217,31 +217,21 @@ class Session:
         rerun: Rerun,
         base: Base,
     ) -> Evidence:
-        """Beside the base: by proof where both are one program, else by measuring both."""
-        beside = partial(self._beside_base, subject, limits, evidence, baseline, budget, rerun, base)
+        """Beside the base, for the tolerances: by proof where both are one program, else by measuring both."""
+        bases = self._bases
+        assert bases is not None  # which base is one of
+        concerned = [limit for limit in limits if limit.is_tolerance]
+
+        def beside() -> Evidence:
+            run = BaseRun(bases, subject, concerned, baseline, budget, rerun, self._executor())
+            return run.measure(evidence, base)
+
         if self._prover is None:
             return beside()
         if self._proofs is None:
-            assert self._bases is not None  # which base is one of
-            self._proofs = Proofs(self._prover, self.settings, self._bases, self._executor)
+            self._proofs = Proofs(self._prover, self.settings, bases, self._executor)
         judged = partial(judge_all, limits, baseline=baseline, budget=budget)
         return self._proofs.compared(subject, limits, evidence, rerun, base, beside, judged)
-
-    def _beside_base(
-        self,
-        subject: Measurable,
-        limits: Sequence[Limit],
-        evidence: Evidence,
-        baseline: Baseline,
-        budget: Budget,
-        rerun: Rerun,
-        base: Base,
-    ) -> Evidence:
-        """The evidence with blocks and facts of the base for the tolerances."""
-        executor = self._executor()
-        assert self._bases is not None  # which base is one of
-        concerned = [limit for limit in limits if limit.is_tolerance]
-        return BaseRun(self._bases, subject, concerned, baseline, budget, rerun, executor).measure(evidence, base)
 
     def _learn(self, limits: Sequence[Limit], verdicts: Sequence[Verdict], evidence: Evidence) -> None:
         """Pass on what the case leaves of the session's error, and keep what it shows of the spread."""
