@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +30,9 @@ def watch(config: pytest.Config) -> None:
     from perfsuite.revisions.commits import resolve_base
     from perfsuite.session.proving import Prover
 
-    try:
-        commit = resolve_base(config.rootpath, base)
-        config.stash[_PROVER] = Prover.start(_files(config), commit, proves=time != ALL)
-    except PerfsuiteError:
-        return
+    with suppress(PerfsuiteError):
+        commit, files = resolve_base(config.rootpath, base), _files(config)
+        config.stash[_PROVER] = Prover.start(files, commit, proves=time != ALL)
 
 
 _ACCEPTED = "accepted"  # see perfsuite.session.settings, which is not imported here
@@ -52,6 +51,13 @@ _OF_PROCESS: list[Prover] = []  # of a fresh process, before there is any config
 
 def prover_of(config: pytest.Config) -> Prover | None:
     return config.stash.get(_PROVER, None) or next(iter(_OF_PROCESS), None)
+
+
+def close(config: pytest.Config) -> None:
+    """Watch no longer, also where no session was made."""
+    prover = prover_of(config)
+    if prover is not None:
+        prover.close()
 
 
 def begin(item: pytest.Item) -> None:

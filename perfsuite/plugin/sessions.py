@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from perfsuite.plugin import proving
 from perfsuite.plugin.commands import alone_command, worker_command
 from perfsuite.plugin.options import Options
 from perfsuite.plugin.proving import prover_of, test_folders
@@ -46,6 +47,7 @@ def close(config: pytest.Config) -> None:
     """End what the session started."""
     if _SESSION in config.stash:
         config.stash[_SESSION].close()
+    proving.close(config)
 
 
 def notes_of(config: pytest.Config) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def bound(body: Iterable[ast.stmt], *, is_class: bool = False) -> Bound:
         times.update(names)
         if isinstance(statement, Definition):
             found.definitions[statement.name] = statement
-        elif not is_class and len(names) == 1 and _is_plain_binding(statement):
+        elif not is_class and len(names) == 1 and _is_plain_binding(statement) and not _is_looked_up(names[0]):
             found.bindings[names[0]] = statement
         else:
             found.others.append(statement)
@@ -185,6 +185,11 @@ def _is_plain_binding(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name) and _is_literal(
         statement.value
     )  # fmt: skip
+
+
+def _is_looked_up(name: str) -> bool:
+    """Whether Python reads the name of a module, such as ``__all__`` where another imports all of it."""
+    return is_special(name) and name != "__version__"
 
 
 def _is_literal(node: ast.expr) -> bool:

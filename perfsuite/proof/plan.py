@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from perfsuite.proof.mentions import LOOKS_AROUND, WORDS_TO_LOOK_AROUND, Module, Reach, Tripwire, reach_of, tripwires_of
-from perfsuite.proof.scopes import Files, Scope, forms_of
+from perfsuite.proof.scopes import Files, Scope, forms_of, handed_on
 from perfsuite.proof.sources import Changed, Difference, compare
 
 _BUILDS = re.compile(
@@ -104,7 +104,7 @@ def _watched(found: Plan, top: Path, grep: Grep, paths: Collection[str]) -> Plan
         return found
     if compilers := list(grep(_COMPILES_FUNCTIONS)):
         return msgspec.structs.replace(found, everything=f"{compilers[0]} names a compiler of Python functions")
-    modules = Modules(top, grep, Files.of(paths, grep(("import *", "__getattr__"))))
+    modules = Modules(top, grep, _files(top, grep, paths))
     reach = reach_of(words, modules.that_name)
     if reach.too_far:
         return msgspec.structs.replace(found, everything="names of what differs are handed on too often to follow")
@@ -115,6 +115,21 @@ def _watched(found: Plan, top: Path, grep: Grep, paths: Collection[str]) -> Plan
         found, origins=dict(reach.origins), at_import=dict(reach.at_import), opaque=modules.files.opaque,
         tripwires={path: wires for path, wires in tripwires.items() if wires},
     )  # fmt: skip
+
+
+def _files(top: Path, grep: Grep, paths: Collection[str]) -> Files:
+    """Modules whose name a package has for something else are opaque, too."""
+    packages = [tree for path in paths if path.endswith("__init__.py") and (tree := _parsed(top / path))]
+    handed = {name for tree in packages for name in handed_on(tree)}
+    return Files.of(paths, [*grep(("import *", "__getattr__")), *(f"{name}.py" for name in handed)])
+
+
+def _parsed(path: Path) -> ast.Module | None:
+    """Nothing where it is not here, or cannot be imported."""
+    try:
+        return ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
 
 
 def _words_of(found: Plan) -> dict[str, frozenset[str]]:
@@ -150,13 +165,10 @@ class Modules:
     def read(self, paths: Iterable[str]) -> dict[str, Module]:
         found = {}
         for path in paths:
-            if path not in self._parsed:
-                try:
-                    tree = ast.parse((self._top / path).read_bytes())
-                except (OSError, SyntaxError, ValueError, RecursionError):
-                    continue  # it is not here, or cannot be imported
+            if path not in self._parsed and (tree := _parsed(self._top / path)):
                 self._parsed[path] = Module(tree, Scope.of(path, tree, self.files))
-            found[path] = self._parsed[path]
+            if path in self._parsed:
+                found[path] = self._parsed[path]
         return found
 
 

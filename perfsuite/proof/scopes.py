@@ -113,6 +113,14 @@ def _note_import(
         imported[local] = f"{source}~{alias.name}"
 
 
+def handed_on(package: ast.Module) -> set[str]:
+    """What a package has beside its modules: it may have the name of one of them, as ``from .config import config``."""
+    imported = [one for one in ast.walk(package) if isinstance(one, ast.ImportFrom) and one.module]
+    names = {alias.asname or alias.name for one in imported for alias in one.names}
+    bound = [{one.name} if isinstance(one, Function | ast.ClassDef) else _stored(one) for one in package.body]
+    return names.union(*bound)
+
+
 def _stored(statement: ast.stmt) -> set[str]:
     return {one.id for one in ast.walk(statement) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
 

@@ -66,12 +66,15 @@ def texts_of(top: Path, blobs: Iterable[str]) -> Mapping[str, str]:
     wanted = sorted(set(blobs) - {""})
     if not wanted:
         return {}
-    done = subprocess.run(
-        ["git", "-C", str(top), "cat-file", "--batch"], input="\n".join(wanted).encode(), capture_output=True,
-        env=environment(), timeout=_TIMEOUT_S, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise EngineError(f"git could not read {len(wanted)} files of the base", "see that the clone is complete")
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(top), "cat-file", "--batch"], input="\n".join(wanted).encode(), capture_output=True,
+            env=environment(), timeout=_TIMEOUT_S, check=True,
+        )  # fmt: skip
+    except subprocess.SubprocessError:
+        raise EngineError(
+            f"git could not read {len(wanted)} files of the base", "see that the clone is complete"
+        ) from None
     found, rest = {}, done.stdout
     while rest:
         head, _, rest = rest.partition(b"\n")

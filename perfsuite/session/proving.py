@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from perfsuite.case import EAGER
-from perfsuite.errors import PerfsuiteError
+from perfsuite.errors import EngineError, PerfsuiteError
 from perfsuite.measure.subject import Subject
 from perfsuite.patterns import counted, first_of
 from perfsuite.proof import scopes
@@ -73,11 +73,15 @@ class Prover:
 
     @staticmethod
     def start(files: Files, base: BaseCommit, *, proves: bool = True) -> Prover:
-        """Before anything of the project is imported. Raises EngineError where git fails.
+        """Before anything of the project is imported. Where git fails, nothing will be proven.
 
         Without ``proves`` it only tells what no test measures.
         """
-        return Prover.of(files, plan_of(files, base), proves=proves)
+        try:
+            found = plan_of(files, base)
+        except EngineError as error:  # then all is timed, and why is said
+            found = Plan(str(files.top), base.asked, everything=error.what)
+        return Prover.of(files, found, proves=proves)
 
     @staticmethod
     def of(files: Files, found: Plan, *, proves: bool = True) -> Prover:

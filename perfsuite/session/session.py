@@ -136,7 +136,7 @@ class Session:
         self._interrupts.hold()
         with ExitStack() as stack:  # closes all, whatever happens in between
             stack.callback(self._interrupts.off)
-            for owner in (self._bases, self._made_executor, self._prover):
+            for owner in (self._bases, self._made_executor):
                 if owner is not None:
                     stack.callback(owner.close)
 

@@ -314,6 +314,22 @@ TIMED = {
         "pkg/extra.py": "N = 1\n", "pkg/sub/__init__.py": "from pkg.extra import N\n",
         "pkg/mod.py": "from pkg.sub import N\ndef work():\n    return N\n",
     }, calls("return mod.work()", "from pkg import mod")),
+    "what a star hands on": Kind({"pkg/extra.py": ("__all__ = ['a']", "__all__ = ['a', 'step']")}, {
+        "pkg/extra.py": "__all__ = ['a']\na = 1\ndef step():\n    return 1\n",
+        "pkg/mod.py": "def step():\n    return 2\nfrom pkg.extra import *\ndef work():\n    return step()\n",
+    }, calls("return mod.work()", "from pkg import mod")),
+    "a rare method of what a package has under a module's name": Kind({"pkg/sub/thing.py": ("return 1", "return 2")}, {
+        "pkg/sub/thing.py": "class Thing:\n    def run(self):\n        return 1\nthing = Thing()\n",
+        "pkg/sub/__init__.py": "from .thing import thing\n",
+        "pkg/mod.py": "import random\nfrom pkg.sub import thing\n"
+                      "def work():\n    return thing.run() if random.random() < 1e-9 else 0\n",
+    }, calls("return mod.work()", "from pkg import mod")),
+    "a block for checkers that has another side": _module(
+        "import random\nfrom typing import TYPE_CHECKING\ndef a():\n    return 1\n"
+        "if TYPE_CHECKING:\n    pass\nelse:\n    T = {'a': a}\n"
+        "def work():\n    return T['a']() if random.random() < 1e-9 else 0\n",
+        ("return 1", "return 2"),
+    ),
     "a constant that a star hands on": Kind({"pkg/extra.py": ("N = 1", "N = 2")}, {
         "pkg/extra.py": "N = 1\n", "pkg/between.py": "from pkg.extra import *\n",
         "pkg/mod.py": "from pkg.between import N\ndef work():\n    return N\n",
