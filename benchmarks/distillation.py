@@ -35,7 +35,8 @@ from perfsuite.stats.paired import flips
 from perfsuite.storage import count_stored
 
 GATES = {"accuracy": (0.97, 0.99), "speed": (4.0, 6.0), "size": (5.0, 6.0), "minutes": (60.0, 60.0)}
-SHORT = {"teach": 512, "examples": 512, "validate": 128, "test": 256, "epochs": 1, "tune": 4, "seeds": 1}
+SHORT = {"teach": 512, "examples": 512, "validate": 128, "test": 256, "epochs": 1, "teacher_epochs": 1, "tune": 4,
+         "seeds": 1}  # fmt: skip
 BATCHES = (1, 32)
 DEPLOYED = (
     "teacher",
@@ -51,6 +52,7 @@ def arguments():
     add("--folder", type=Path, required=True, help="what is kept from one run to the next")
     add("--short", action="store_true", help="a few examples: shows that it works, and no figure")
     add("--teach", type=int, default=93_510, help="glosses that the teacher is fine-tuned on")
+    add("--teacher-epochs", type=int, default=2, help="a teacher that has seen less than its students holds them back")
     add("--examples", type=int, default=93_510, help="glosses that students are trained on")
     add("--validate", type=int, default=2_000, help="glosses that show how training goes")
     add("--test", type=int, default=11_772, help="glosses that accuracy is counted on")
@@ -59,7 +61,7 @@ def arguments():
     add("--seeds", type=int, default=1, help="pairs of students, with and without a teacher; the first is deployed")
     add("--layers", type=float, default=0.5)
     add("--units", type=float, default=0.5)
-    add("--alpha", type=float, default=0.9)
+    add("--alpha", type=float, default=0.5)
     add("--temperature", type=float, default=2.0)
     add("--batch-size", type=int, default=64)
     add("--technique", default="int8-dynamic", help="what the student is trained for in the end, and deployed in")
@@ -114,7 +116,7 @@ def trained_teacher(study):
     with study.timed("teacher"):
         found = distill(
             Nobody(), model, study.examples(study.given.teach), loss=DistillationLoss(alpha=0.0), learning_rate=1e-4,
-            score=study.score, checkpoint=study.given.folder / "teacher", every=200,
+            epochs=study.given.teacher_epochs, score=study.score, checkpoint=study.given.folder / "teacher", every=200,
         )  # fmt: skip
     print(f"teacher: {found.stopped}, validation {found.score:.2%}", file=sys.stderr)
     return model.eval().requires_grad_(False)

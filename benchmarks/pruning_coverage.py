@@ -191,16 +191,21 @@ def correct(model, numbers):
             for each in HEADS:
                 if isinstance(getattr(around, each, None), int):
                     setattr(around, each, numbers[module])
+            if isinstance(getattr(around, "num_key_value_heads", None), int):
+                keys = next((layer for key, layer in around.named_children() if KEYS.search(key)), module)
+                around.num_key_value_heads = numbers.get(keys, numbers[module])
+                around.num_key_value_groups = around.num_heads // around.num_key_value_heads
             for each in WIDTHS:
                 if isinstance(getattr(around, each, None), int):
                     setattr(around, each, module.out_features)
 
 
 def tensors(output):
+    """The outputs, each behind an operator of its own: else what a later layer reads, too, would not look like one."""
     from perfsuite.techniques.common import items_of
 
     items = [output] if isinstance(output, torch.Tensor) else items_of(output).values()
-    return [item for item in items if isinstance(item, torch.Tensor) and item.requires_grad]
+    return [item * 1 for item in items if isinstance(item, torch.Tensor) and item.requires_grad]
 
 
 def ratios(sample, small):

@@ -1,7 +1,7 @@
 """One entry of the zoo: a tiny model with random weights, and inputs for it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import transformers
@@ -28,6 +28,12 @@ class Entry:
     name: str
     build: Callable[[], nn.Module]
     inputs: Callable[[nn.Module, int], Inputs]
+
+    def on(self, device):
+        """The same weights and inputs, there."""
+        return replace(
+            self, build=lambda: self.build().to(device), inputs=lambda *given: self.inputs(*given).to(device)
+        )
 
 
 def hugging_face(class_name, inputs, *, name="", seed=0, **fields):

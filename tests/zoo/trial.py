@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 import perfsuite
 from perfsuite.errors import PerfsuiteError, first_line
 from perfsuite.measure.outputs import fidelity
+from perfsuite.models.devices import device_of
 from perfsuite.models.seeding import seeded
 from perfsuite.protocols import Inputs
 from perfsuite.storage import WEIGHTS
@@ -229,7 +230,7 @@ def _reloaded(entry, model, result, technique, found):
         except PerfsuiteError as error:
             why = first_line(error).replace(f"{saved}/", "")  # a folder of this machine
             raise FaultError(f"saved, and cannot be loaded: {why}") from error
-        if not same(answers(loaded, entry.inputs(model, 0)), found):
+        if not same(answers(loaded.to(device_of(model)), entry.inputs(model, 0)), found):
             raise FaultError("answers otherwise when it is loaded again")
         original = perfsuite.save_model(model, Path(folder) / "original")
         return _payload(original / WEIGHTS) / _payload(saved / WEIGHTS)
