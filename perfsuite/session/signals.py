@@ -7,7 +7,7 @@ import signal
 import threading
 from types import FrameType
 
-_ENDING = (signal.SIGTERM, signal.SIGHUP)  # a cancelled job or a preempted machine; a terminal that is closed
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # a cancelled job or a preempted machine; a terminal that is closed
 
 
 class Interrupts:
@@ -22,7 +22,7 @@ class Interrupts:
 
     def on(self) -> None:
         self._is_held = False
-        for number in _ENDING if _may_handle_signals() else ():
+        for number in ENDING if _may_handle_signals() else ():
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, self._interrupt)
 
@@ -31,7 +31,7 @@ class Interrupts:
         self._is_held = True
 
     def off(self) -> None:
-        for number in _ENDING if _may_handle_signals() else ():
+        for number in ENDING if _may_handle_signals() else ():
             if signal.getsignal(number) == self._interrupt:
                 signal.signal(number, signal.SIG_DFL)
 

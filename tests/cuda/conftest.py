@@ -1,4 +1,7 @@
-"""What only an NVIDIA GPU shows. Without one all of it is skipped: ``make test-cuda`` says so."""
+"""What only an NVIDIA GPU shows: ``python -m pytest tests/cuda``, where torch has CUDA; elsewhere all of it is skipped.
+
+Written without a GPU at hand, and run with the CPU in its place as far as that goes: not seen on one yet.
+"""
 
 import pytest
 import torch
