@@ -416,6 +416,20 @@ class Shared(nn.Module):
         return self.contract(F.relu(x @ self.expand) * self.slope)
 
 
+def normalized(norm):
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(norm), nn.ReLU(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape", "left"), [(8, (4, 8, 6), 8), (5, (4, 5, 6), 5), (8, (4, 6), 4)], ids=["as many", "steps", "units"]
+)
+def test_data_tell_whether_a_batch_norm_is_of_steps_or_of_units(norm, shape, left, tmp_path):
+    """Once wrong: over as many steps as units the norm was cut, and the next call failed."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    small = check(lambda: normalized(norm), x, {"0": 4}, tmp_path)
+    assert small[1].num_features == left
+
+
 def test_what_two_layers_share_couples_them_and_raw_parameters_are_cut(tmp_path):
     x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     small = check(Shared, [x, x[:, :3]], {"qkv.0": 2, "": 12}, tmp_path)

@@ -90,13 +90,19 @@ def _found(model: nn.Module, data: Digested) -> tuple[list[Group], Followed | No
     """
     parts = described(model)
     known = find_groups(model)
-    if is_described(model, parts) or (not parts and is_chained(model, [group.layers for group in known])):
+    is_clear = not parts and is_chained(model, [group.layers for group in known])
+    if is_described(model, parts) or (is_clear and not (data and _normalizes_units_or_steps(model))):
         return known, None
     followed = follow(model, data.first(), parts)
     if parts or followed is None:
         return known, followed
     called = {module for name, module in model.named_modules() if name in followed.called}
     return [group for group in known if not called & {*group.layers}], followed
+
+
+def _normalizes_units_or_steps(model: nn.Module) -> bool:
+    """Of (B, steps, units) a batch norm normalizes the steps, of (B, units) the units: only a call tells which."""
+    return any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
 
 
 def _cut(

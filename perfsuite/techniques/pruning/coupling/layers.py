@@ -109,11 +109,19 @@ def layer_norm(trace: Trace, call: Call) -> Result:
 
 
 def batch_norm(trace: Trace, call: Call) -> Result:
-    """batch_norm, instance_norm and prelu: some numbers for each channel."""
+    """batch_norm, instance_norm and prelu: some numbers for each channel.
+
+    A batch norm of (B, steps, units) has them for each step, and units pass through one by one.
+    """
     x = call.args[0]
     if x.dim() < 2:
         return frozen_all(trace, call)
-    channels = trace.algebra.vector(trace.labels(x), 1)
+    labels = trace.labels(x)
+    if call.name == "batch_norm" and varying(labels) and 1 not in varying(labels):
+        for parameter in call.tensors[1:]:
+            trace.freeze(parameter)
+        return labels
+    channels = trace.algebra.vector(labels, 1)
     for parameter in call.tensors[1:]:
         if parameter.numel() > 1:
             _follow(trace, parameter, channels)
