@@ -10,13 +10,14 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cached_property, partial
 
 import msgspec
 
 from perfsuite.proof.definitions import Function, first_line, is_about_types, last_name
-from perfsuite.proof.scopes import Scope, forms_of
+from perfsuite.proof.scopes import Scope, forms_of, plain
 from perfsuite.proof.sources import Changed
 
 LOOKS_AROUND = "*"
@@ -25,7 +26,29 @@ LOOKS_AROUND = "*"
 WORDS_TO_LOOK_AROUND = frozenset(
     {"__dict__", "__subclasses__", "dir", "getmembers", "globals", "import_module", "vars"}
 )
+BY_NAME = "?"
+"""Begins the word of functions that may call what they look up by a name that is made when they run: the pattern of
+that name follows, such as ``?layer*``.
+"""
+WORDS_TO_CALL_BY_NAME = frozenset({"eval", "exec", "getattr", "globals", "methodcaller"})
+_IMPORTERS = frozenset({"__import__", "import_module"})
+_ASKED_BY_NAME = frozenset({"__getattr__", "__getattribute__"})  # who asks is seen to name what it wants
+
+IMPORTS = "@"
+"""Begins the word of functions that import a module when they run: its last name follows."""
+
 _MOST_ROUNDS = 6
+_MOST_CALLS = 12
+_MOST_WORDS = 3_000
+# What may be called on any value: it says nothing about who is meant.
+_ANYBODYS = frozenset(name for kind in (bytes, dict, float, int, list, set, str, tuple) for name in dir(kind))
+# Methods of modules, optimizers and functions that torch calls. Who names these names all classes that have them.
+CALLED_BY_TORCH = frozenset({
+    "_apply", "_load_from_state_dict", "_save_to_state_dict", "apply", "backward", "children", "cuda", "eval",
+    "extra_repr", "float", "forward", "get_extra_state", "half", "jvp", "load_state_dict", "modules",
+    "named_parameters", "parameters", "requires_grad_", "set_extra_state", "setup_context", "state_dict", "step", "to",
+    "train", "zero_grad",
+})  # fmt: skip
 _BUILTINS = frozenset(dir(builtins))
 
 
@@ -50,7 +73,21 @@ class Reach:
     too_far: bool = False
 
     def of(self, words: Iterable[str]) -> frozenset[str]:
-        return frozenset(origin for word in words for origin in self.origins.get(word, ()))
+        return _held(words, self.origins)
+
+
+def _held(words: Iterable[str], origins: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """The origins of words, of which some are patterns."""
+    found = set[str]()
+    for word in words:
+        if not word.startswith(BY_NAME):
+            found |= origins.get(word, frozenset())
+            continue
+        for other, held in origins.items():
+            is_name = other != LOOKS_AROUND and not other.startswith(IMPORTS)
+            if is_name and fnmatchcase(plain(other), word.removeprefix(BY_NAME)):
+                found |= held
+    return frozenset(found)
 
 
 @dataclass(frozen=True)
@@ -59,6 +96,14 @@ class Module:
 
     tree: ast.Module
     scope: Scope
+
+    @cached_property
+    def functions(self) -> Mapping[str, tuple[int, frozenset[str]]]:
+        """The outermost functions and methods: the line that each begins at, and the words in it."""
+        return {
+            name: (first_line(one), frozenset(words_in(one, self.scope, name.rpartition(".")[0])))
+            for name, one in functions_of(self.tree)
+        }
 
 
 def reach_of(
@@ -69,7 +114,7 @@ def reach_of(
         found, at_import = dict(origins), dict[str, frozenset[str]]()
         for path, module in that_name(frozenset(origins)).items():
             for handed in _handed_on(module):
-                held = frozenset(origin for word in handed.named for origin in found.get(word, ()))
+                held = _held(handed.named, found)
                 if held and handed.calls:
                     at_import[path] = at_import.get(path, frozenset()) | held
                 for word in (form for carrier in handed.carriers if held for form in forms_of(path, carrier)):
@@ -80,15 +125,43 @@ def reach_of(
     return Reach(origins, too_far=True)
 
 
+def called_on(reach: Reach, that_name: Callable[[frozenset[str]], Mapping[str, Module]]) -> Reach:
+    """Who names a function that can reach what differs can reach it, too: calls are followed from function to function.
+
+    Methods that Python or torch call, and tables of functions, end it: a registry would reach all that is in it.
+    """
+    origins = dict(reach.origins)
+    for _ in range(_MOST_CALLS):
+        found = dict(origins)
+        for path, module in that_name(frozenset(origins)).items():
+            for name, (_, words) in module.functions.items():
+                held = _held(words, origins) - {LOOKS_AROUND}
+                for word in (word for word in _calls_of(path, name) if held):
+                    found[word] = found.get(word, frozenset()) | held
+        if found == origins:
+            return replace(reach, origins=origins)
+        origins = found
+        if len(origins) > _MOST_WORDS:
+            break
+    return replace(reach, too_far=True)
+
+
+def _calls_of(path: str, name: str) -> Iterator[str]:
+    """The words of who calls a function by its name, if that is how it is called."""
+    own = name.rpartition(".")[2]
+    if own.startswith("__") or own in CALLED_BY_TORCH:
+        return
+    yield from (word for word in forms_of(path, name, inherits=True) if word not in _ANYBODYS)
+
+
 def tripwires_of(module: Module, changed: Iterable[Changed], reach: Reach) -> tuple[Tripwire, ...]:
     """The outermost functions and methods of a module that are to be watched."""
     lines = {one.line for one in changed if one.line}
     found = []
-    for name, function in functions_of(module.tree):
-        line = first_line(function)
-        words = reach.of(words_in(function, module.scope, name.rpartition(".")[0]))
-        if words or line in lines:
-            found.append(Tripwire(name, line, words, line in lines))
+    for name, (line, words) in module.functions.items():
+        reached = reach.of(words)
+        if reached or line in lines:
+            found.append(Tripwire(name, line, reached, line in lines))
     return tuple(found)
 
 
@@ -116,7 +189,10 @@ def words_in(node: ast.AST, scope: Scope, owner: str = "") -> set[str]:
     while stack:
         one = stack.pop()
         found.update(_words(one, scope, owner))
+        found.update(f"{IMPORTS}{stem}" for stem in _stems_of(one))
         stack.extend(child for child in ast.iter_child_nodes(one) if child not in _notes_of(one))
+    if isinstance(node, Function) and node.name in _ASKED_BY_NAME:
+        return {word for word in found if not word.startswith(BY_NAME)}
     return found
 
 
@@ -137,9 +213,11 @@ def _words(node: ast.AST, scope: Scope, owner: str) -> Iterator[str]:
         case ast.Name(id=name):
             yield scope.word_of_name(name)
             yield from [LOOKS_AROUND] if name in WORDS_TO_LOOK_AROUND else []
+            yield from [f"{BY_NAME}*"] if name in WORDS_TO_CALL_BY_NAME - {"getattr"} else []
         case ast.Attribute():
             yield from scope.word_of_attribute(node, owner)
             yield from [LOOKS_AROUND] if node.attr in WORDS_TO_LOOK_AROUND else []
+            yield from [f"{BY_NAME}*"] if node.attr == "methodcaller" else []
         case ast.ImportFrom(module=module, names=names):
             source = (module or "").rpartition(".")[2]
             yield from (f"{source}~{alias.name}" for alias in names)
@@ -148,8 +226,32 @@ def _words(node: ast.AST, scope: Scope, owner: str) -> Iterator[str]:
             yield from text.split(".")
         case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(), *_]):
             return
-        case ast.Call(func=ast.Name(id="getattr")):
+        case ast.Call(func=ast.Name(id="getattr"), args=[value, name, *_]):
             yield LOOKS_AROUND
+            yield from [] if scope.is_foreign(value) else [BY_NAME + _pattern(name)]
+
+
+def _stems_of(node: ast.AST) -> Iterator[str]:
+    """The last names of modules that it may import, and of the packages around them."""
+    match node:
+        case ast.ImportFrom(module=module, names=names):
+            yield from (*(module or "").split("."), *(alias.name for alias in names))
+        case ast.Import(names=names):
+            yield from (stem for alias in names for stem in alias.name.split("."))
+        case ast.Call(func=func, args=[ast.Constant(value=str() as text), *_]) if last_name(func) in _IMPORTERS:
+            yield from text.split(".")
+
+
+def _pattern(node: ast.expr) -> str:
+    """Of the texts that an expression may be, with ``*`` for what only a run knows."""
+    match node:
+        case ast.Constant(value=str() as text):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(map(_pattern, parts))
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _pattern(left) + _pattern(right)
+    return "*"
 
 
 @dataclass(frozen=True)
@@ -176,9 +278,9 @@ def _handed_on(module: Module, body: Iterable[ast.stmt] | None = None, owner: st
             case ast.ImportFrom():
                 yield from _imported(statement)
             case _ if not _is_of_no_effect(statement):
-                plain = {one.id for one in ast.walk(statement) if isinstance(one, ast.Name)} - _BUILTINS
+                names = {one.id for one in ast.walk(statement) if isinstance(one, ast.Name)} - _BUILTINS
                 is_plain = isinstance(statement, ast.Assign | ast.AnnAssign) and not _calls(statement)
-                yield _Handed(plain | ({owner} - {""}), words(statement), calls=not is_plain)
+                yield _Handed(names | ({owner} - {""}), words(statement), calls=not is_plain)
 
 
 def _is_of_no_effect(statement: ast.stmt) -> bool:

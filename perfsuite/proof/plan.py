@@ -11,8 +11,19 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from perfsuite.proof.mentions import LOOKS_AROUND, WORDS_TO_LOOK_AROUND, Module, Reach, Tripwire, reach_of, tripwires_of
-from perfsuite.proof.scopes import Files, Scope, forms_of, handed_on
+from perfsuite.proof.mentions import (
+    IMPORTS,
+    LOOKS_AROUND,
+    WORDS_TO_CALL_BY_NAME,
+    WORDS_TO_LOOK_AROUND,
+    Module,
+    Reach,
+    Tripwire,
+    called_on,
+    reach_of,
+    tripwires_of,
+)
+from perfsuite.proof.scopes import Files, Scope, forms_of, handed_on, plain, stem_of
 from perfsuite.proof.sources import Changed, Difference, compare
 
 _BUILDS = re.compile(
@@ -106,6 +117,7 @@ def _watched(found: Plan, top: Path, grep: Grep, paths: Collection[str]) -> Plan
         return msgspec.structs.replace(found, everything=f"{compilers[0]} names a compiler of Python functions")
     modules = Modules(top, grep, _files(top, grep, paths))
     reach = reach_of(words, modules.that_name)
+    reach = reach if reach.too_far else called_on(reach, modules.that_name)
     if reach.too_far:
         return msgspec.structs.replace(found, everything="names of what differs are handed on too often to follow")
     changed = {path: difference.functions for path, difference in found.python.items()}
@@ -143,6 +155,7 @@ def _words_of(found: Plan) -> dict[str, frozenset[str]]:
         for name, origin in (*named, *called, *owners):
             for word in forms_of(path, name, inherits=name in inheriting):
                 origins.setdefault(word, set()).add(origin)
+        origins.setdefault(f"{IMPORTS}{stem_of(path)}", set()).add(path)
     if found.names:
         origins[LOOKS_AROUND] = {LOOKS_AROUND}
     return {word: frozenset(names) for word, names in origins.items()}
@@ -159,8 +172,9 @@ class Modules:
 
     def that_name(self, words: frozenset[str]) -> dict[str, Module]:
         """The files in which what a word is about stands in any form."""
-        plain = {re.split("[:~^.]", word)[-1] for word in words - {LOOKS_AROUND}}
-        return self.read(self._grep(plain | (WORDS_TO_LOOK_AROUND | {"getattr"} if LOOKS_AROUND in words else set())))
+        around = WORDS_TO_LOOK_AROUND if LOOKS_AROUND in words else frozenset[str]()
+        asked = {plain(word).removeprefix(IMPORTS) for word in words - {LOOKS_AROUND}}
+        return self.read(self._grep({*asked, *around, *WORDS_TO_CALL_BY_NAME}))
 
     def read(self, paths: Iterable[str]) -> dict[str, Module]:
         found = {}

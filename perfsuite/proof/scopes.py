@@ -9,6 +9,7 @@ Words are texts. ``pkg/a.py:helper`` is that module's own; ``a~helper`` is what 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -25,6 +26,11 @@ def forms_of(path: str, name: str, *, inherits: bool = False) -> Iterator[str]:
         yield f"{stem_of(path)}~{own}"
     elif inherits:
         yield f"^{own}"
+
+
+def plain(word: str) -> str:
+    """What a word is about, whosever it is."""
+    return re.split("[:~^.]", word)[-1]
 
 
 def stem_of(path: str) -> str:
@@ -56,7 +62,8 @@ class Files:
 @dataclass(frozen=True)
 class Scope:
     """A module: ``own`` are names that it binds itself, ``modules`` and ``imported`` what its imports bind, by their
-    names here: the last part of a module's name, or the word for what another module has.
+    names here: the last part of a module's name, or the word for what another module has. ``foreign`` are names of what
+    is imported from elsewhere.
     """
 
     path: str = ""
@@ -64,11 +71,13 @@ class Scope:
     methods: frozenset[str] = frozenset()
     modules: dict[str, str] = field(default_factory=dict)
     imported: dict[str, str] = field(default_factory=dict)
+    foreign: frozenset[str] = frozenset()
 
     @staticmethod
     def of(path: str, module: ast.Module, files: Files) -> Scope:
-        own, modules, imported = set[str](), dict[str, str](), dict[str, str]()
+        own, modules, imported, foreign = set[str](), dict[str, str](), dict[str, str](), set[str]()
         for node in ast.walk(module):
+            foreign.update(_foreign(node, files))
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     _note_import(node, alias, files, modules, imported)
@@ -82,7 +91,14 @@ class Scope:
             path, frozenset(own - twice), frozenset(_methods(module)),
             {name: of for name, of in modules.items() if name not in own},
             {name: of for name, of in imported.items() if name not in own},
+            frozenset(foreign - own - modules.keys() - imported.keys()),
         )  # fmt: skip
+
+    def is_foreign(self, value: ast.expr) -> bool:
+        """Whether it is something that another project has, as far as its name tells."""
+        while isinstance(value, ast.Attribute):
+            value = value.value
+        return isinstance(value, ast.Name) and value.id in self.foreign
 
     def word_of_name(self, name: str) -> str:
         if name in self.own:
@@ -111,6 +127,16 @@ def _note_import(
         modules[local] = alias.name
     elif files.tells(source):
         imported[local] = f"{source}~{alias.name}"
+
+
+def _foreign(node: ast.AST, files: Files) -> Iterator[str]:
+    """The names that an import binds, if no module of the project is called as any part of it."""
+    source = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+    if not isinstance(node, ast.Import | ast.ImportFrom) or (isinstance(node, ast.ImportFrom) and node.level):
+        return
+    for alias in node.names:
+        if files.modules.isdisjoint((*source.split("."), *alias.name.split("."))):
+            yield alias.asname or alias.name.partition(".")[0]
 
 
 def handed_on(package: ast.Module) -> set[str]:

@@ -10,7 +10,7 @@ from pathlib import PurePath
 import msgspec
 
 from perfsuite.patterns import counted
-from perfsuite.proof.mentions import LOOKS_AROUND, Tripwire
+from perfsuite.proof.mentions import CALLED_BY_TORCH, LOOKS_AROUND, Tripwire
 from perfsuite.proof.plan import Plan
 from perfsuite.proof.scopes import stem_of
 from perfsuite.proof.sources import Changed
@@ -122,6 +122,16 @@ def loads_what_differs(plan: Plan, loaded: Loaded) -> bool:
     return any(plan.absolute(path) in loaded.files for path in plan.python)
 
 
+def why_imports_matter(plan: Plan, loaded: Loaded, ran: Ran) -> str:
+    """Which function that ran may import a module that differs the next time; empty if none does."""
+    for path in plan.python:
+        if plan.absolute(path) not in loaded.files:
+            for where, wire in ran.now:
+                if path in wire.words:
+                    return f"{_in(where)}{wire.name} may import {path}, which differs"
+    return ""
+
+
 def why_functions_matter(plan: Plan, loaded: Loaded, ran: Ran, test_words: Iterable[str]) -> str:
     """Why the functions of the modules that are loaded make another program, or may; empty if they do not."""
     for path in plan.tripwires:
@@ -172,19 +182,10 @@ def _reached(plan: Plan, words: Collection[str]) -> str:
 
 def _can_be_called(one: Changed, words: Collection[str]) -> bool:
     """A method that Python or a library may call is reached by whoever names its class, too."""
-    by_others = one.owner and (one.inherits or one.own in _CALLED_BY_TORCH or one.own.startswith("__"))
+    by_others = one.owner and (one.inherits or one.own in CALLED_BY_TORCH or one.own.startswith("__"))
     if by_others and one.owner in words:
         return True
-    return one.own in words and one.own not in _CALLED_BY_TORCH and not one.own.startswith("__")
-
-
-# Methods of modules, optimizers and functions that torch calls. Who names these names all classes that have them.
-_CALLED_BY_TORCH = frozenset({
-    "_apply", "_load_from_state_dict", "_save_to_state_dict", "apply", "backward", "children", "cuda", "eval",
-    "extra_repr", "float", "forward", "get_extra_state", "half", "jvp", "load_state_dict", "modules",
-    "named_parameters", "parameters", "requires_grad_", "set_extra_state", "setup_context", "state_dict", "step", "to",
-    "train", "zero_grad",
-})  # fmt: skip
+    return one.own in words and one.own not in CALLED_BY_TORCH and not one.own.startswith("__")
 
 
 def _short(plan: Plan, file: str) -> str:

@@ -28,6 +28,7 @@ from perfsuite.proof.verdicts import (
     matters_later,
     why_files_matter,
     why_functions_matter,
+    why_imports_matter,
 )
 from perfsuite.proof.watching import Watch
 from perfsuite.revisions.commits import BaseCommit
@@ -119,7 +120,7 @@ class Prover:
             return NotProven(why)
         try:
             subject.ready()
-            if why := self._why_files():
+            if why := self._why_files() or why_imports_matter(self.plan, self._loaded(), self._ran()):
                 return NotProven(why)
             if not loads_what_differs(self.plan, self._loaded()):
                 return Proof(self.plan.base, True, self.plan.differing)

@@ -21,7 +21,8 @@ def test_half_is_faster(perf_case):
 
 @pytest.fixture
 def project(pytester):
-    pytester.makeini("[pytest]\naddopts = --strict-markers -p no:randomly -p no:cacheprovider\nperf_blocks = 3\nperf_block_time = 0.5\n")
+    options = "--strict-markers -p no:randomly -p no:cacheprovider"
+    pytester.makeini(f"[pytest]\naddopts = {options}\nperf_blocks = 3\nperf_block_time = 0.5\n")
     text = MODEL
     for old, new in WIDE:
         text = text.replace(old, new)

@@ -83,6 +83,11 @@ def _module(text: str, change: tuple[str, str], *, body: str = "return mod.work(
     return Kind({"pkg/mod.py": change}, files, calls(body, "from pkg import core, mod, other"))
 
 
+def _rare(text: str, call: str) -> Kind:
+    """A change of what is called by a branch that is not taken while anybody looks."""
+    return _module(f"{text}def work(k=''):\n    return {call} if k else 0\n", ("return 1", "return 2"))
+
+
 TIMED = {
     "a function that runs": Kind({"pkg/core.py": ("i * K", "i + K")}),
     "the function itself": Kind({"pkg/core.py": ("for i in range(n)", "for i in range(n + 1)")}),
@@ -386,11 +391,107 @@ TIMED = {
         "try:\n    import numba\nexcept ImportError:\n    pass\ndef work():\n    return 1\ndef g(): return 2\n",
         ("return 2", "return 3"),
     ),
+    "a method of a name that is made up": _rare(
+        "class C:\n    def f_a(self): return 1\n    def go(self, k): return getattr(self, 'f_' + k)()\n", "C().go(k)"
+    ),
+    "a method of a formatted name": _rare(
+        "class C:\n    def f_a(self): return 1\n    def go(self, k): return getattr(self, f'f_{k}')()\n", "C().go(k)"
+    ),
+    "a method of a name in the old format": _rare(
+        "class C:\n    def f_a(self): return 1\n    def go(self, k): return getattr(self, 'f_%s' % k)()\n", "C().go(k)"
+    ),
+    "a method that a caller of methods finds": _rare(
+        "import operator\nclass C:\n    def f(self): return 1\n", "operator.methodcaller(k)(C())"
+    ),
+    "a function of a name that is made up": _rare("def f_a(): return 1\n", "globals()['f_' + k]()"),
+    "a function that a text calls": _rare("def f_a(): return 1\n", "eval('f_' + k + '()')"),
+    "a function that was looked up at import": _rare(
+        "def f_a(): return 1\nF = [globals()['f_' + k] for k in 'a']\n", "F[0]()"
+    ),
+    "a function of a namespace package": Kind(
+        {"ns/extra.py": ("return 1", "return 2")},
+        {"ns/extra.py": "def f_a(): return 1\n",
+         "pkg/mod.py": "import ns.extra\ndef work(k=''):\n    return getattr(ns.extra, 'f_' + k)() if k else 0\n"},
+        calls("return mod.work()", "from pkg import mod"),
+    ),
+    "a module that a rare branch imports": Kind(
+        {"pkg/extra.py": ("return 1", "return 2")},
+        {"pkg/extra.py": "def f(): return 1\n",
+         "pkg/mod.py": "def work(k=''):\n    if k:\n        from pkg import extra\n        return extra.f()\n"},
+        calls("return mod.work()", "from pkg import mod"),
+    ),
+    "a module that a rare branch imports by a text": Kind(
+        {"pkg/extra.py": ("return 1", "return 2")},
+        {"pkg/extra.py": "def f(): return 1\n",
+         "pkg/mod.py": "import importlib as i\ndef work(k=''):\n    return i.import_module('pkg.extra').f() if k else 0\n"},
+        calls("return mod.work()", "from pkg import mod"),
+    ),
+    "a function behind a lambda": _rare("def f(): return 1\nT = {1: lambda: f()}\n", "T[1]()"),
+    "a function behind a partial one": _rare("import functools\ndef f(): return 1\nT = [functools.partial(f)]\n", "T[0]()"),
+    "a method in a table of its class": _rare(
+        "class C:\n    def f(self): return 1\n    T = {1: f}\n    def go(self): return self.T[1](self)\n", "C().go()"
+    ),
+    "a method behind super": _rare(
+        "class A:\n    def f(self): return 1\nclass B(A):\n    def f(self): return super().f()\n", "B().f()"
+    ),
+    "a context that is entered": _rare(
+        "class C:\n    def __enter__(self): return 1\n    def __exit__(self, *a): pass\ndef go():\n    with C(): pass\n", "go()"
+    ),
+    "a method of what is handed over": _rare("class C:\n    def f(self): return 1\ndef go(c): return c.f()\n", "go(C())"),
+    "a case of a match": _rare(
+        "def f(): return 1\ndef go(k):\n    match k:\n        case 1: return f()\n", "go(k)"
+    ),
+    "what is done at an object's end": _module(
+        "import weakref\nclass A: pass\ndef end(): return 1\ndef work():\n    a = A(); weakref.finalize(a, end)\n",
+        ("return 1", "return 2"),
+    ),
+    "a class variable of a dataclass": _module(
+        "import dataclasses, typing\n@dataclasses.dataclass\nclass A:\n    x: int = 1\n    y: int = 2\n"
+        "def work():\n    return len(dataclasses.fields(A))\n",
+        ("y: int", "y: typing.ClassVar[int]"),
+    ),
+    "a type that a call is dispatched by": _module(
+        "import functools\n@functools.singledispatch\ndef f(x):\n    return 0\n@f.register\ndef _(x: int):\n    return 1\n"
+        "def work():\n    return f(3)\n",
+        ("x: int", "x: float"),
+    ),
+    "a subclass elsewhere": Kind(
+        {"pkg/extra.py": ("X = 1", "class B(A): pass\nX = 1")},
+        {"pkg/extra.py": "from pkg.mod import A\nX = 1\n",
+         "pkg/mod.py": "class A: pass\nfrom pkg import extra\ndef work():\n    return len(A.__subclasses__())\n"},
+        calls("return mod.work()", "from pkg import mod"),
+    ),
+    "the order of attributes": _module(
+        "class A:\n    a = 1\n    b = 2\ndef work():\n    return list(vars(A))\n", ("a = 1\n    b = 2", "b = 2\n    a = 1")
+    ),
+    "a name that is deleted": _module("A = 1\ndef work():\n    return 'A' in globals()\n", ("A = 1\n", "A = 1\ndel A\n")),
+    "what is set by a function that ran at import": _module(
+        "A = 1\ndef f():\n    global A\n    A = 2\nf()\ndef work():\n    return A\n", ("A = 2", "A = 3")
+    ),
 }  # fmt: skip
 """Must be timed: each can change what the call does."""
 
 PROVEN = {
     "nothing": Kind({}),
+    "what a library is asked for by a name that is made up": _module(
+        "import math\ndef other(): return 1\ndef work(n='sqrt'):\n    return getattr(math, n)(4)\n", ("return 1", "return 2")
+    ),
+    "layers by their numbers": _module(
+        "class A:\n    layer1 = 3\n    def other(self): return 1\n"
+        "    def go(self): return [getattr(self, f'layer{i}') for i in (1,)]\ndef work():\n    return A().go()\n",
+        ("return 1", "return 2"),
+    ),
+    "a package whose modules are imported when they are asked for": Kind(
+        {"pkg/core.py": ("return 1", "return 2")},
+        {"pkg/lazy.py": "import importlib\ndef __getattr__(n):\n"
+                        "    return getattr(importlib.import_module('pkg.other'), n)\n"},
+        calls("return lazy.Other().go(2)", "from pkg import core, lazy"),
+    ),
+    "another model that nobody imports": Kind(
+        {"pkg/extra.py": ("return 1", "return 2")},
+        {"pkg/extra.py": "def f(): return 1\n", "pkg/third.py": "def f():\n    from pkg import extra\n    return extra.f()\n"},
+        calls("return core.work()", "from pkg import core, third"),
+    ),
     "a comment": Kind({"pkg/core.py": ("def step", "# why\ndef step")}),
     "a comment in a function that runs": Kind({"pkg/core.py": ("    return i * K", "    # why\n    return i * K  # so")}),
     "formatting": Kind({"pkg/core.py": ("return i * K", "return (\n        i *\n        K\n    )")}),
