@@ -19,36 +19,21 @@ import msgspec
 from perfsuite.proof.definitions import Function, first_line, is_about_types, last_name
 from perfsuite.proof.scopes import Scope, forms_of, plain
 from perfsuite.proof.sources import Changed
-
-LOOKS_AROUND = "*"
-"""The word of functions that look names up which are not written in them."""
-
-WORDS_TO_LOOK_AROUND = frozenset(
-    {"__dict__", "__subclasses__", "dir", "getmembers", "globals", "import_module", "vars"}
+from perfsuite.proof.vocabulary import (
+    ANYBODYS,
+    BY_NAME,
+    CALLED_BY_TORCH,
+    IMPORTS,
+    LOOKS_AROUND,
+    WORDS_TO_CALL_BY_NAME,
+    WORDS_TO_LOOK_AROUND,
 )
-BY_NAME = "?"
-"""Begins the word of functions that may call what they look up by a name that is made when they run: the pattern of
-that name follows, such as ``?layer*``.
-"""
-WORDS_TO_CALL_BY_NAME = frozenset({"eval", "exec", "getattr", "globals", "methodcaller"})
-_IMPORTERS = frozenset({"__import__", "import_module"})
-_ASKED_BY_NAME = frozenset({"__getattr__", "__getattribute__"})  # who asks is seen to name what it wants
-
-IMPORTS = "@"
-"""Begins the word of functions that import a module when they run: its last name follows."""
 
 _MOST_ROUNDS = 6
 _MOST_CALLS = 12
-_MOST_WORDS = 3_000
-# What may be called on any value: it says nothing about who is meant.
-_ANYBODYS = frozenset(name for kind in (bytes, dict, float, int, list, set, str, tuple) for name in dir(kind))
-# Methods of modules, optimizers and functions that torch calls. Who names these names all classes that have them.
-CALLED_BY_TORCH = frozenset({
-    "_apply", "_load_from_state_dict", "_save_to_state_dict", "apply", "backward", "children", "cuda", "eval",
-    "extra_repr", "float", "forward", "get_extra_state", "half", "jvp", "load_state_dict", "modules",
-    "named_parameters", "parameters", "requires_grad_", "set_extra_state", "setup_context", "state_dict", "step", "to",
-    "train", "zero_grad",
-})  # fmt: skip
+_MOST_WORDS = 30_000
+_IMPORTERS = frozenset({"__import__", "import_module"})
+_ASKED_BY_NAME = frozenset({"__getattr__", "__getattribute__"})  # who asks is seen to name what it wants
 _BUILTINS = frozenset(dir(builtins))
 
 
@@ -151,7 +136,7 @@ def _calls_of(path: str, name: str) -> Iterator[str]:
     own = name.rpartition(".")[2]
     if own.startswith("__") or own in CALLED_BY_TORCH:
         return
-    yield from (word for word in forms_of(path, name, inherits=True) if word not in _ANYBODYS)
+    yield from (word for word in forms_of(path, name, inherits=True) if word not in ANYBODYS)
 
 
 def tripwires_of(module: Module, changed: Iterable[Changed], reach: Reach) -> tuple[Tripwire, ...]:

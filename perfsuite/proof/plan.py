@@ -11,20 +11,10 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from perfsuite.proof.mentions import (
-    IMPORTS,
-    LOOKS_AROUND,
-    WORDS_TO_CALL_BY_NAME,
-    WORDS_TO_LOOK_AROUND,
-    Module,
-    Reach,
-    Tripwire,
-    called_on,
-    reach_of,
-    tripwires_of,
-)
+from perfsuite.proof.mentions import Module, Reach, Tripwire, called_on, reach_of, tripwires_of
 from perfsuite.proof.scopes import Files, Scope, forms_of, handed_on, plain, stem_of
 from perfsuite.proof.sources import Changed, Difference, compare
+from perfsuite.proof.vocabulary import IMPORTS, LOOKS_AROUND, WORDS_TO_CALL_BY_NAME, WORDS_TO_LOOK_AROUND
 
 _BUILDS = re.compile(
     r"(^|/)(setup\.(py|cfg)|requirements([^/]*|/[^/]*)\.(txt|in)|constraints[^/]*\.txt|Pipfile|environment[^/]*\.ya?ml|"
@@ -40,6 +30,10 @@ _ABOUT_CODE = frozenset({
     "perfsuite", "pydocstyle", "pylint", "pyright", "pytest", "ruff", "tox", "ty", "vulture",
 })  # fmt: skip
 _MOST_FILES = 2_000
+_IMPORTS_LATER = re.compile(rb"^[ \t]+(from|import)\b|import_module|__import__", re.MULTILINE)
+_CALLS_BY_NAME = re.compile(
+    rb"""(?<![\w.])(eval|exec|globals)\(|methodcaller|getattr\((?![^,()]*,\s*("[^"]*"|'[^']*')\s*[,)])"""
+)
 _READERS = ("__annotations__", "__doc__", "get_annotations", "get_type_hints", "getdoc", "getfullargspec", "signature")
 _COMPILES_FUNCTIONS = ("numba", "triton", "numexpr", "jax", "taichi", "pyximport")
 
@@ -136,6 +130,13 @@ def _files(top: Path, grep: Grep, paths: Collection[str]) -> Files:
     return Files.of(paths, [*grep(("import *", "__getattr__")), *(f"{name}.py" for name in handed)])
 
 
+def _read_if_there(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def _parsed(path: Path) -> ast.Module | None:
     """Nothing where it is not here, or cannot be imported."""
     try:
@@ -173,8 +174,16 @@ class Modules:
     def that_name(self, words: frozenset[str]) -> dict[str, Module]:
         """The files in which what a word is about stands in any form."""
         around = WORDS_TO_LOOK_AROUND if LOOKS_AROUND in words else frozenset[str]()
-        asked = {plain(word).removeprefix(IMPORTS) for word in words - {LOOKS_AROUND}}
-        return self.read(self._grep({*asked, *around, *WORDS_TO_CALL_BY_NAME}))
+        stems = {word.removeprefix(IMPORTS) for word in words if word.startswith(IMPORTS)}
+        names = {plain(word) for word in words - {LOOKS_AROUND} if not word.startswith(IMPORTS)}
+        naming = set(self._grep({*names, *around}))
+        calling = self._having(_CALLS_BY_NAME, set(self._grep(WORDS_TO_CALL_BY_NAME)) - naming)
+        importing = self._having(_IMPORTS_LATER, set(self._grep(stems)) - naming) if stems else set()
+        return self.read(naming | calling | importing)
+
+    def _having(self, pattern: re.Pattern[bytes], paths: Iterable[str]) -> set[str]:
+        """Those of the files in which it is found: to look is a hundred times faster than to parse."""
+        return {path for path in paths if pattern.search(_read_if_there(self._top / path))}
 
     def read(self, paths: Iterable[str]) -> dict[str, Module]:
         found = {}

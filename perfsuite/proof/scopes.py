@@ -113,7 +113,7 @@ class Scope:
         elif isinstance(value, ast.Name) and value.id == "self" and f"{owner}.{node.attr}" in self.methods:
             yield f"{self.path}:{owner}.{node.attr}"
             yield f"^{node.attr}"
-        else:
+        elif not self.is_foreign(value):  # torch.log is nobody's log here; where it was replaced, torch is named
             yield node.attr
 
 

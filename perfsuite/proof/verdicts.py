@@ -10,10 +10,11 @@ from pathlib import PurePath
 import msgspec
 
 from perfsuite.patterns import counted
-from perfsuite.proof.mentions import CALLED_BY_TORCH, LOOKS_AROUND, Tripwire
+from perfsuite.proof.mentions import Tripwire
 from perfsuite.proof.plan import Plan
 from perfsuite.proof.scopes import stem_of
 from perfsuite.proof.sources import Changed
+from perfsuite.proof.vocabulary import CALLED_BY_TORCH, LOOKS_AROUND
 from perfsuite.proof.watching import Seen
 
 
