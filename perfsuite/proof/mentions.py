@@ -1,8 +1,8 @@
-"""Who names what: which functions can reach a function that differs, one step away, told by names alone.
+"""Who names what: which functions can reach a function that differs, told by names alone.
 
 A call that did not run a changed function may run it the next time: a rare branch, every hundredth call. So functions
-that name what differs are watched, too. What is kept under another name (``TABLE = {"fast": f}``, ``class D(C)``,
-``import f as g``) is reached by whoever names that.
+that name what differs are watched, too, and those that name these. What is kept under another name
+(``TABLE = {"fast": f}``, ``class D(C)``, ``import f as g``) is reached by whoever names that.
 """
 
 from __future__ import annotations
