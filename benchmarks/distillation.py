@@ -52,7 +52,8 @@ def arguments():
     add("--folder", type=Path, required=True, help="what is kept from one run to the next")
     add("--short", action="store_true", help="a few examples: shows that it works, and no figure")
     add("--teach", type=int, default=93_510, help="glosses that the teacher is fine-tuned on")
-    add("--teacher-epochs", type=int, default=2, help="a teacher that has seen less than its students holds them back")
+    add("--teacher-epochs", type=int, default=1, help="one that has learned less than its students holds them back")
+    add("--teacher-rate", type=float, default=1e-4, help="the teacher's highest learning rate; students have 5e-4")
     add("--examples", type=int, default=93_510, help="glosses that students are trained on")
     add("--validate", type=int, default=2_000, help="glosses that show how training goes")
     add("--test", type=int, default=11_772, help="glosses that accuracy is counted on")
@@ -61,7 +62,7 @@ def arguments():
     add("--seeds", type=int, default=1, help="pairs of students, with and without a teacher; the first is deployed")
     add("--layers", type=float, default=0.5)
     add("--units", type=float, default=0.5)
-    add("--alpha", type=float, default=0.5)
+    add("--alpha", type=float, default=0.9)
     add("--temperature", type=float, default=2.0)
     add("--batch-size", type=int, default=64)
     add("--technique", default="int8-dynamic", help="what the student is trained for in the end, and deployed in")
@@ -112,11 +113,11 @@ class Nobody(nn.Module):
 
 
 def trained_teacher(study):
-    model = untrained_classifier(seed=0)
+    model, given = untrained_classifier(seed=0), study.given
     with study.timed("teacher"):
         found = distill(
-            Nobody(), model, study.examples(study.given.teach), loss=DistillationLoss(alpha=0.0), learning_rate=1e-4,
-            epochs=study.given.teacher_epochs, score=study.score, checkpoint=study.given.folder / "teacher", every=200,
+            Nobody(), model, study.examples(given.teach), loss=DistillationLoss(alpha=0.0), epochs=given.teacher_epochs,
+            learning_rate=given.teacher_rate, score=study.score, checkpoint=given.folder / "teacher", every=200,
         )  # fmt: skip
     print(f"teacher: {found.stopped}, validation {found.score:.2%}", file=sys.stderr)
     return model.eval().requires_grad_(False)
