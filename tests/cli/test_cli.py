@@ -251,6 +251,7 @@ def test_an_unknown_revision_is_said(baselines, monkeypatch, capsys):
     assert (status, "unknown revision 'no-such'" in said) == (2, True)
 
 
+@pytest.mark.slow
 def test_accepting_runs_pytest_with_what_follows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

@@ -39,6 +39,7 @@ def invoke(*arguments):
     return CliRunner().invoke(app, ["import", *map(str, arguments)], catch_exceptions=True)
 
 
+@pytest.mark.slow
 def test_a_saved_folder_becomes_a_baseline_that_judges(project):
     """Two saved runs; then the same tests, with the marker, pass; slower by far, they fail."""
     project.makepyfile(test_b=BENCHMARKED.format(count=2000))

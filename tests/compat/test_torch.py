@@ -127,6 +127,7 @@ def test_what_is_compiled_alone_shares_no_graph_and_knows_no_shapes():
     assert backend.given[-1] == [], "reset_code_state() no longer forgets which sizes have been seen"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_caches_of_the_compiler_can_be_fresh(tmp_path):
     from torch._inductor import codecache

@@ -72,6 +72,7 @@ def test_exact_metrics_are_identical_on_a_lesser_cpu(technique):
     assert list(here[1].items()) == list(lesser[1].items())
 
 
+@pytest.mark.slow
 def test_what_is_counted_in_files_is_identical_on_a_lesser_cpu_also_for_int8():
     here, lesser = (json.loads(exact_facts(environment)) for environment in (HERE, LESSER))
     for name in INT8:

@@ -190,6 +190,7 @@ def test_nothing_is_registered_in_the_repository(run, repository):
     assert repository.is_clean()
 
 
+@pytest.mark.slow
 def test_what_was_not_measured_fails_only_where_that_is_asked_for(repository):
     broken, other = "tests/test_all.py::test_broken", "tests/test_all.py::test_nothing"
     assert repository.run(broken, other, "-p", "no:randomly").status == 0

@@ -163,6 +163,7 @@ def test_several_tests_share_the_session_with_perf(project, write):
     result.stdout.fnmatch_lines(["*2 PASS*"])
 
 
+@pytest.mark.slow
 def test_beside_a_base_revision_it_needs_no_stored_time(tmp_path):
     text = """
         import pytest

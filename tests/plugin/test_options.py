@@ -373,6 +373,7 @@ def test_records_are_counted_once_beside_subtests(project):
     project.runpytest_inprocess().stdout.fnmatch_lines(["1 PASS (limits over 1 cases)"])
 
 
+@pytest.mark.slow
 def test_the_worker_runs_where_pytest_was_started_with_the_same_options(gate, project):
     """Options whose values equal a test path, a changed folder, a given basetemp: none may reach the worker broken."""
     run = gate("speedup='>=0.001'", "models=['net'], techniques=['fp16']")

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CONFTEST = """
 import os
 from pathlib import Path
@@ -58,6 +60,7 @@ def test_third(perf):
 """
 
 
+@pytest.mark.slow
 def test_a_worker_runs_items_that_others_deselect_and_writes_nothing_of_the_session(plain):
     plain.makeconftest(CONFTEST)
     plain.makepyfile(test_a="def test_a(): pass\ndef test_b(): pass\ndef test_c(): pass\n", test_b=TESTS)

@@ -40,7 +40,7 @@ def every(nth, kinds):
 
 def test_what_can_matter_is_timed_and_what_cannot_is_proven(tmp_path):
     """Some of the kinds; the slow tests try all."""
-    timed, proven = every(6, TIMED), every(6, PROVEN)
+    timed, proven = every(12, TIMED), every(12, PROVEN)
     check(answers_of(tmp_path, {**timed, **proven}), timed, proven)
 
 

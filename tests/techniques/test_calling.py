@@ -10,6 +10,7 @@ from torch import nn
 
 from perfsuite import Precision, Structured, WeightOnly, parse_technique, provenance, unchecked
 from perfsuite.errors import TechniqueError
+from perfsuite.techniques.pruning import removal
 from perfsuite.testing.contract import state_bytes
 from tests.techniques.small import HALF, bert, randn
 
@@ -26,6 +27,12 @@ class OverSteps(nn.Module):
         return self.after(self.down(self.norm(self.up(x))))
 
 
+@pytest.fixture
+def taken_for_units(monkeypatch):
+    """Data tell that the norm is of steps; here they are not asked, so that what is cut cannot be called."""
+    monkeypatch.setattr(removal, "_normalizes_units_or_steps", lambda model: False)
+
+
 def pictures():
     return nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.LocalResponseNorm(2), nn.Conv2d(4, 4, 1)
@@ -38,6 +45,7 @@ CASES = [
 ]
 
 
+@pytest.mark.usefixtures("taken_for_units")
 @pytest.mark.parametrize(("make", "technique", "field", "name", "x"), CASES)
 def test_the_module_that_fails_is_named_with_a_remedy_that_works(make, technique, field, name, x):
     model = make().eval()
@@ -58,6 +66,7 @@ def test_as_many_units_as_steps_in_two_dimensions_are_cut():
     assert HALF.apply(model, data=[x]).norm.num_features == 8
 
 
+@pytest.mark.usefixtures("taken_for_units")
 def test_what_is_not_to_be_checked_is_given_as_it_is():
     with unchecked():
         result = HALF.apply(OverSteps().eval(), data=[randn(2, 16, 8)])

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from perfsuite import Int8Dynamic, Int8Static, Magnitude, Pattern, Precision, Structured, WeightOnly
@@ -39,6 +40,7 @@ class Ours(TechniqueContract):
     test_reloads_in_a_fresh_process = None
 
 
+@pytest.mark.slow
 def test_each_reloads_in_a_fresh_process(tmp_path):
     """What its model gave is what it gives in a process that knows only its files."""
     folders = {kind: tmp_path / kind.__name__ for kind in Ours.__subclasses__()}

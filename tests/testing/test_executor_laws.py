@@ -132,6 +132,7 @@ class TestLocalProcesses(ExecutorContract):
         return LocalProcesses()
 
 
+@pytest.mark.slow
 def test_arms_that_have_a_process_each_find_the_same():
     """Of the last arm, whichever process it is in."""
     job = replace(JOBS[0], apart=True)

@@ -23,6 +23,8 @@ from perfsuite.techniques.common import main_output
 from perfsuite.techniques.values import parse_technique
 from tests.torch_runtimes.small import SPEC, X, inputs, network, rows_of
 
+pytestmark = pytest.mark.slow  # to build a package takes half a minute
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -81,7 +83,6 @@ def test_nothing_is_observed_in_it_and_its_versions_say_what_it_was_built_for(fo
     assert program.versions[COMPILER].split()[1].count(".") >= 1
 
 
-@pytest.mark.slow
 def test_the_package_is_the_same_wherever_it_is_built_and_has_no_source(folder, tmp_path, monkeypatch):
     """Else its size would be another one for each user, and for each process."""
     elsewhere = tmp_path / "a-temporary-folder-of-another-length"
