@@ -194,7 +194,7 @@ def correct(model, numbers):
             if isinstance(getattr(around, "num_key_value_heads", None), int):
                 keys = next((layer for key, layer in around.named_children() if KEYS.search(key)), module)
                 around.num_key_value_heads = numbers.get(keys, numbers[module])
-                around.num_key_value_groups = around.num_heads // around.num_key_value_heads
+                around.num_key_value_groups = numbers[module] // around.num_key_value_heads
             for each in WIDTHS:
                 if isinstance(getattr(around, each, None), int):
                     setattr(around, each, module.out_features)

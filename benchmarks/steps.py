@@ -5,8 +5,8 @@ the head: that change, and a change of a comment alone, are judged in sessions o
 turns. A case is decided rightly where it PASSes without a change and is REGRESSED with it; what is INCONCLUSIVE is not
 decided.
 
-    PYTHONPATH=benchmarks .venv/bin/python benchmarks/steps.py                # about 12 minutes
-    PYTHONPATH=benchmarks .venv/bin/python benchmarks/steps.py --sessions 1   # to try it
+    .venv/bin/python benchmarks/steps.py                # about half an hour
+    .venv/bin/python benchmarks/steps.py --sessions 1   # to try it
 """
 
 import argparse
@@ -114,15 +114,13 @@ def pytest_perfsuite_register(registries):
         registries.models.register(name, spec(name))
 '''
 TEST = """import pytest
+from net import SHAPES
 
-MODELS = [{models}]
 
-
-@pytest.mark.perf(models=MODELS, workload="{workload}", batch_sizes=[4])
+@pytest.mark.perf(models=list(SHAPES), workload="{workload}", batch_sizes=[4])
 def test_{workload}(perf_case):
     perf_case.gate(latency="5%")
 """
-MODELS = ("dense-64", "dense-256", "attention-64", "attention-192", "convolution-8", "convolution-24")
 WORKLOADS = ("forward", "train")
 CHANGES = {"a comment": ("Six models", "The six models"), "two blocks of twenty more": ("BLOCKS = 20", "BLOCKS = 22")}
 RIGHT = {"a comment": "PASS", "two blocks of twenty more": "REGRESSED"}
@@ -134,8 +132,7 @@ def project(folder):
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
     for workload in WORKLOADS:
-        models = ", ".join(f'"{name}"' for name in MODELS)
-        (folder / f"test_{workload}.py").write_text(TEST.format(models=models, workload=workload))
+        (folder / f"test_{workload}.py").write_text(TEST.format(workload=workload))
     git(folder, "init", "--quiet")
     (folder / ".gitignore").write_text("__pycache__/\nreport.json\n")
     commit(folder, "Six models")
@@ -161,6 +158,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=5, help="of each workload and change")
     given = parser.parse_args()
+    if given.sessions < 1:
+        sys.exit("error: without a session nothing is judged: give --sessions 1 or more")
     cells = [(workload, change) for change in CHANGES for workload in WORKLOADS]
     statuses, seconds = {cell: Counter() for cell in cells}, dict.fromkeys(cells, 0.0)
     with tempfile.TemporaryDirectory(prefix="steps-") as folder:

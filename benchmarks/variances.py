@@ -9,8 +9,8 @@ them get other addresses, which is called a layout here. A layout is sampled for
 - the standard deviation of a block as it is, one layout with all rounds, and as it would be of several layouts that
   share the same rounds.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/variances.py --processes 30                # about 15 minutes
-    PYTHONPATH=. .venv/bin/python benchmarks/variances.py --processes 2 --workloads tiny-mlp   # to try it
+    .venv/bin/python benchmarks/variances.py --processes 30                # about 15 minutes
+    .venv/bin/python benchmarks/variances.py --processes 2 --workloads tiny-mlp   # to try it
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 from power.changes import WORKLOADS, repository
-from power.twins import job_of, launch_in, shuffled
+from power.twins import ROUND_NS, job_of, launch_in, shuffled
 
 from perfsuite.executors.failures import RevisionFailedError
 from perfsuite.executors.fresh_processes import FreshProcesses
@@ -34,8 +34,6 @@ from perfsuite.measure.latency import Plan
 from perfsuite.spec import BASE, CANDIDATE
 from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import student_t_quantile
-
-ROUND_NS = 400_000_000  # at most
 
 
 @dataclass(frozen=True)

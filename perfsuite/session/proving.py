@@ -120,9 +120,10 @@ class Prover:
             return NotProven(why)
         try:
             subject.ready()
-            if why := self._why_files() or why_imports_matter(self.plan, self._loaded(), self._ran()):
+            why, loaded = self._why_files(), self._loaded()
+            if why := why or why_imports_matter(self.plan, loaded, self._ran()):
                 return NotProven(why)
-            if not loads_what_differs(self.plan, self._loaded()):
+            if not loads_what_differs(self.plan, loaded):
                 return Proof(self.plan.base, True, self.plan.differing)
             functions, operators, why = _called(subject)
         except PerfsuiteError as error:

@@ -91,11 +91,9 @@ def test_phases_are_the_step_and_wait_for_the_device(cuda):
     assert 0.5 <= sum(spent) / (start.elapsed_time(end) / 1e3) <= 1.05
 
 
-def test_a_skipped_step_is_counted(cuda):
+def test_a_step_that_overflows_is_skipped_and_the_scale_falls(cuda):
     model = encoder(0.0).to(cuda)
     made = training("fp16-amp", model=model)
-    taken = Steps(made, made.restore)
-    assert taken.memory.peak_bytes > 0
     made.restore()
     before = made.step.scaler.get_scale()
     made.step.scaler._scale.fill_(2.0**40)  # overflows in fp16

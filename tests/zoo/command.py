@@ -20,6 +20,8 @@ from pathlib import Path
 import torch
 import transformers
 
+from perfsuite.errors import PerfsuiteError
+from perfsuite.models.devices import resolve_device
 from tests.zoo.animals import ENTRIES, FAMILIES
 from tests.zoo.known import differences
 from tests.zoo.table import lines
@@ -73,7 +75,12 @@ def _arguments():
     parser.add_argument("--device", default="cpu", help="where the models are")
     parser.add_argument("--processes", type=int, default=2, help="at once")
     parser.add_argument("--into", default="", help="the page whose end is written anew, from the mark on")
-    return parser.parse_args()
+    given = parser.parse_args()
+    try:
+        resolve_device(given.device)
+    except PerfsuiteError as error:
+        parser.error(str(error))
+    return given
 
 
 def _write(path, page):
