@@ -15,7 +15,9 @@ from power.samples import Folder
 from power.tables import Table
 
 SCALES = (2, 3, 5, 10)  # percent
-GATE_TOLERANCE, UNCLEAR_TOLERANCE = 0.01, 0.05
+GATE_TOLERANCE = 0.01
+POWERS = ((10, 0.99, 0.99), (5, 0.99, 0.99), (3, 0.80, 0.95))  # percent, gate, aim
+WALLS = ((0.05, 1.2, 1), (0.02, 2.5, 1.5), (0.01, 5, 3))  # tolerance, gate, aim
 DEFAULTS = f"pytest-benchmark, mean:{PERCENT}%"
 NONE = "-"
 
@@ -168,34 +170,30 @@ class Findings:
         mine = {gate.tolerance: gate for gate in self.gates if isinstance(gate, Ours)}
         if not mine:
             return
-        strict, loose = mine[GATE_TOLERANCE].name, mine[UNCLEAR_TOLERANCE].name
+        strict = mine[GATE_TOLERANCE]
         sessions = [
-            self.identical[strict, where].per_session for where in CONDITIONS if (strict, where) in self.identical
+            self.identical[strict.name, where].per_session
+            for where in CONDITIONS
+            if (strict.name, where) in self.identical
         ]
         alarms = pooled(sessions)
         yield "false alarms per session, all conditions", 0.02, 0.01, True, alarms, alarms or NONE
-        for percent, gate, aim in ((10, 0.99, 0.99), (5, 0.90, 0.99), (3, 0.60, 0.95)):
-            caught = mine[GATE_TOLERANCE].injected(self.record, "quiet", f"+{percent}%")
-            scaled = mine[GATE_TOLERANCE].scaled(self.record, "quiet", 1 + percent / 100)
+        for percent, gate, aim in POWERS:
+            caught = strict.injected(self.record, "quiet", f"+{percent}%")
+            scaled = strict.scaled(self.record, "quiet", 1 + percent / 100)
             for how, one in (("injected", caught), ("scaled", scaled)):
                 value, text = (one.power, text_of(one)) if one else (None, NONE)
                 yield f"power at {percent}%, quiet, {how}", gate, aim, False, value, text
-        quiet = self.identical.get((loose, "quiet"))
+        quiet = self.identical.get((strict.name, "quiet"))
         unclear = quiet.unclear if quiet else None
-        yield (
-            "inconclusive, quiet, 5% tolerance",
-            0.10,
-            0.02,
-            True,
-            unclear,
-            NONE if quiet is None else f"{unclear:.1%}",
-        )
+        text = NONE if quiet is None else f"{unclear:.1%}"
+        yield f"inconclusive, quiet, {GATE_TOLERANCE:.0%} tolerance", 0.10, 0.02, True, unclear, text
         theirs = self.identical.get((DEFAULTS, "quiet"))
-        for tolerance, name in ((UNCLEAR_TOLERANCE, loose), (GATE_TOLERANCE, strict)):
-            ours = self.identical.get((name, "quiet"))
+        for tolerance, gate, aim in WALLS:
+            ours = self.identical.get((mine[tolerance].name, "quiet"))
             ratio = ours.wall_s / theirs.wall_s if ours and theirs else None
             what = f"wall time to pytest-benchmark's defaults, {tolerance:.0%} tolerance"
-            yield what, 3, 1.5, True, ratio, f"{ratio:.2f}x" if ratio else NONE
+            yield what, gate, aim, True, ratio, f"{ratio:.2f}x" if ratio else NONE
 
     def costs(self):
         recorded = {arm for arm, _, _ in self.record.cells}
