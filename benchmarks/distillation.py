@@ -27,10 +27,12 @@ from torch import nn
 
 from perfsuite import DistillationLoss, Examples, convert_qat, distill, parse_technique, prepare_qat, student_of
 from perfsuite.distillation.teacher import answers_of
+from perfsuite.errors import UsageError
 from perfsuite.files import replacing, write_whole
 from perfsuite.models.glosses import CLASSES, Glosses, right, split, untrained_classifier
 from perfsuite.optimize.measured import measure_speedups
 from perfsuite.progress import watched
+from perfsuite.stats.decision import estimate, spread_of
 from perfsuite.stats.paired import flips
 from perfsuite.storage import count_stored
 
@@ -112,6 +114,12 @@ class Nobody(nn.Module):
         return torch.zeros(len(input_ids), CLASSES)
 
 
+def tell(name, found):
+    """How the training of a model ended, and its scores after each epoch."""
+    scores = ", ".join(f"{score:.2%}" for _, score in found.scores)
+    print(f"\n{name}: {found.stopped}, validation {scores}", file=sys.stderr)
+
+
 def trained_teacher(study):
     model, given = untrained_classifier(seed=0), study.given
     with study.timed("teacher"):
@@ -119,7 +127,7 @@ def trained_teacher(study):
             Nobody(), model, study.examples(given.teach), loss=DistillationLoss(alpha=0.0), epochs=given.teacher_epochs,
             learning_rate=given.teacher_rate, score=study.score, checkpoint=given.folder / "teacher", every=200,
         )  # fmt: skip
-    print(f"teacher: {found.stopped}, validation {found.score:.2%}", file=sys.stderr)
+    tell("teacher", found)
     return model.eval().requires_grad_(False)
 
 
@@ -148,7 +156,7 @@ def trained_student(study, teacher, data, kind, seed):
             teacher, model, data, loss=DistillationLoss(alpha, given.temperature), epochs=given.epochs, seed=seed,
             learning_rate=5e-4, score=study.score, checkpoint=given.folder / f"{kind}-{seed}", every=200,
         )  # fmt: skip
-    print(f"{kind} {seed}: {found.stopped}, validation {found.score:.2%}", file=sys.stderr)
+    tell(f"{kind} {seed}", found)
     return model.eval()
 
 
@@ -204,12 +212,21 @@ def judge(study, teacher, models, correct, faster):
         met = measured[what] <= gate if what == "minutes" else measured[what] >= gate
         print(f"  {what:9} {measured[what]:7.3f}  gate {gate:g} {'met' if met else 'NOT MET'}, aim {aim:g}")
     for seed in range(study.given.seeds):
-        changed = flips(correct[f"labels {seed}"], correct[f"distilled {seed}"])
-        print(
-            f"distilled beside labels alone, seed {seed}: {len(changed.won)} won, {len(changed.lost)} lost; "
-            f"better with p = {changed.p_better:.2g}, worse with p = {changed.p_worse:.2g}"
-        )
+        print(f"distilled beside labels alone, seed {seed}: "
+              f"{compared(correct[f'labels {seed}'], correct[f'distilled {seed}'])}")  # fmt: skip
     print("minutes by part: " + ", ".join(f"{part} {took / 60:.1f}" for part, took in seconds.items()))
+
+
+def compared(before, after):
+    """Of two models on the same examples, what changed, whether by chance, and how far apart they may be."""
+    changed = flips(before, after)
+    values = [new - old for old, new in zip(before, after, strict=True)]
+    low, high = estimate(values, spread_of(values)).bounds(0.025)
+    return (
+        f"{len(changed.won)} won, {len(changed.lost)} lost; better with p = {changed.p_better:.2g}, worse with "
+        f"p = {changed.p_worse:.2g}; accuracy {100 * changed.change:+.2f} points, 95% within {100 * low:+.2f} and "
+        f"{100 * high:+.2f}"
+    )
 
 
 def main():
@@ -234,4 +251,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, UsageError) as error:
+        sys.exit(f"error: {error}")

@@ -185,8 +185,7 @@ class Findings:
                 value, text = (one.power, text_of(one)) if one else (None, NONE)
                 yield f"power at {percent}%, quiet, {how}", gate, aim, False, value, text
         quiet = self.identical.get((strict.name, "quiet"))
-        unclear = quiet.unclear if quiet else None
-        text = NONE if quiet is None else f"{unclear:.1%}"
+        unclear, text = (quiet.unclear, f"{quiet.unclear:.1%}") if quiet else (None, NONE)
         yield f"inconclusive, quiet, {GATE_TOLERANCE:.0%} tolerance", 0.10, 0.02, True, unclear, text
         theirs = self.identical.get((DEFAULTS, "quiet"))
         for tolerance, gate, aim in WALLS:

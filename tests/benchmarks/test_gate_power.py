@@ -177,6 +177,17 @@ def test_a_report_tells_the_figures_of_the_record(full):
     assert size == pytest.approx(12.7, abs=1)
 
 
+def test_a_report_holds_what_is_inconclusive_and_the_wall_time_of_each_tolerance_against_its_gate(full):
+    found = report.Findings(replay.Record(full), draws=20)
+    shown = {what: (gate, value) for what, gate, _, _, value, _ in found.figures()}
+    strict = found.identical["perfsuite, tolerance 1%", "quiet"]
+    assert shown["inconclusive, quiet, 1% tolerance"] == (0.10, strict.unclear)
+    theirs = found.identical[report.DEFAULTS, "quiet"].wall_s
+    for tolerance, gate in (("5%", 1.2), ("2%", 2.5), ("1%", 5)):
+        ours = found.identical[f"perfsuite, tolerance {tolerance}", "quiet"].wall_s
+        assert shown[f"wall time to pytest-benchmark's defaults, {tolerance} tolerance"] == (gate, ours / theirs)
+
+
 def test_a_report_is_printed_and_written(full, capsys):
     pytest.importorskip("asv")
     report.report(full, draws=6)
