@@ -20,11 +20,10 @@ from power.changes import WORKLOADS, repository
 from power.twins import TESTS, launch_in
 
 from perfsuite.case import Case
-from perfsuite.executors.fresh_processes import FreshProcesses
+from perfsuite.executors.fresh_processes import SIDE_BY_SIDE_PLAN, FreshProcesses
 from perfsuite.executors.jobs import Job
 from perfsuite.executors.processes_in_turns import IN_TURNS_PLAN, ProcessesInTurns
 from perfsuite.executors.workers import Workers
-from perfsuite.measure.latency import Plan
 from perfsuite.spec import BASE, CANDIDATE
 from perfsuite.stats.blocks import block_effect
 
@@ -44,7 +43,7 @@ def effect(kind, pair, item, number):
     apart = KINDS[kind] is not FreshProcesses
     job = Job(
         case=Case.of_callable(name), item=name, revisions={CANDIDATE: None, BASE: str(pair.base_tree)}, threads=2,
-        number=number, apart=apart, plan=IN_TURNS_PLAN if apart else Plan(),
+        number=number, apart=apart, plan=IN_TURNS_PLAN if apart else SIDE_BY_SIDE_PLAN,
     )  # fmt: skip
     with Workers(launch_in(pair.tree)) as workers:
         start = time.perf_counter()

@@ -6,8 +6,9 @@ slow drift. `record` saves raw samples; `report` replays every decision rule ove
 can be changed afterwards. A record that was stopped goes on where it was.
 
     .venv/bin/python -m pip install asv matplotlib                             # else left out
-    .venv/bin/python benchmarks/gate_power.py record --short --out /tmp/power  # about 8 minutes
+    .venv/bin/python benchmarks/gate_power.py record --plan short --out /tmp/power  # about 8 minutes
     .venv/bin/python benchmarks/gate_power.py record --minutes 120 --out /tmp/power-long
+    .venv/bin/python benchmarks/gate_power.py record --plan whole --out /tmp/sessions  # as a person runs them
     .venv/bin/python benchmarks/gate_power.py report /tmp/power                # tables, power.md, power.svg
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from power.changes import WORKLOADS
 
-SHORT_MINUTES, LONG_MINUTES = 8, 90
+MINUTES = {"long": 90, "whole": 90, "short": 8}  # by plan, unless told otherwise
 
 
 def arguments():
@@ -26,8 +27,11 @@ def arguments():
     commands = parser.add_subparsers(dest="command", required=True)
     record = commands.add_parser("record", help="measure, and save raw samples")
     record.add_argument("--out", type=Path, required=True, help="folder; a record that is there goes on")
-    record.add_argument("--short", action="store_true", help="fewer kinds of units, for a look")
-    record.add_argument("--minutes", type=float, help=f"in all; {LONG_MINUTES}, or {SHORT_MINUTES} with --short")
+    record.add_argument(
+        "--plan", choices=sorted(MINUTES), default="long",
+        help="short: fewer kinds of units, for a look; whole: mostly sessions of ours as a person runs them",
+    )  # fmt: skip
+    record.add_argument("--minutes", type=float, help=f"in all; {MINUTES['long']}, or {MINUTES['short']} of short")
     record.add_argument("--seed", type=int, default=0)
     record.add_argument("--workloads", default=",".join(WORKLOADS), help="fewer, to try the recorder itself")
     report = commands.add_parser("report", help="replay every rule over a record, and print the tables")
@@ -39,12 +43,11 @@ def arguments():
 def main():
     given = arguments()
     if given.command == "record":
-        from power.record import LONG, SHORT, record
+        from power.record import PLANS, record
 
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
-        minutes = given.minutes or (SHORT_MINUTES if given.short else LONG_MINUTES)
-        plan = ("short" if given.short else "long", SHORT if given.short else LONG)
-        record(given.out, minutes, given.seed, plan[1], plan[0], given.workloads.split(","))
+        minutes = given.minutes or MINUTES[given.plan]
+        record(given.out, minutes, given.seed, PLANS[given.plan], given.plan, given.workloads.split(","))
     else:
         from power.report import report
 

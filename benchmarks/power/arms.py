@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,8 +25,8 @@ def truth(pair, workloads, seed):
     return ours(pair, workloads, seed, TRUTH_ROUNDS)
 
 
-def session(pair, workloads, seed):
-    """The whole command, as a person runs it: its own verdicts, at the tolerance that the project's test has."""
+def session(pair, workloads, seed, tolerance="1%"):
+    """The whole command, as a person runs it: its own verdicts."""
     tests = [f"gates/test_speed.py::test_speed[{name}]" for name in workloads]
     with tempfile.TemporaryDirectory(prefix="gate-power-") as folder:
         answer = Path(folder) / "report.json"
@@ -36,7 +37,8 @@ def session(pair, workloads, seed):
             f"--perf-report={answer}",
         )
         plugins = ("-p", "no:cacheprovider", "-p", "no:randomly")
-        python("-m", "pytest", "-q", *plugins, *tests, *options, cwd=pair.tree, fine=(0, 1))
+        command = ("-m", "pytest", "-q", *plugins, *tests, *options)
+        python(*command, cwd=pair.tree, fine=(0, 1), GATE_POWER_TOLERANCE=tolerance)
         found = json.loads(answer.read_text())["verdicts"]
     return {"statuses": {verdict["case"].partition("[")[2].rstrip("]"): verdict["status"] for verdict in found}}
 
@@ -83,6 +85,7 @@ RECORDERS = {
     "ours": ours,
     "truth": truth,
     "session": session,
+    **{f"session-{tolerance}": partial(session, tolerance=tolerance) for tolerance in ("2%", "5%")},
     "pytest-benchmark": pytest_benchmark,
     "pytest-benchmark-best": pytest_benchmark_best,
     **({"asv": asv} if find_spec("asv_runner") else {}),

@@ -18,10 +18,10 @@ from perfsuite.session.base import CONTROL_BLOCKS
 from perfsuite.session.settings import Settings
 from perfsuite.spec import BASE, CANDIDATE
 from perfsuite.stats.blocks import block_effect
-from perfsuite.stats.decision import Outcome, spread_of
+from perfsuite.stats.decision import Outcome
 from perfsuite.stats.family_wise import FallbackBudget
 from perfsuite.stats.sequential import Errors, interim_decision
-from perfsuite.stats.variance_shrinkage import fit_prior, shrunk_spread
+from perfsuite.stats.variance_shrinkage import learned_prior, shrunk_spread
 from power.samples import TimedBlock
 
 ALPHA, MAX_BLOCKS = Settings.alpha, Settings.max_blocks
@@ -89,12 +89,11 @@ class Session:
 
     def _verdicts(self):
         tests = list(self.workers[0].effects)
-        budget, spreads = FallbackBudget.of(ALPHA, len(tests)), []
+        budget, seen = FallbackBudget.of(ALPHA, len(tests)), []
         for test in tests:
-            judged, effects = self._judge(test, fit_prior(spreads, TWINS_PRIOR), budget.alpha)
+            judged, effects = self._judge(test, learned_prior(seen, TWINS_PRIOR), budget.alpha)
             yield test, judged
-            if len(effects) > 1:
-                spreads.append(spread_of([effect.value for effect in effects]))
+            seen.append(effects)
             budget = budget.after(judged.outcome is Outcome.WORSE)
 
     def _judge(self, test, prior, alpha):

@@ -27,6 +27,10 @@ class Rate:
     def bounds(self):
         return clopper_pearson(self.value * self.independent, self.independent) if self.independent > 0 else (0.0, 1.0)
 
+    def bound(self, upper):
+        """The one-sided bound: what a limit on one side asks for."""
+        return clopper_pearson(self.value * self.independent, self.independent, 2 * CONFIDENCE - 1)[upper]
+
     def __str__(self):
         low, high = self.bounds
         return f"{100 * self.value:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"

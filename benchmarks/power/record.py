@@ -6,6 +6,7 @@ of a record is balanced. What was recorded is read back from the files: a record
 """
 
 import json
+import os
 import random
 import shlex
 import sys
@@ -45,6 +46,14 @@ SHORT = {
     **{(arm, where, "none"): 0.5 for arm in (*OPPONENTS, "session") for where in CONDITIONS},
     **{(arm, "quiet", "+5%"): 0.25 for arm in OPPONENTS},
 }
+# Sessions as a person runs them, mostly where one takes least: each is independent of every other.
+WHOLE = {
+    **{("session-5%", where, "none"): weight for where, weight in {"quiet": 20, "bursty": 2, "drift": 1}.items()},
+    ("session-2%", "quiet", "none"): 2,
+    ("session", "quiet", "none"): 1,
+    **{(arm, "quiet", "none"): 2 for arm in ("pytest-benchmark", "asv")},
+}
+PLANS = {"long": LONG, "short": SHORT, "whole": WHOLE}
 
 
 class About(msgspec.Struct, frozen=True):
@@ -104,11 +113,12 @@ def next_cell(weights, counts, seed):
 
 def record(path, minutes, seed, weights, plan, workloads):
     """Record units until so many minutes are recorded in all, those of earlier runs included."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # with it every process would compile anew what it imports
     folder = Folder(path)
     begin(folder, seed, plan)
-    weights = {cell: weight for cell, weight in weights.items() if cell[0] in RECORDERS}
-    for arm in sorted({arm for arm, _, _ in LONG} - set(RECORDERS)):
+    for arm in sorted({arm for arm, _, _ in weights} - set(RECORDERS)):
         print(f"not installed, so left out: {arm}", file=sys.stderr)
+    weights = {cell: weight for cell, weight in weights.items() if cell[0] in RECORDERS}
     walls = {}
     for arm in TYPES:
         for unit in folder.units(arm):

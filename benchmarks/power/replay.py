@@ -15,6 +15,9 @@ from power.conditions import CONDITIONS
 from power.rates import Rate, clustered, mean_interval
 from power.samples import TYPES, Folder
 
+SESSIONS = {0.01: "session", 0.02: "session-2%", 0.05: "session-5%"}  # the arms that run ours whole, by tolerance
+REPLAYED = {tolerance: f"perfsuite, tolerance {tolerance:.0%}" for tolerance in SESSIONS}
+WHOLE = {tolerance: f"perfsuite, {tolerance:.0%}, run whole" for tolerance in SESSIONS}
 FEWEST = 2  # units of a change: one process never convicts
 
 
@@ -151,13 +154,14 @@ def gates(record, draws):
     """Every gate that the record has samples for; thresholds of pytest-benchmark's best are tuned on it."""
     everywhere = [unit for where in CONDITIONS for unit in record.units("pytest-benchmark-best", where, "none")]
     quiet = record.units("pytest-benchmark-best", "quiet", "none")
-    found = [Ours(f"perfsuite, tolerance {tolerance}%", tolerance / 100, draws) for tolerance in (1, 2, 5)]
+    found = [Ours(name, tolerance, draws) for tolerance, name in REPLAYED.items()]
     found.append(opponent("pytest-benchmark", "pytest-benchmark", "mean", rules.PERCENT))
     if everywhere:
         found.append(best("all conditions", rules.tuned_percent(everywhere, "median")))
     if quiet:
         found.append(best("quiet only", rules.tuned_percent(quiet, "median")))
-    found.append(Opponent("perfsuite, 1%, run whole", "session", judged_by_itself, share_unclear))
+    for tolerance, arm in SESSIONS.items():
+        found.append(Opponent(WHOLE[tolerance], arm, judged_by_itself, share_unclear))
     if find_spec("asv"):  # its own comparison is what judges
         found.append(Opponent(f"asv continuous, factor {rules.FACTOR}", "asv", judged_by_asv))
     recorded = {arm for arm, _, _ in record.cells}

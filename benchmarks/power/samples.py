@@ -78,7 +78,9 @@ class AsvRun(Unit, frozen=True, kw_only=True):
 TYPES = {
     "ours": Twins,
     "truth": Twins,
-    "session": OurSession,
+    "session": OurSession,  # at a tolerance of 1%
+    "session-2%": OurSession,
+    "session-5%": OurSession,
     "pytest-benchmark": Sessions,
     "pytest-benchmark-best": Sessions,
     "asv": AsvRun,

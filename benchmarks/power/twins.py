@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from perfsuite.baseline.machine import usable_cores
 from perfsuite.case import Case
 from perfsuite.executors.failures import RevisionFailedError
-from perfsuite.executors.fresh_processes import FreshProcesses
+from perfsuite.executors.fresh_processes import SIDE_BY_SIDE_PLAN, FreshProcesses
 from perfsuite.executors.jobs import Job
 from perfsuite.executors.messages import Boot
 from perfsuite.executors.workers import Launch, Workers
@@ -22,13 +22,14 @@ from perfsuite.measure.latency import Plan
 from perfsuite.spec import BASE, CANDIDATE
 
 TESTS = "gates/test_speed.py"
-LONGEST = Plan(rounds=2 * Plan.rounds, budget_ns=2 * Plan.budget_ns)  # so that replays can end it as they would
 ROUND_NS = 400_000_000  # at most, where a number of rounds is asked for
+LONGEST = {"rounds": 2 * Plan.rounds, "budget_ns": 2 * Plan.budget_ns}  # so that replays can end it as they would
 
 
 def record_blocks(pair, items, seed, rounds=None):
     """[(item, Block, seconds)]; ``rounds`` of chunks, if not as many as a block may take at most."""
-    plan = LONGEST if rounds is None else Plan(rounds=rounds, budget_ns=rounds * ROUND_NS)
+    lasts = LONGEST if rounds is None else {"rounds": rounds, "budget_ns": rounds * ROUND_NS}
+    plan = Plan(**lasts, warmup_ns=SIDE_BY_SIDE_PLAN.warmup_ns)
     with Workers(launch_in(pair.tree)) as workers:
         executor = FreshProcesses(workers)
         nothing = job_of(pair, "nothing", plan, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,5 +103,6 @@ def _say_noise(threads: int, blocks: int) -> None:
     spread = shrunk_spread(TWINS_PRIOR, effects)
     say(f"\nnoise right now, two equal layers of about 1 ms as twins, {blocks} blocks in this process:")
     say("  differences " + ", ".join(f"{math.expm1(effect.value):+.2%}" for effect in effects))
-    least = tolerance(spread, Errors())
+    own = math.sqrt(statistics.fmean(effect.se**2 for effect in effects))
+    least = tolerance(spread, Errors(), own=own)
     say(f"  with --perf-base, unchanged code passes a tolerance of {least:.1%} within 4 blocks")

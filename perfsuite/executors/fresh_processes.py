@@ -11,7 +11,11 @@ from perfsuite.executors import messages
 from perfsuite.executors.asking import ask, facts, profiles, proof, reach
 from perfsuite.executors.jobs import Job, Result
 from perfsuite.executors.workers import Worker, Workers
+from perfsuite.measure.latency import Plan
 from perfsuite.spec import Block
+
+# Both revisions take turns from the first chunk on, so that what is not warm by then slows both.
+SIDE_BY_SIDE_PLAN = Plan(warmup_ns=100_000_000)
 
 
 @dataclass(frozen=True)

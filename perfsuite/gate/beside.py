@@ -84,7 +84,8 @@ def judge(limit: Limit, evidence: Evidence, baseline: Baseline, budget: Budget, 
     found = effects(limit, beside.blocks, beside.arm)
     known = spread_of(beside.stored)  # on no degrees of freedom where nothing is stored
     spread, errors = shrunk_spread(beside.prior, found, known), budget.errors_over(beside.blocks)
-    limit = resolved(limit, pool(beside.prior, known), errors, len(beside.stored) or math.inf)
+    own = 0.0 if beside.stored else found[0].se  # the spread of stored values holds theirs
+    limit = resolved(limit, pool(beside.prior, known), errors, len(beside.stored) or math.inf, own)
     sign = orientation(limit)
     then = estimate([sign * ratio for ratio in beside.stored], spread) if beside.stored else KNOWN
     tolerance = _log_tolerance(limit, probe_of(limit).value(beside.amount, evidence.case.batch_size))

@@ -6,6 +6,7 @@ So latency, throughput, speedup and energy are one question: is the effect beyon
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from perfsuite.metric import Sampled
 from perfsuite.spec import CANDIDATE, Block, Limit, Status
@@ -35,7 +36,7 @@ def orientation(limit: Limit) -> int:
 def effects(limit: Limit, blocks: Sequence[Block], arm: str) -> list[Effect]:
     """How much worse the candidate is than another arm, in each block."""
     found = [block_effect(block, CANDIDATE, arm, limit.metric.quantity) for block in blocks]
-    return [Effect(orientation(limit) * effect.value, effect.se) for effect in found]
+    return [replace(effect, value=orientation(limit) * effect.value) for effect in found]
 
 
 def why_not_counted(limit: Limit, blocks: Sequence[Block], arms: Sequence[str]) -> str:

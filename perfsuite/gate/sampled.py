@@ -42,7 +42,7 @@ from perfsuite.units import format_value
 
 RELATION_PRIOR = Spread(0.02, 4)  # between processes, before anything is known (docs/judging.md)
 
-_SHARPER = 6  # times than the tolerance: the rest of a block's time would tell little that its spread does not hide
+_SHARPER = 3  # times than the tolerance: unchanged code then mostly passes with its first block
 
 
 def judge(limit: Limit, evidence: Evidence, baseline: Baseline, budget: Budget) -> Verdict:

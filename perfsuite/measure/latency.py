@@ -45,7 +45,7 @@ class Plan:
     precision: float = 0.0  # a block may end once it knows the log ratios of the first arm with this standard error
     min_rounds_to_end: int = 12  # a block ends early only after as many, since fewer may agree by chance
     extend_above: float = (
-        3.0  # a block goes on, up to twice its budget, while its error is above extend_above * precision
+        1.5  # a block goes on, up to twice its budget, while its error is above extend_above * precision
     )
 
 

@@ -15,6 +15,7 @@ from perfsuite.case import EAGER
 from perfsuite.errors import EngineError, UsageError
 from perfsuite.executors.collecting import collected
 from perfsuite.executors.failures import RevisionFailedError, UnusedBaseError, WorkerGoneError
+from perfsuite.executors.fresh_processes import SIDE_BY_SIDE_PLAN
 from perfsuite.executors.jobs import Executor, Job, Measured, Result, Want
 from perfsuite.executors.messages import NOT_COLLECTED
 from perfsuite.executors.processes_in_turns import IN_TURNS_PLAN
@@ -24,7 +25,6 @@ from perfsuite.gate.effects import why_not_counted
 from perfsuite.gate.judge import judge_all
 from perfsuite.gate.sampled import precision_needed
 from perfsuite.measure.clock import Deadline
-from perfsuite.measure.latency import Plan
 from perfsuite.metric import PerExample
 from perfsuite.patterns import counted, first_of
 from perfsuite.progress import tell
@@ -35,9 +35,9 @@ from perfsuite.session.exact import is_wanted, merged
 from perfsuite.session.measurable import Measurable
 from perfsuite.session.settings import ACCEPTED, Rerun, Settings
 from perfsuite.spec import BASE, CANDIDATE, Audit, BesideBase, Block, Evidence, Limit, Status, Verdict
-from perfsuite.stats.blocks import block_effect
-from perfsuite.stats.decision import Spread, spread_of
-from perfsuite.stats.variance_shrinkage import fit_prior
+from perfsuite.stats.blocks import Effect, block_effect
+from perfsuite.stats.decision import Spread
+from perfsuite.stats.variance_shrinkage import learned_prior
 
 CONTROL_BLOCKS = 2
 _UNSOUND_CASES_TO_DISTRUST = 2
@@ -61,7 +61,7 @@ class Bases:
     settings: Settings
     commit: BaseCommit | None  # None: each case has its own
     checkouts: Checkouts
-    _spreads: dict[tuple[bool, str], list[Spread]] = field(default_factory=dict)  # by apart or not, and quantity
+    _effects: dict[tuple[bool, str], list[Sequence[Effect]]] = field(default_factory=dict)  # by twins, and quantity
     unsound: list[str] = field(default_factory=list)  # why cases were not measured in one process
     broken: list[str] = field(default_factory=list)  # why cases that the base has could not be measured there
     compared: int = 0  # cases that were measured on both sides, or proven to be the same
@@ -95,18 +95,18 @@ class Bases:
     def spreads(self) -> Mapping[tuple[bool, str], Spread]:
         """What the cases so far have shown of each quantity, in one process and in two."""
         return {
-            (twins, quantity): fit_prior(found, TWINS_PRIOR if twins else PAIRS_PRIOR)
-            for (twins, quantity), found in self._spreads.items()
+            (twins, quantity): learned_prior(cases, TWINS_PRIOR if twins else PAIRS_PRIOR)
+            for (twins, quantity), cases in self._effects.items()
         }
 
     def learn(self, limits: Sequence[Limit], evidence: Evidence) -> None:
-        """Keep the spreads of a finished case."""
+        """Keep what the blocks of a finished case have shown."""
         blocks = evidence.beside_base
         sampled = {limit.metric.quantity: limit for limit in limits if limit.is_sampled and len(blocks) > 1}
         for quantity, limit in sampled.items():
             if not why_not_counted(limit, blocks, (CANDIDATE, BASE)):
-                effects = [block_effect(block, CANDIDATE, BASE, quantity).value for block in blocks]
-                self._spreads.setdefault((evidence.base.twins, quantity), []).append(spread_of(effects))
+                effects = [block_effect(block, CANDIDATE, BASE, quantity) for block in blocks]
+                self._effects.setdefault((evidence.base.twins, quantity), []).append(effects)
 
     def notes(self) -> Iterator[str]:
         """What a person should know of the comparison as a whole."""
@@ -267,7 +267,7 @@ class BaseRun:
             want.append("facts")
         if any(isinstance(limit.metric.probe, PerExample) for limit in self.limits):
             want.append("scores")
-        plan = settings.plan(IN_TURNS_PLAN if apart else Plan(), precision_needed(self.limits))
+        plan = settings.plan(IN_TURNS_PLAN if apart else SIDE_BY_SIDE_PLAN, precision_needed(self.limits))
         job = self.rerun.job(self.subject.case, settings)
         job = msgspec.structs.replace(job, revisions=revisions, apart=apart, plan=plan)
         first = msgspec.structs.replace(job, want=frozenset(want))

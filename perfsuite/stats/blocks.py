@@ -19,13 +19,26 @@ from perfsuite.spec import Block, Chunk
 
 @dataclass(frozen=True)
 class Effect:
-    """The log ratio that one block shows, and its standard error *within* the block.
+    """The log ratio that one block shows, its standard error *within* the block, and on what that rests.
 
     What differs from process to process is not in ``se``: that is the spread between blocks.
     """
 
     value: float
     se: float
+    df: float = math.inf  # degrees of freedom of the error
+
+
+_POOLED_DF = 4  # as many degrees of freedom as the other blocks have in the error of one
+
+
+def own_variances(effects: Sequence[Effect]) -> list[float]:
+    """The variance within each block, pooled with the median of all: few ratios may agree by chance.
+
+    Else such a block would count for more than all others. Where there are dozens of ratios it changes little.
+    """
+    usual = statistics.median(effect.se**2 for effect in effects)
+    return [effect.se**2 + (usual - effect.se**2) * _POOLED_DF / (effect.df + _POOLED_DF) for effect in effects]
 
 
 def log_ratio(block: Block, numerator: str, denominator: str, quantity: str = ELAPSED) -> float:
@@ -75,7 +88,7 @@ def _median(ratios: Sequence[float], shared: int) -> Effect:
     reach = -ndtri(bdtr(outside - 1, number, 0.5))  # of the interval between the two, in standard errors
     se = (ordered[-outside] - ordered[outside - 1]) / (2 * float(reach))
     widened = float(stdtrit(number - 1, 0.975) / ndtri(0.975))
-    return Effect(statistics.median(ordered), se * math.sqrt(1 + 2 / 3 * shared / number) * widened)
+    return Effect(statistics.median(ordered), se * math.sqrt(1 + 2 / 3 * shared / number) * widened, number - 1)
 
 
 def percentiles_ms(blocks: Sequence[Block], arm: str) -> tuple[float, float, float]:

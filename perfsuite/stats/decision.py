@@ -1,8 +1,7 @@
 """What decisions are made of, as pure functions of values: spreads, estimates with their bounds, outcomes.
 
-A few blocks alone know little about their spread, so the variance is shrunk: pooled with what the
-baseline has stored and with a prior from many sessions (the idea of Smyth 2004). A decision
-is one-sided against the tolerated effect, with a bound on each side of it; what falls between the
+A few blocks alone know little about their spread, so the variance is shrunk (perfsuite.stats.variance_shrinkage). A
+decision is one-sided against the tolerated effect, with a bound on each side of it; what falls between the
 bounds is UNCLEAR, and says how large an effect would have been seen (perfsuite.stats.sequential).
 """
 
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 POWER = 0.9  # power for which the smallest detectable effect is given
+CLOCK_SE = 1e-9  # the smallest standard error of a log ratio of times
 
 
 @dataclass(frozen=True)

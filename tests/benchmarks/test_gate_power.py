@@ -185,7 +185,42 @@ def test_a_report_holds_what_is_inconclusive_and_the_wall_time_of_each_tolerance
     theirs = found.identical[report.DEFAULTS, "quiet"].wall_s
     for tolerance, gate in (("5%", 1.2), ("2%", 2.5), ("1%", 5)):
         ours = found.identical[f"perfsuite, tolerance {tolerance}", "quiet"].wall_s
-        assert shown[f"wall time to pytest-benchmark's defaults, {tolerance} tolerance"] == (gate, ours / theirs)
+        what = f"wall time to pytest-benchmark's defaults, {tolerance} tolerance, replayed"
+        assert shown[what] == (gate, ours / theirs)
+
+
+def whole_session(number, wall_s=25.0, statuses=(), condition="quiet"):
+    found = {**dict.fromkeys(TESTS, "PASS"), **dict(statuses)}
+    return samples.OurSession(
+        condition=condition, change="none", number=number, seed=number, wall_s=wall_s, statuses=found
+    )
+
+
+def test_sessions_that_were_run_whole_are_counted_at_every_tolerance_and_tell_the_wall_time(full):
+    folder = samples.Folder(full)
+    for number in range(8):
+        folder.append("session-5%", whole_session(number))
+    folder.append("session-5%", whole_session(0, 90.0, condition="drift"))
+    folder.append("session", whole_session(0, 100.0, {"tiny-mlp": "REGRESSED"}.items()))
+    found = report.Findings(replay.Record(full), draws=20)
+    shown = {what: value for what, _, _, _, value, _ in found.figures()}
+    alarms = shown["false alarms per session, all conditions, run whole"]
+    assert (alarms.value, alarms.independent) == (1 / 3, 10)  # of three cells, of equal weight
+    assert shown["wall time to pytest-benchmark's defaults, 5% tolerance, run whole"] == pytest.approx(25 / 20)
+    assert shown["wall time to pytest-benchmark's defaults, 1% tolerance, run whole"] == pytest.approx(100 / 20)
+    assert "wall time to pytest-benchmark's defaults, 2% tolerance, replayed" in shown
+
+
+def test_sessions_that_were_run_whole_can_be_reported_alone(tmp_path, capsys):
+    folder = samples.Folder(tmp_path)
+    record.begin(folder, 0, "whole")
+    for number in range(3):
+        folder.append("session-5%", whole_session(number))
+        folder.append("pytest-benchmark", sessions(dict.fromkeys(TESTS, 1.0), number))
+    report.report(tmp_path, draws=6)
+    text = (tmp_path / "power.md").read_text()
+    assert "| false alarms per session, all conditions, run whole | 2% | 1% | 0.0%" in text
+    assert "| wall time to pytest-benchmark's defaults, 5% tolerance, run whole | 1.2x | 1x | 1.25x | NOT MET |" in text
 
 
 def test_a_report_is_printed_and_written(full, capsys):
@@ -204,6 +239,8 @@ def test_a_report_is_printed_and_written(full, capsys):
         (None, 0.02, True, "NOT MET"),
         (rates.Rate(0.0, 10), 0.02, True, "met (figure)"),
         (rates.Rate(0.0, 1000), 0.02, True, "met"),
+        (rates.Rate(0.0, 150), 0.02, True, "met"),  # 0.98^150 is 4.8%
+        (rates.Rate(0.0, 145), 0.02, True, "met (figure)"),
         (rates.Rate(0.1, 1000), 0.02, True, "NOT MET"),
         (rates.Rate(1.0, 10), 0.9, False, "met (figure)"),
         (rates.Rate(1.0, 1000), 0.9, False, "met"),

@@ -52,3 +52,13 @@ def test_it_judges_a_stored_time_and_says_what_it_came_to():
     found = judge(limit("latency", "auto"), evidence(blocks=steady_blocks), stored(times=(0.0,) * 5))
     assert found.status is Status.PASS
     assert found.sentence.endswith(": within auto (10.2%)")
+
+
+def test_the_noise_within_blocks_widens_it_and_a_reference_shares_only_what_differs_between_processes():
+    reach = student_t_quantile(1 - level(0.05, 4, 8, evenly), 6) + student_t_quantile(0.9, 6)
+    for stored_blocks, error in (
+        (math.inf, math.hypot(0.02, 0.03) / 2),
+        (4, math.hypot(0.02 * math.sqrt(2), 0.03) / 2),
+    ):
+        found = resolved(limit("latency", "auto"), SPREAD, ERRORS, stored_blocks, own=0.03)
+        assert found.value == pytest.approx(math.expm1(reach * error))

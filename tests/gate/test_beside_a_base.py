@@ -6,11 +6,13 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from perfsuite.gate.automatic import tolerance
 from perfsuite.gate.baseline import BaseRevision, Budget
 from perfsuite.gate.beside import PAIRS_PRIOR, TWINS_PRIOR
 from perfsuite.gate.judge import judge, judge_all
 from perfsuite.metric import ELAPSED
 from perfsuite.spec import BASE, CANDIDATE, BesideBase, Facts, Status
+from perfsuite.stats.blocks import block_effect
 from perfsuite.stats.decision import Spread
 from perfsuite.stats.sequential import Errors
 from tests.gate.evidence import CONTEXT, EXACT, OPERATORS, evidence, limit, stored
@@ -257,3 +259,25 @@ def test_a_baseline_of_another_case_matters_where_it_judges():
         assert judge(limit("size", "0%"), found, baseline).status is size
         assert judge(limit("latency", "5%"), found, baseline).status is Status.PASS
     assert judge(limit("size", "0%"), found, another).status is Status.INCOMPARABLE
+
+
+def test_an_automatic_tolerance_follows_from_the_noise_of_the_first_block_whatever_the_others_are():
+    """Else it would widen with the number of looks."""
+    calm, wild = beside(1.0)[0], noisy(0.05)
+    own = block_effect(wild, CANDIDATE, BASE).se
+    assert own > 0.005
+    for blocks, wanted in (((calm, wild), tolerance(TWINS_PRIOR, Errors())),
+                           ((wild, calm), tolerance(TWINS_PRIOR, Errors(), own=own))):  # fmt: skip
+        found = verdict(found=evidence(beside_base=blocks), text="auto")
+        assert found.limit == f"auto ({wanted:.1%})"
+
+
+def noisy(share):
+    """A block whose candidate takes so much more and less in turn."""
+    calm = beside(1.0)[0]
+    chunks = [
+        replace(chunk, calls_ns=tuple(ns * (1 + share * (-1) ** number) for ns in chunk.calls_ns))
+        if chunk.arm == CANDIDATE else chunk
+        for number, chunk in enumerate(calm.chunks)
+    ]  # fmt: skip
+    return replace(calm, chunks=tuple(chunks))

@@ -205,7 +205,7 @@ def test_which_arms_a_limit_needs_and_whether_it_needs_a_baseline(name, text, ar
 )
 def test_blocks_may_end_early_where_only_relative_tolerances_ask_for_time(limits, tolerance):
     needed = precision_needed([limit(name, text) for name, text in limits.items()])
-    assert needed == pytest.approx(math.log1p(tolerance) / 6)
+    assert needed == pytest.approx(math.log1p(tolerance) / 3)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_blocks_for_a_verdict_may_end_early_and_those_for_a_baseline_not(new_ses
     gate(session)
     gate(new_session(first_look(2.0), recording, update=True))
     plans = [{job.plan for job in fresh.asked} for fresh in (judging, recording)]
-    assert [plan.precision for (plan,) in plans] == [pytest.approx(math.log(1.2) / 6), 0.0]
+    assert [plan.precision for (plan,) in plans] == [pytest.approx(math.log(1.2) / 3), 0.0]
     assert {plan.budget_ns for (plan,) in plans} == {round(1e9 * session.settings.block_s)}
     asked = len(judging.asked), len(recording.asked)
     assert asked == (session.settings.max_blocks, session.settings.record_blocks)

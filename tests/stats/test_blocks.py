@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfsuite.spec import Block, Chunk
-from perfsuite.stats.blocks import block_effect, log_ratio, percentiles_ms
+from perfsuite.stats.blocks import Effect, block_effect, log_ratio, own_variances, percentiles_ms
 from tests.stats import simulated
 
 
@@ -109,3 +109,20 @@ def test_scaling_all_times_changes_neither_effect_nor_error(seed, factor):
     one, other = block_effect(block, "a", "b"), block_effect(scaled, "a", "b")
     assert other.value == pytest.approx(one.value, abs=1e-9)
     assert other.se == pytest.approx(one.se, abs=1e-9)
+
+
+# the errors of several blocks
+
+
+def test_an_error_that_rests_on_few_ratios_is_pooled_with_the_usual_one():
+    """Two degrees of freedom of its own beside four of the median's."""
+    found = own_variances([Effect(0.0, 0.01, 2), Effect(0.0, 0.04, 60), Effect(0.0, 0.09, math.inf)])
+    assert found == pytest.approx([(2 * 0.01**2 + 4 * 0.04**2) / 6, 0.04**2, 0.09**2])
+
+
+def test_one_block_has_its_own_error():
+    assert own_variances([Effect(0.3, 0.02, 2)]) == pytest.approx([0.02**2])
+
+
+def test_a_blocks_error_rests_on_its_ratios():
+    assert block_effect(ratios_block([0.1, 0.2, 0.3, 0.15]), "a", "b").df == 3

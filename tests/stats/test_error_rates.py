@@ -12,10 +12,10 @@ import pytest
 from scipy.stats import binom
 
 from perfsuite.stats.blocks import Effect, block_effect
-from perfsuite.stats.decision import Outcome, Spread, spread_of
+from perfsuite.stats.decision import Outcome, Spread
 from perfsuite.stats.family_wise import FallbackBudget
 from perfsuite.stats.sequential import Errors, interim_decision
-from perfsuite.stats.variance_shrinkage import fit_prior, shrunk_spread
+from perfsuite.stats.variance_shrinkage import learned_prior, shrunk_spread
 from tests.stats import simulated
 
 CASES = 1000
@@ -99,8 +99,8 @@ def any_false_alarm(rng, total, items=10):
     for _ in range(items):
         between = 0.004 * math.sqrt(2 / rng.gammavariate(2, 1))
         blocks = [Effect(rng.gauss(TOLERANCE, between), between / 5) for _ in range(ERRORS.looks)]
-        outcome = end(blocks, fit_prior(seen, PRIOR), errors=Errors(budget.alpha))
-        seen.append(spread_of([one.value for one in blocks]))
+        outcome = end(blocks, learned_prior(seen, PRIOR), errors=Errors(budget.alpha))
+        seen.append(blocks)
         budget = budget.after(outcome is Outcome.WORSE)
         alarms += outcome is Outcome.WORSE
     return alarms > 0

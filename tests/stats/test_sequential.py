@@ -8,7 +8,7 @@ from scipy.stats import t
 
 from perfsuite.stats.blocks import Effect
 from perfsuite.stats.decision import Estimate, Outcome, Spread, estimate, student_t_quantile
-from perfsuite.stats.sequential import Errors, interim_decision, predictive_power, weigh
+from perfsuite.stats.sequential import MAX_DF, Errors, interim_decision, predictive_power, weigh
 from perfsuite.stats.spending import evenly, late, level
 from perfsuite.stats.variance_shrinkage import shrunk_spread
 
@@ -43,23 +43,40 @@ def test_a_spread_on_no_degrees_of_freedom_is_an_error():
 # the estimate
 
 
-def test_equal_blocks_give_the_plain_mean_and_its_error():
+def test_blocks_without_errors_of_their_own_give_the_plain_mean_and_its_error():
     values = [0.01, 0.03, 0.08]
-    for se in (0.0, 0.004, 0.01):
-        found, plain = weigh(effects(*values, se=se), SPREAD), estimate(values, SPREAD)
-        assert (found.center, found.se, found.df) == pytest.approx((plain.center, plain.se, plain.df))
+    found, plain = weigh(effects(*values), SPREAD), estimate(values, SPREAD)
+    assert (found.center, found.se, found.df) == pytest.approx((plain.center, plain.se, plain.df))
 
 
-def test_no_block_counts_for_more_than_its_own_error_allows():
-    assert weigh(effects(0.1, 0.3, se=0.04), SPREAD).se == pytest.approx(0.04 / math.sqrt(2))
+def test_a_block_varies_by_its_own_error_and_by_what_differs_between_processes():
+    assert weigh(effects(0.1, 0.3, se=0.04), SPREAD).se == pytest.approx(math.hypot(0.01, 0.04) / math.sqrt(2))
 
 
 def test_a_noisier_block_counts_for_less():
-    """Variances 0.01^2, and 0.01^2 + 0.02^2 - 0.005^2."""
+    """Variances 0.01^2 + 0.005^2, and 0.01^2 + 0.02^2."""
     found = weigh([Effect(0.0, 0.005), Effect(1.0, 0.02)], SPREAD)
-    weights = 1 / 1e-4, 1 / (1e-4 + 4e-4 - 0.25e-4)
+    weights = 1 / 1.25e-4, 1 / 5e-4
     assert found.center == pytest.approx(weights[1] / sum(weights))
     assert found.se == pytest.approx(sum(weights) ** -0.5)
+
+
+def test_only_what_differs_between_processes_rests_on_few_degrees_of_freedom():
+    """Half of the variance of the mean is between: four times as many. Of few at most as many as MAX_DF."""
+    half = weigh(effects(0.1, 0.3, se=0.01), Spread(0.01, 2))
+    assert half.df == pytest.approx(8)
+    assert weigh(effects(0.1, 0.3, se=0.02), Spread(0.01, 2)).df == MAX_DF
+    assert weigh(effects(0.1, 0.3, se=0.02), Spread(0.01, 30)).df == pytest.approx(30)  # never fewer than it has
+    uneven = weigh([Effect(0.0, 0.01), Effect(0.0, 0.03)], Spread(0.02, 4))
+    between = [1 / (0.02**2 + se**2) for se in (0.01, 0.03)]
+    share = 0.02**2 * sum(weight**2 for weight in between) / sum(between)
+    assert uneven.df == pytest.approx(4 / share**2)
+
+
+def test_the_degrees_of_freedom_are_those_that_satterthwaite_gives():
+    """Of a sum of variances: (a + b)^2 / (a^2 / 4), as the second is known."""
+    a, b = 0.02**2, 0.01**2
+    assert weigh(effects(0.0, se=0.01), Spread(0.02, 4)).df == pytest.approx((a + b) ** 2 / (a**2 / 4))
 
 
 def test_blocks_without_any_noise_can_be_weighed():
@@ -280,6 +297,26 @@ def test_a_single_look_errs_at_its_level(blocks, allowed):
     for wrong, spending in ((low, late), (high, evenly)):
         expected = level(allowed, blocks, blocks, spending)
         assert abs(wrong - expected * 10_000) < 4 * math.sqrt(expected * (1 - expected) * 10_000)
+
+
+@pytest.mark.parametrize("within", [0.005, 0.01, 0.03])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_look_at_blocks_with_errors_of_their_own_errs_about_as_often(blocks, within):
+    """The sum of a known and a drawn variance is no multiple of chi-square, so that Student's t is near, not exact.
+
+    Where the errors within are most of it, MAX_DF makes it err less.
+    """
+    rng = random.Random(6)
+    low = high = 0
+    for _ in range(4000):
+        sd = PRIOR.sd * math.sqrt(2 / rng.gammavariate(2, 1))
+        values = [Effect(rng.gauss(0, math.hypot(sd, within)), within) for _ in range(blocks)]
+        found = interim_decision(values, shrunk_spread(PRIOR, values), 0.0, Errors(0.05, 0.05, blocks), convicts_from=1)
+        low += found.low > 0
+        high += found.high < 0
+    for wrong, spending in ((low, late), (high, evenly)):
+        expected = level(0.05, blocks, blocks, spending)
+        assert 0.4 < wrong / 4000 / expected < 1.3
 
 
 # invariances
