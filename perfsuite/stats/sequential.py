@@ -59,10 +59,9 @@ def weigh(effects: Sequence[Effect], spread: Spread) -> Estimate:
     shares = [weight**2 / total for weight in weights]  # of the mean's variance, by unit of a block's
     parts = [(between * sum(shares), spread.df)]
     parts += [(share * variance, one.df) for share, variance, one in zip(shares, own, effects, strict=True)]
-    known = sum(part**2 / df for part, df in parts)
-    most = max(MAX_DF, spread.df)
+    doubt, most = sum(part**2 / df for part, df in parts), max(MAX_DF, spread.df)
     center = statistics.fmean([effect.value for effect in effects], weights)
-    return Estimate(center, 1 / math.sqrt(total), 1 / max(known, 1 / most))
+    return Estimate(center, 1 / math.sqrt(total), 1 / doubt if doubt > 1 / most else most)
 
 
 def interim_decision(

@@ -67,6 +67,7 @@ def test_only_what_differs_between_processes_rests_on_few_degrees_of_freedom():
     assert half.df == pytest.approx(8)
     assert weigh(effects(0.1, 0.3, se=0.02), Spread(0.01, 2)).df == MAX_DF
     assert weigh(effects(0.1, 0.3, se=0.02), Spread(0.01, 30)).df == pytest.approx(30)  # never fewer than it has
+    assert weigh(effects(0.1, 0.3, se=0.02), Spread(0.01, math.inf)).df == math.inf
     uneven = weigh([Effect(0.0, 0.01), Effect(0.0, 0.03)], Spread(0.02, 4))
     between = [1 / (0.02**2 + se**2) for se in (0.01, 0.03)]
     share = 0.02**2 * sum(weight**2 for weight in between) / sum(between)
@@ -77,6 +78,11 @@ def test_the_degrees_of_freedom_are_those_that_satterthwaite_gives():
     """Of a sum of variances: (a + b)^2 / (a^2 / 4), as the second is known."""
     a, b = 0.02**2, 0.01**2
     assert weigh(effects(0.0, se=0.01), Spread(0.02, 4)).df == pytest.approx((a + b) ** 2 / (a**2 / 4))
+
+
+def test_an_error_that_rests_on_few_ratios_lends_few():
+    """All of the variance is the block's own, on two degrees of freedom."""
+    assert weigh([Effect(0.0, 0.02, 2)], Spread(1e-6, 1)).df == pytest.approx(2)
 
 
 def test_blocks_without_any_noise_can_be_weighed():
