@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from power.processes import python
-from power.samples import AsvSamples, Stats, TimedBlock
+from power.samples import SESSIONS, AsvSamples, Stats, TimedBlock
 from power.twins import record_blocks
 
 TRUTH_ROUNDS = 60  # of chunks in a block that measures a realistic change
@@ -25,7 +25,7 @@ def truth(pair, workloads, seed):
     return ours(pair, workloads, seed, TRUTH_ROUNDS)
 
 
-def session(pair, workloads, seed, tolerance="1%"):
+def session(pair, workloads, seed, tolerance):
     """The whole command, as a person runs it: its own verdicts."""
     tests = [f"gates/test_speed.py::test_speed[{name}]" for name in workloads]
     with tempfile.TemporaryDirectory(prefix="gate-power-") as folder:
@@ -38,7 +38,7 @@ def session(pair, workloads, seed, tolerance="1%"):
         )
         plugins = ("-p", "no:cacheprovider", "-p", "no:randomly")
         command = ("-m", "pytest", "-q", *plugins, *tests, *options)
-        python(*command, cwd=pair.tree, fine=(0, 1), GATE_POWER_TOLERANCE=tolerance)
+        python(*command, cwd=pair.tree, fine=(0, 1), GATE_POWER_TOLERANCE=f"{tolerance:.0%}")
         found = json.loads(answer.read_text())["verdicts"]
     return {"statuses": {verdict["case"].partition("[")[2].rstrip("]"): verdict["status"] for verdict in found}}
 
@@ -84,8 +84,7 @@ def asv(pair, workloads, seed):
 RECORDERS = {
     "ours": ours,
     "truth": truth,
-    "session": session,
-    **{f"session-{tolerance}": partial(session, tolerance=tolerance) for tolerance in ("2%", "5%")},
+    **{arm: partial(session, tolerance=tolerance) for tolerance, arm in SESSIONS.items()},
     "pytest-benchmark": pytest_benchmark,
     "pytest-benchmark-best": pytest_benchmark_best,
     **({"asv": asv} if find_spec("asv_runner") else {}),

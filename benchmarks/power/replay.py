@@ -13,9 +13,8 @@ from power import ours, rules
 from power.changes import CHANGES, REALISTIC
 from power.conditions import CONDITIONS
 from power.rates import Rate, clustered, mean_interval
-from power.samples import TYPES, Folder
+from power.samples import SESSIONS, TYPES, Folder
 
-SESSIONS = {0.01: "session", 0.02: "session-2%", 0.05: "session-5%"}  # the arms that run ours whole, by tolerance
 REPLAYED = {tolerance: f"perfsuite, tolerance {tolerance:.0%}" for tolerance in SESSIONS}
 WHOLE = {tolerance: f"perfsuite, {tolerance:.0%}, run whole" for tolerance in SESSIONS}
 FEWEST = 2  # units of a change: one process never convicts

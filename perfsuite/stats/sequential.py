@@ -47,11 +47,10 @@ class Errors:
 
 
 def weigh(effects: Sequence[Effect], spread: Spread) -> Estimate:
-    """The mean of the blocks' effects, each weighted by the inverse of its variance: ``spread`` between,
-    its own error within.
+    """The mean of the blocks' effects, each weighted by the inverse of its variance.
 
-    Its degrees of freedom are those of its parts (Satterthwaite 1946): all that is between rests on those of
-    ``spread``, and the own error of each block on its own.
+    A block varies by ``spread``, which is that between processes, and by its own error. The mean's degrees of freedom
+    follow from what these parts rest on (Satterthwaite 1946).
     """
     between, own = spread.sd**2, own_variances(effects)
     weights = [1 / max(between + variance, CLOCK_SE**2) for variance in own]
