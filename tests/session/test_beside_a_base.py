@@ -11,7 +11,9 @@ from perfsuite.baseline.store import Store
 from perfsuite.case import Case
 from perfsuite.errors import EngineError
 from perfsuite.executors.failures import RevisionFailedError, UnusedBaseError, WorkerGoneError
+from perfsuite.executors.fresh_processes import SIDE_BY_SIDE_PLAN
 from perfsuite.executors.jobs import Measured
+from perfsuite.executors.processes_in_turns import IN_TURNS_PLAN
 from perfsuite.metric import Direction, Exact, Metric, PerExample, Scores
 from perfsuite.registry import Registries
 from perfsuite.session.measurable import CallableCase
@@ -115,6 +117,14 @@ def test_in_two_processes_it_is_not_tried_in_one(beside):
     executor = slower(1.0, unsound=UNSOUND)
     assert judge(beside(executor, isolation="processes")).status is Status.PASS
     assert {job.apart for job in executor.asked} == {True}
+
+
+@pytest.mark.parametrize(("isolation", "start"), [("inprocess", SIDE_BY_SIDE_PLAN), ("processes", IN_TURNS_PLAN)])
+def test_each_way_to_measure_both_revisions_has_a_plan_of_its_own(beside, isolation, start):
+    executor = slower(1.0)
+    judge(beside(executor, isolation=isolation))
+    plans = {(job.plan.warmup_ns, job.plan.chunk_ns, job.plan.min_calls) for job in executor.asked}
+    assert plans == {(start.warmup_ns, start.chunk_ns, start.min_calls)}
 
 
 @pytest.mark.parametrize(
