@@ -48,9 +48,9 @@ SHORT = {
 }
 # Sessions as a person runs them, mostly where one takes least: each is independent of every other.
 WHOLE = {
-    **{("session-5%", where, "none"): weight for where, weight in {"quiet": 24, "bursty": 1, "drift": 0.5}.items()},
-    ("session-2%", "quiet", "none"): 1,
-    ("session", "quiet", "none"): 0.5,
+    **{("session-5%", where, "none"): weight for where, weight in {"quiet": 20, "bursty": 1, "drift": 0.5}.items()},
+    ("session-2%", "quiet", "none"): 2,
+    ("session", "quiet", "none"): 1.5,
     ("pytest-benchmark", "quiet", "none"): 1,
     ("asv", "quiet", "none"): 0.25,
 }

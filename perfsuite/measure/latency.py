@@ -1,8 +1,9 @@
 """Sampling the time of several arms in one process: one block.
 
 Arms take turns in *chunks* of back-to-back calls, because alternating single calls measures a cold
-cache; each chunk's first call is dropped. The order within each round is drawn from the seed and
-mirrored in the next round (ABBA), so that drift and carry-over cancel. Garbage collection is off.
+cache; each chunk's first call is dropped. Two arms alternate, so that every chunk stands between two of
+the other arm; the order of more is drawn from the seed in each round, and mirrored in the next (ABC CBA).
+So drift and carry-over cancel. Garbage collection is off.
 """
 
 from __future__ import annotations
@@ -44,9 +45,8 @@ class Plan:
     min_rounds: int = 6  # fewer show hardly any scatter: up to two budgets may be spent on as many
     precision: float = 0.0  # a block may end once it knows the log ratios of the first arm with this standard error
     min_rounds_to_end: int = 12  # a block ends early only after as many, since fewer may agree by chance
-    extend_above: float = (
-        1.5  # a block goes on, up to twice its budget, while its error is above extend_above * precision
-    )
+    # A block goes on, up to twice its budget, while its error is above extend_above * precision.
+    extend_above: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def interleave(
     turns = {name: _turn(warm, plan) for name, warm in warmed.items()}
     chunks: list[Chunk] = []
     start = clock.now_ns()
-    for number, order in enumerate(_orders(names, 2 * plan.rounds, seed)):
+    for number, order in enumerate(orders(names, 2 * plan.rounds, seed)):
         if number % 2 == 0 and number > 0 and is_over(chunks, names, plan, clock.now_ns() - start):
             break
         chunks += (sampler.chunk(name, *turns[name]) for name in order)
@@ -174,9 +174,19 @@ def _turn(warm: Warm, plan: Plan) -> tuple[int, int, bool]:
     return max(plan.min_calls, int(plan.chunk_ns // (whole_ns * repeat))), repeat, True
 
 
-def _orders(names: tuple[str, ...], rounds: int, seed: int) -> Iterator[tuple[str, ...]]:
-    """Random orders, each followed by its mirror image."""
+_BEFORE_TURNING = 6  # rounds: each turn costs a ratio
+
+
+def orders(names: tuple[str, ...], rounds: int, seed: int) -> Iterator[tuple[str, ...]]:
+    """Of two arms, turns; now and then they turn around, so that they never keep step with what else is going on.
+
+    Of more, random orders, each followed by its mirror image.
+    """
     rng = random.Random(seed)
+    if len(names) == 2:
+        order = tuple(rng.sample(names, 2))
+        yield from (order[:: -1 if number // _BEFORE_TURNING % 2 else 1] for number in range(rounds))
+        return
     for _ in range((rounds + 1) // 2):
         order = tuple(rng.sample(names, len(names)))
         yield order

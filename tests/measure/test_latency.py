@@ -32,7 +32,21 @@ def test_every_arm_gets_the_same_number_of_chunks_with_its_own_time():
     assert block.warm
 
 
-def test_orders_are_mirrored_and_drawn_from_the_seed():
+def test_two_arms_alternate_and_turn_around_every_six_rounds():
+    clock = SimulatedClock()
+    arms = {name: worker(clock, MS) for name in "ab"}
+
+    def turns(seed):
+        return "".join(chunk.arm for chunk in sample(clock, arms, rounds=18, min_rounds=18, seed=seed).chunks)
+
+    assert {turns(seed) for seed in range(10)} == {
+        "abababababab" "babababababa" "abababababab",
+        "babababababa" "abababababab" "babababababa",
+    }  # fmt: skip
+    assert turns(3) == turns(3)
+
+
+def test_orders_of_three_are_mirrored_and_drawn_from_the_seed():
     clock = SimulatedClock()
     arms = {name: worker(clock, MS) for name in "abc"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+from perfsuite.measure.latency import orders
 from perfsuite.spec import Block, Chunk
 
 
@@ -49,14 +50,13 @@ def bimodal(rng, number, chunk):
 KINDS = (normal, heavy_tailed, bursty, drifting, bimodal)
 
 
-def block(rng, effect=0.0, between=0.0, noise=normal, rounds=10, chunk=0.02):
-    """Two arms take turns, each order mirrored, as in perfsuite.measure.
+def block(rng, effect=0.0, between=0.0, noise=normal, rounds=8, chunk=0.02):
+    """Two arms take turns as in perfsuite.measure.
 
     ``effect`` is log(a / b), ``between`` its standard deviation from block to block, ``chunk`` that of
     one chunk's log time.
     """
-    orders = [rng.sample("ab", 2) for _ in range(rounds // 2)]
-    turns = [arm for order in orders for arm in (*order, *order[::-1])]
+    turns = [arm for order in orders(("a", "b"), rounds, rng.getrandbits(32)) for arm in order]
     shift = {"a": effect + rng.gauss(0, between)}
     logs = noise(rng, len(turns), chunk)
     chunks = (Chunk(arm, (1e6 * math.exp(log + shift.get(arm, 0.0)),)) for arm, log in zip(turns, logs, strict=True))
