@@ -5,7 +5,8 @@ them get other addresses, which is called a layout here. A layout is sampled for
 
 - mean: of the log ratio of identical code, over processes, with its 95% interval: an unbiased judge has 0 in it;
 - process, layout, noise: standard deviations of the three, from a nested analysis of variance (Searle 1971); noise is
-  what the median of so many rounds is off by, within a layout;
+  what the median of so many rounds is off by, within a layout, as the halves of its rounds show;
+- says: what the block itself says of that noise, which is a bound, since it takes chunks for independent;
 - the standard deviation of a block as it is, one layout with all rounds, and as it would be of several layouts that
   share the same rounds.
 
@@ -14,6 +15,7 @@ them get other addresses, which is called a layout here. A layout is sampled for
 """
 
 import argparse
+import dataclasses
 import math
 import statistics
 import sys
@@ -32,8 +34,24 @@ from perfsuite.executors.fresh_processes import FreshProcesses
 from perfsuite.executors.workers import Workers
 from perfsuite.measure.latency import Plan
 from perfsuite.spec import BASE, CANDIDATE
-from perfsuite.stats.blocks import block_effect
+from perfsuite.stats.blocks import Effect, block_effect, log_ratio
 from perfsuite.stats.decision import student_t_quantile
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What one layout has shown: its effect, by how much its two halves differ, and the seconds that it took."""
+
+    effect: Effect
+    halves: float
+    seconds: float
+
+    @staticmethod
+    def of(block, seconds):
+        middle = len(block.chunks) // 4 * 2  # of rounds of two chunks
+        parts = [dataclasses.replace(block, chunks=part) for part in (block.chunks[:middle], block.chunks[middle:])]
+        first, second = (log_ratio(part, CANDIDATE, BASE) for part in parts)
+        return Layout(block_effect(block, CANDIDATE, BASE), first - second, seconds)
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,7 @@ class Variances:
     process: float
     layout: float
     noise: float
+    says: float
     seconds: float
 
     def block(self, layouts, times):
@@ -53,21 +72,23 @@ class Variances:
 
 
 def nested(found):
-    """``found``: for each process, (effect, seconds) of each of its layouts."""
-    effects = [[effect for effect, _ in layouts] for layouts in found]
-    count, each = len(effects), len(effects[0])
-    means = [statistics.fmean(one.value for one in layouts) for layouts in effects]
-    noise = statistics.fmean(one.se**2 for layouts in effects for one in layouts)
-    between_layouts = statistics.fmean(statistics.variance([one.value for one in layouts]) for layouts in effects)
+    """``found``: for each process, its layouts."""
+    values = [[layout.effect.value for layout in layouts] for layouts in found]
+    every = [layout for layouts in found for layout in layouts]
+    count, each = len(values), len(values[0])
+    means = list(map(statistics.fmean, values))
+    noise = statistics.fmean(layout.halves**2 / 4 for layout in every)
+    says = statistics.fmean(layout.effect.se**2 for layout in every)
+    between_layouts = statistics.fmean(map(statistics.variance, values))
     between_processes = statistics.variance(means)
     half = -student_t_quantile(0.025, count - 1) * math.sqrt(between_processes / count)
-    seconds = statistics.fmean(taken for layouts in found for _, taken in layouts)
+    seconds = statistics.fmean(layout.seconds for layout in every)
     process, layout = between_processes - between_layouts / each, between_layouts - noise
-    return Variances(statistics.fmean(means), half, max(0.0, process), max(0.0, layout), noise, seconds)
+    return Variances(statistics.fmean(means), half, max(0.0, process), max(0.0, layout), noise, says, seconds)
 
 
 def one_process(pair, items, number, layouts, rounds):
-    """{item: (effect, seconds) of each layout}, and the seconds that the process took to start."""
+    """{item: its layouts}, and the seconds that the process took to start."""
     plan = Plan(rounds=rounds, budget_ns=rounds * ROUND_NS)
     found, start = {item: [] for item in items}, time.perf_counter()
     with Workers(launch_in(pair.tree)) as workers:
@@ -80,7 +101,7 @@ def one_process(pair, items, number, layouts, rounds):
                 job = replace(job_of(pair, item, plan, number), seed=1000 * layout, examined=layout > 0)
                 before = time.perf_counter()
                 block = next(executor.submit([job])).block
-                found[item].append((block_effect(block, CANDIDATE, BASE), time.perf_counter() - before))
+                found[item].append(Layout.of(block, time.perf_counter() - before))
     return found, started
 
 
@@ -88,11 +109,13 @@ def table(found, layouts, rounds, starts):
     whole = Plan().rounds
     head = f"one layout, {whole} rounds"
     other = f"{layouts} layouts, {whole} rounds"
-    columns = f"{'mean, 95%':>20}{'process':>9}{'layout':>9}{'noise':>9}{head:>24}{other:>24}{'s a layout':>12}"
+    columns = (
+        f"{'mean, 95%':>20}{'process':>9}{'layout':>9}{'noise':>9}{'says':>9}{head:>24}{other:>24}{'s a layout':>12}"
+    )
     print(f"{'workload':16}{columns}")
     for item, processes in found.items():
         seen = nested(processes)
-        cells = [f"{100 * math.sqrt(value):.2f}%" for value in (seen.process, seen.layout, seen.noise)]
+        cells = [f"{100 * math.sqrt(value):.2f}%" for value in (seen.process, seen.layout, seen.noise, seen.says)]
         blocks = [f"{100 * math.sqrt(seen.block(number, whole / rounds)):.2f}%" for number in (1, layouts)]
         mean = f"{100 * seen.mean:+.2f}% +- {100 * seen.half:.2f}%"
         print(f"{item:16}{mean:>20}" + "".join(f"{cell:>9}" for cell in cells) + f"{blocks[0]:>24}{blocks[1]:>24}"

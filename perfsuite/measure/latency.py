@@ -185,7 +185,8 @@ def orders(names: tuple[str, ...], rounds: int, seed: int) -> Iterator[tuple[str
     rng = random.Random(seed)
     if len(names) == 2:
         order = tuple(rng.sample(names, 2))
-        yield from (order[:: -1 if number // _BEFORE_TURNING % 2 else 1] for number in range(rounds))
+        for number in range(rounds):
+            yield order[::-1] if number // _BEFORE_TURNING % 2 else order
         return
     for _ in range((rounds + 1) // 2):
         order = tuple(rng.sample(names, len(names)))
