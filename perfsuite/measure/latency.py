@@ -9,6 +9,7 @@ So drift and carry-over cancel. Garbage collection is off.
 from __future__ import annotations
 
 import gc
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -174,19 +175,20 @@ def _turn(warm: Warm, plan: Plan) -> tuple[int, int, bool]:
     return max(plan.min_calls, int(plan.chunk_ns // (whole_ns * repeat))), repeat, True
 
 
-_BEFORE_TURNING = 6  # rounds: each turn costs a ratio
+_BETWEEN_TURNS = 6  # rounds: each turn costs a ratio
 
 
 def orders(names: tuple[str, ...], rounds: int, seed: int) -> Iterator[tuple[str, ...]]:
     """Of two arms, turns; now and then they turn around, so that they never keep step with what else is going on.
 
-    Of more, random orders, each followed by its mirror image.
+    First after one round, so that drift cancels also where there are no more than two. Of more arms, random orders,
+    each followed by its mirror image.
     """
     rng = random.Random(seed)
     if len(names) == 2:
         order = tuple(rng.sample(names, 2))
         for number in range(rounds):
-            yield order[::-1] if number // _BEFORE_TURNING % 2 else order
+            yield order[::-1] if math.ceil(number / _BETWEEN_TURNS) % 2 else order
         return
     for _ in range((rounds + 1) // 2):
         order = tuple(rng.sample(names, len(names)))

@@ -32,7 +32,7 @@ def test_every_arm_gets_the_same_number_of_chunks_with_its_own_time():
     assert block.warm
 
 
-def test_two_arms_alternate_and_turn_around_every_six_rounds():
+def test_two_arms_alternate_and_turn_around_after_the_first_round_and_then_every_six():
     clock = SimulatedClock()
     arms = {name: worker(clock, MS) for name in "ab"}
 
@@ -40,8 +40,8 @@ def test_two_arms_alternate_and_turn_around_every_six_rounds():
         return "".join(chunk.arm for chunk in sample(clock, arms, rounds=18, min_rounds=18, seed=seed).chunks)
 
     assert {turns(seed) for seed in range(10)} == {
-        "abababababab" "babababababa" "abababababab",
-        "babababababa" "abababababab" "babababababa",
+        "ab" "babababababa" "abababababab" "bababababa",
+        "ba" "abababababab" "babababababa" "ababababab",
     }  # fmt: skip
     assert turns(3) == turns(3)
 
@@ -129,13 +129,13 @@ def jittery(clock, duration_ns, share, seed):
 
 @pytest.mark.parametrize(
     ("share", "at_least", "at_most"),
-    [(0.0, 12, 12), (0.01, 12, 20), (0.03, 30, 100), (0.05, 140, 150), (0.2, 280, 300), (0.5, 250, 300)],
+    [(0.0, 12, 12), (0.01, 12, 20), (0.03, 30, 100), (0.06, 140, 150), (0.2, 280, 300), (0.5, 250, 300)],
 )
 @pytest.mark.parametrize("what_ends", ["rounds", "time"])
 def test_a_block_ends_by_how_precise_it_is_and_in_balance(what_ends, share, at_least, at_most):
     """A chunk is one call of 10 ms: the median of n ratios has an error of about share * sqrt(2 * pi / 2 / n).
 
-    For 5% that is not 0.006 after 150 rounds, but less than half as much again; for 20% it is more.
+    For 6% that is not 0.006 after 150 rounds, but less than half as much again; for 20% it is more.
     """
     clock = SimulatedClock()
     arms = {"a": jittery(clock, 10 * MS, share, 1), "b": jittery(clock, 10 * MS, share, 2)}
