@@ -136,6 +136,8 @@ def main():
         sys.exit(f"error: unknown workload {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
     if min(given.processes, given.layouts) < 2:
         sys.exit("error: one process or one layout has no spread: give at least 2 of each")
+    if given.rounds < 2 or given.rounds % 2:
+        sys.exit(f"error: {given.rounds} rounds have no halves: give an even number of at least 2")
     found, starts = {item: [] for item in items}, []
     with tempfile.TemporaryDirectory(prefix="variances-") as folder:
         pair = repository(Path(folder))["none"]

@@ -37,7 +37,7 @@ def test_two_arms_alternate_and_turn_around_after_the_first_round_and_then_every
     arms = {name: worker(clock, MS) for name in "ab"}
 
     def turns(seed):
-        return "".join(chunk.arm for chunk in sample(clock, arms, rounds=18, min_rounds=18, seed=seed).chunks)
+        return "".join(chunk.arm for chunk in sample(clock, arms, rounds=18, seed=seed).chunks)
 
     assert {turns(seed) for seed in range(10)} == {
         "ab" "babababababa" "abababababab" "bababababa",
@@ -129,13 +129,21 @@ def jittery(clock, duration_ns, share, seed):
 
 @pytest.mark.parametrize(
     ("share", "at_least", "at_most"),
-    [(0.0, 12, 12), (0.01, 12, 20), (0.03, 30, 100), (0.06, 140, 150), (0.2, 280, 300), (0.5, 250, 300)],
+    [
+        (0.0, 12, 12),
+        (0.01, 12, 20),
+        (0.03, 30, 100),
+        (0.05, 110, 140),
+        (0.06, 140, 150),
+        (0.2, 280, 300),
+        (0.5, 250, 300),
+    ],
 )
 @pytest.mark.parametrize("what_ends", ["rounds", "time"])
 def test_a_block_ends_by_how_precise_it_is_and_in_balance(what_ends, share, at_least, at_most):
     """A chunk is one call of 10 ms: the median of n ratios has an error of about share * sqrt(2 * pi / 2 / n).
 
-    For 6% that is not 0.006 after 150 rounds, but less than half as much again; for 20% it is more.
+    For 5% that is 0.006 shortly before 150 rounds; for 6% it is more then, but by less than a half; for 20% by more.
     """
     clock = SimulatedClock()
     arms = {"a": jittery(clock, 10 * MS, share, 1), "b": jittery(clock, 10 * MS, share, 2)}
@@ -145,7 +153,7 @@ def test_a_block_ends_by_how_precise_it_is_and_in_balance(what_ends, share, at_l
     assert counts["a"] == counts["b"]
     assert counts["a"] % 2 == 0
     assert at_least <= counts["a"] <= at_most
-    assert (block_effect(block, "a", "b").se <= 0.006) is (share < 0.05)
+    assert (block_effect(block, "a", "b").se <= 0.006) is (share < 0.06)
     assert (block_effect(block, "a", "b").se <= 0.009) is (share < 0.2)
 
 

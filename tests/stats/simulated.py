@@ -51,7 +51,7 @@ KINDS = (normal, heavy_tailed, bursty, drifting, bimodal)
 
 
 def block(rng, effect=0.0, between=0.0, noise=normal, rounds=8, chunk=0.02):
-    """Two arms take turns as in perfsuite.measure.
+    """Two arms take turns as in perfsuite.measure. Eight rounds make 13 ratios.
 
     ``effect`` is log(a / b), ``between`` its standard deviation from block to block, ``chunk`` that of
     one chunk's log time.
