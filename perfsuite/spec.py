@@ -72,14 +72,16 @@ class Limit:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Back-to-back calls of one arm; the first call of the chunk is already dropped.
+    """Back-to-back calls of one arm, without the first one of the chunk if that was dropped.
 
-    ``counted``: what the chunk has used of other quantities, for one call, in their base units.
+    ``counted``: what the chunk has used of other quantities, for one call, in their base units. ``dropped_ns``: of
+    the call that was dropped, 0 if none was.
     """
 
     arm: str
     calls_ns: tuple[float, ...]
     counted: Mapping[str, float] = field(default_factory=dict)
+    dropped_ns: float = 0.0
 
     @cached_property
     def median_ns(self) -> float:

@@ -14,6 +14,8 @@ from power.twins import record_blocks
 
 TRUTH_ROUNDS = 60  # of chunks in a block that measures a realistic change
 BEST = ("--benchmark-warmup=on", "--benchmark-disable-gc")
+# A gate is the only plugin of its sessions: others that are installed beside it shuffle tests, or take time to import.
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
 def ours(pair, workloads, seed, rounds=None):
@@ -36,9 +38,8 @@ def session(pair, workloads, seed, tolerance):
             f"--perf-seed={seed}",
             f"--perf-report={answer}",
         )
-        plugins = ("-p", "no:cacheprovider", "-p", "no:randomly")
-        command = ("-m", "pytest", "-q", *plugins, *tests, *options)
-        python(*command, cwd=pair.tree, fine=(0, 1), GATE_POWER_TOLERANCE=f"{tolerance:.0%}")
+        command = ("-m", "pytest", "-q", "-p", "perfsuite", "-p", "no:cacheprovider", *tests, *options)
+        python(*command, cwd=pair.tree, fine=(0, 1), GATE_POWER_TOLERANCE=f"{tolerance:.0%}", **ALONE)
         found = json.loads(answer.read_text())["verdicts"]
     return {"statuses": {verdict["case"].partition("[")[2].rstrip("]"): verdict["status"] for verdict in found}}
 
@@ -57,12 +58,8 @@ def pytest_benchmark_session(tree, workloads, options):
     tests = [f"bench/test_speed.py::test_speed[{name}]" for name in workloads]
     with tempfile.TemporaryDirectory(prefix="gate-power-") as folder:
         answer = Path(folder) / "benchmark.json"
-        # no other plugin: randomly would shuffle, and perfsuite is not what is measured here
         plugins = ("-p", "pytest_benchmark.plugin", "-p", "no:cacheprovider")
-        python(
-            "-m", "pytest", "-q", *plugins, *tests, f"--benchmark-json={answer}", *options,
-            cwd=tree, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
-        )  # fmt: skip
+        python("-m", "pytest", "-q", *plugins, *tests, f"--benchmark-json={answer}", *options, cwd=tree, **ALONE)
         found = json.loads(answer.read_text())["benchmarks"]
     return {test["params"]["name"]: msgspec.convert(test["stats"], Stats) for test in found}
 

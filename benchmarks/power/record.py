@@ -51,6 +51,7 @@ WHOLE = {
     **{("session-5%", where, "none"): weight for where, weight in {"quiet": 20, "bursty": 1, "drift": 0.5}.items()},
     ("session-2%", "quiet", "none"): 2,
     ("session", "quiet", "none"): 1.5,
+    **{("session", "quiet", change): weight for change, weight in {"+3%": 1, "+5%": 0.5, "+10%": 0.25}.items()},
     ("pytest-benchmark", "quiet", "none"): 1,
     ("asv", "quiet", "none"): 0.25,
 }

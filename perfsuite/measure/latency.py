@@ -1,9 +1,10 @@
 """Sampling the time of several arms in one process: one block.
 
 Arms take turns in *chunks* of back-to-back calls, because alternating single calls measures a cold
-cache; each chunk's first call is dropped. Two arms alternate, so that every chunk stands between two of
-the other arm; the order of more is drawn from the seed in each round, and mirrored in the next (ABC CBA).
-So drift and carry-over cancel. Garbage collection is off.
+cache; each chunk's first call is dropped (or, where that costs half of the time and a cold cache hardly slows it,
+is the one that counts: ``Plan.max_cold``). Two arms alternate, so that every chunk stands between two of the other
+arm; the order of more is drawn from the seed in each round, and mirrored in the next (ABC CBA). So drift and
+carry-over cancel. Garbage collection is off.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import gc
 import math
 import random
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -48,6 +50,9 @@ class Plan:
     min_rounds_to_end: int = 12  # a block ends early only after as many, since fewer may agree by chance
     # A block goes on, up to twice its budget, while its error is above extend_above * precision.
     extend_above: float = 1.5
+    # Where a chunk has but one timed call, the first one, before it, is timed instead, if a cold cache slows it by no
+    # more than this share in any arm: then as many calls tell twice as much. 0: it never is.
+    max_cold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,15 +94,14 @@ class LocalSampler:
     @with_room
     def chunk(self, arm: str, calls: int, repeat: int, drop_first: bool) -> Chunk:
         with self._opened(arm) as call:
-            if drop_first:
-                _time(call, 1, self.clock)  # the first call after another arm finds a cold cache
+            dropped_ns = _time(call, 1, self.clock) if drop_first else 0.0  # after another arm it finds a cold cache
             counting = Counting(self.readers)
             calls_ns = tuple(_time(call, repeat, self.clock, counting) for _ in range(calls))
             counted = counting.per_call(calls * repeat)
             if isinstance(self.arms[arm], Yardstick):
                 whole = sum(calls_ns) / calls / 1e9
                 counted |= {name: whole for name in self.readers.parts_of_time if not counted[name]}
-            return Chunk(arm, calls_ns, counted)
+            return Chunk(arm, calls_ns, counted, dropped_ns)
 
     @contextmanager
     def _opened(self, arm: str) -> Iterator[Arm]:
@@ -141,6 +145,9 @@ def interleave(
     for number, order in enumerate(orders(names, 2 * plan.rounds, seed)):
         if number % 2 == 0 and number > 0 and is_over(chunks, names, plan, clock.now_ns() - start):
             break
+        if number % _TRIAL_ROUNDS == 0 and number > 0 and _first_calls_do(chunks, turns, plan):
+            chunks = [replace(chunk, calls_ns=(chunk.dropped_ns,), dropped_ns=0.0) for chunk in chunks]
+            turns = dict.fromkeys(names, _ONE_CALL)
         chunks += (sampler.chunk(name, *turns[name]) for name in order)
     seconds = (clock.now_ns() - began) / 1e9
     return Block(tuple(chunks), seed, fresh, threads, all(warm.stable for warm in warmed.values()), seconds)
@@ -166,11 +173,26 @@ def _error(chunks: Sequence[Chunk], names: Sequence[str]) -> float:
     return max(block_effect(block, names[0], name).se for name in names[1:])
 
 
-def _turn(warm: Warm, plan: Plan) -> tuple[int, int, bool]:
-    """An arm's turn: how many timings, how many calls each, and whether a first call is dropped."""
+_Turn = tuple[int, int, bool]
+"""An arm's: how many timings, how many calls each, and whether a first call is dropped."""
+
+_ONE_CALL: _Turn = (1, 1, False)
+_ONE_CALL_AFTER_ANOTHER: _Turn = (1, 1, True)
+_TRIAL_ROUNDS = 8  # after as many, and again after twice as many and so on, it is seen how cold first calls are
+
+
+def _first_calls_do(chunks: Sequence[Chunk], turns: Mapping[str, _Turn], plan: Plan) -> bool:
+    """Whether the dropped calls are half of all, and in no arm much slower than the next."""
+    if plan.max_cold == 0 or any(turn != _ONE_CALL_AFTER_ANOTHER for turn in turns.values()):
+        return False
+    slower = {arm: [chunk.dropped_ns / chunk.median_ns for chunk in chunks if chunk.arm == arm] for arm in turns}
+    return all(statistics.median(ratios) <= 1 + plan.max_cold for ratios in slower.values())
+
+
+def _turn(warm: Warm, plan: Plan) -> _Turn:
     whole_ns = max(1, warm.call_ns + (warm.setup_ns or 0))
     if whole_ns >= plan.slow_call_ns:
-        return 1, 1, False
+        return _ONE_CALL
     repeat = max(1, int(plan.min_call_ns // max(1, warm.call_ns))) if warm.setup_ns is None else 1
     return max(plan.min_calls, int(plan.chunk_ns // (whole_ns * repeat))), repeat, True
 

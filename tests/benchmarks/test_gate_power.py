@@ -189,10 +189,10 @@ def test_a_report_holds_what_is_inconclusive_and_the_wall_time_of_each_tolerance
         assert shown[what] == (gate, ours / theirs)
 
 
-def whole_session(number, wall_s=25.0, statuses=(), condition="quiet"):
+def whole_session(number, wall_s=25.0, statuses=(), condition="quiet", change="none"):
     found = {**dict.fromkeys(TESTS, "PASS"), **dict(statuses)}
     return samples.OurSession(
-        condition=condition, change="none", number=number, seed=number, wall_s=wall_s, statuses=found
+        condition=condition, change=change, number=number, seed=number, wall_s=wall_s, statuses=found
     )
 
 
@@ -209,6 +209,19 @@ def test_sessions_that_were_run_whole_are_counted_at_every_tolerance_and_tell_th
     assert shown["wall time to pytest-benchmark's defaults, 5% tolerance, run whole"] == pytest.approx(25 / 20)
     assert shown["wall time to pytest-benchmark's defaults, 1% tolerance, run whole"] == pytest.approx(100 / 20)
     assert "wall time to pytest-benchmark's defaults, 2% tolerance, replayed" in shown
+
+
+def test_what_sessions_that_were_run_whole_have_caught_is_held_against_the_gates(tmp_path):
+    folder, slower = samples.Folder(tmp_path), dict.fromkeys(TESTS, "REGRESSED")
+    one_unclear = {**slower, TESTS[0]: "INCONCLUSIVE"}
+    folder.append("session", whole_session(0, statuses={TESTS[0]: "INCONCLUSIVE"}.items()))
+    for number in range(4):
+        statuses = one_unclear if number == 0 else slower
+        folder.append("session", whole_session(number, statuses=statuses.items(), change="+3%"))
+    shown = {what: value for what, _, _, _, value, _ in report.Findings(replay.Record(tmp_path), draws=6).figures()}
+    assert shown["power at 3%, quiet, injected, run whole"].value == 1 - 1 / (4 * len(TESTS))
+    assert shown["inconclusive, quiet, 1% tolerance, run whole"] == 1 / len(TESTS)
+    assert "power at 5%, quiet, injected, run whole" not in shown  # nothing was recorded for it
 
 
 def test_sessions_that_were_run_whole_can_be_reported_alone(tmp_path, capsys):

@@ -30,6 +30,7 @@ import gc
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+WHILE_IMPORTED = gc.get_threshold()
 
 def test_good(perf):
     there = sorted(file.name for file in FOLDER.glob("started *"))
@@ -38,6 +39,14 @@ def test_good(perf):
 
 def test_frozen(perf):
     assert gc.get_freeze_count() > 0
+    perf(lambda: None, latency="5%")
+
+def test_collected(perf):
+    assert (WHILE_IMPORTED, gc.get_threshold()) == ((0, 0, 0), (700, 10, 10))
+    perf(lambda: None, latency="5%")
+
+def test_collected_as_wanted(perf):
+    assert gc.get_threshold() == (123, 4, 5)
     perf(lambda: None, latency="5%")
 """
 
@@ -113,3 +122,12 @@ def test_one_that_hangs_while_it_starts_is_given_one_time_limit(project, monkeyp
 def test_what_was_imported_is_not_searched_for_garbage_again(project, workers):
     """Before each block it is collected, which would take a quarter of a second where much is imported."""
     assert project.alone(workers, "test_frozen").block(1).of(CANDIDATE)
+
+
+def test_garbage_is_not_collected_while_a_process_starts_and_is_from_then_on(project, workers):
+    assert project.alone(workers, "test_collected").block(1).of(CANDIDATE)
+
+
+def test_a_threshold_of_the_project_stays(project, workers):
+    (project.top / "conftest.py").write_text("import gc\ngc.set_threshold(123, 4, 5)\n")
+    assert project.alone(workers, "test_collected_as_wanted").block(1).of(CANDIDATE)

@@ -1,8 +1,9 @@
 import gc
 import math
 import random
+import statistics
 from collections import Counter
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import pytest
 
@@ -74,6 +75,35 @@ def test_the_first_call_of_a_chunk_is_dropped():
 
     block = sample(clock, {"a": arm("a"), "b": arm("b")}, rounds=4)
     assert set(block.of("a")) | set(block.of("b")) == {MS}
+
+
+@pytest.mark.parametrize(
+    ("call_ms", "colder", "max_cold", "counts_first"),
+    [
+        (8, {"a": 1.02, "b": 1.02}, 0.03, True),
+        (8, {"a": 1.02, "b": 1.04}, 0.03, False),  # in one arm they are slower than that
+        (4, {"a": 1.02, "b": 1.02}, 0.03, False),  # a third of all calls
+        (8, {"a": 1.0, "b": 1.0}, 0.0, False),  # not asked for
+    ],
+)
+def test_a_first_call_counts_where_it_is_half_of_the_time_and_hardly_slower(call_ms, colder, max_cold, counts_first):
+    clock, last = SimulatedClock(), []
+
+    def arm(name):
+        def call():
+            clock.advance_ns(round(call_ms * MS * (1 if last[-1:] == [name] else colder[name])))
+            last.append(name)
+
+        return call
+
+    block = sample(clock, {"a": arm("a"), "b": arm("b")}, rounds=20, max_cold=max_cold)
+    typical = {name: statistics.median(block.of(name)) for name in "ab"}
+    assert typical == {name: call_ms * MS * (colder[name] if counts_first else 1) for name in "ab"}
+    untypical = [ns for name in "ab" for ns in block.of(name) if ns != typical[name]]
+    # After calls of the arm itself: where the arms turn around, and at the start, after warming up.
+    assert len(untypical) == (5 if counts_first else 0)
+    in_a_row = [len(list(group)) for _, group in groupby(last)]
+    assert statistics.mode(in_a_row[-12:]) == (1 if counts_first else 1 + 10 // call_ms)  # of the last of 40 turns
 
 
 def test_fast_calls_are_timed_together_and_slow_ones_get_their_minimum():
