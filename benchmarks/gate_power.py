@@ -34,6 +34,7 @@ def arguments():
     record.add_argument("--minutes", type=float, help=f"in all; {MINUTES['long']}, or {MINUTES['short']} of short")
     record.add_argument("--seed", type=int, default=0)
     record.add_argument("--workloads", default=",".join(WORKLOADS), help="fewer, to try the recorder itself")
+    record.add_argument("--arms", default="", help="only these of the plan, such as session,pytest-benchmark")
     report = commands.add_parser("report", help="replay every rule over a record, and print the tables")
     report.add_argument("folder", type=Path)
     report.add_argument("--draws", type=int, default=400, help="sessions drawn for each figure of ours")
@@ -43,11 +44,12 @@ def arguments():
 def main():
     given = arguments()
     if given.command == "record":
-        from power.record import PLANS, record
+        from power.record import PLANS, of_arms, record
 
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
         minutes = given.minutes or MINUTES[given.plan]
-        record(given.out, minutes, given.seed, PLANS[given.plan], given.plan, given.workloads.split(","))
+        weights = of_arms(PLANS[given.plan], given.arms.split(",") if given.arms else ())
+        record(given.out, minutes, given.seed, weights, given.plan, given.workloads.split(","))
     else:
         from power.report import report
 

@@ -58,6 +58,14 @@ WHOLE = {
 PLANS = {"long": LONG, "short": SHORT, "whole": WHOLE}
 
 
+def of_arms(weights, arms):
+    """The cells of those arms; of all where none is named. Raises ValueError for one that is not in the plan."""
+    if unknown := set(arms) - {arm for arm, _, _ in weights}:
+        there = ", ".join(sorted({arm for arm, _, _ in weights}))
+        raise ValueError(f"the plan has no arm {', '.join(sorted(unknown))}; there are {there}")
+    return {cell: weight for cell, weight in weights.items() if not arms or cell[0] in arms}
+
+
 class About(msgspec.Struct, frozen=True):
     """What all units of a record have in common."""
 

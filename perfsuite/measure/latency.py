@@ -53,6 +53,15 @@ class Plan:
     # Where a chunk has but one timed call, the first one, before it, is timed instead, if a cold cache slows it by no
     # more than this share in any arm: then as many calls tell twice as much. 0: it never is.
     max_cold: float = 0.0
+    # Times that the test is run for one block, each sampled by this plan: what it times then lies elsewhere in memory.
+    layouts: int = 1
+
+    def in_layouts(self, number: int) -> Plan:
+        """A plan for each of so many layouts, which together have the rounds, the budget and the precision of this."""
+        return replace(
+            self, layouts=number, rounds=2 * math.ceil(self.rounds / 2 / number), budget_ns=self.budget_ns // number,
+            precision=self.precision * math.sqrt(number),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

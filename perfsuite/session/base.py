@@ -40,6 +40,7 @@ from perfsuite.stats.decision import Spread
 from perfsuite.stats.variance_shrinkage import learned_prior
 
 CONTROL_BLOCKS = 2
+_LAYOUTS = 2
 _UNSOUND_CASES_TO_DISTRUST = 2
 _SHOWN = 3  # files that git ignores
 _CONTROL_REVISION = "control"
@@ -267,7 +268,10 @@ class BaseRun:
             want.append("facts")
         if any(isinstance(limit.metric.probe, PerExample) for limit in self.limits):
             want.append("scores")
-        plan = settings.plan(IN_TURNS_PLAN if apart else SIDE_BY_SIDE_PLAN, precision_needed(self.limits))
+        precision = precision_needed(self.limits)
+        plan = settings.plan(IN_TURNS_PLAN if apart else SIDE_BY_SIDE_PLAN, precision)
+        if not apart and 0 < precision < TWINS_PRIOR.sd:  # which sampling on does not make less
+            plan = plan.in_layouts(_LAYOUTS)
         job = self.rerun.job(self.subject.case, settings)
         job = msgspec.structs.replace(job, revisions=revisions, apart=apart, plan=plan)
         first = msgspec.structs.replace(job, want=frozenset(want))

@@ -224,6 +224,13 @@ def test_what_sessions_that_were_run_whole_have_caught_is_held_against_the_gates
     assert "power at 5%, quiet, injected, run whole" not in shown  # nothing was recorded for it
 
 
+def test_only_some_arms_of_a_plan_can_be_recorded():
+    assert set(record.of_arms(record.WHOLE, ("asv",))) == {("asv", "quiet", "none")}
+    assert record.of_arms(record.WHOLE, ()) == record.WHOLE
+    with pytest.raises(ValueError, match="the plan has no arm sesion; there are asv, pytest-benchmark, session, "):
+        record.of_arms(record.WHOLE, ("sesion", "asv"))
+
+
 def test_sessions_that_were_run_whole_can_be_reported_alone(tmp_path, capsys):
     folder = samples.Folder(tmp_path)
     record.begin(folder, 0, "whole")

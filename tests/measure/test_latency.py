@@ -1,3 +1,4 @@
+import dataclasses
 import gc
 import math
 import random
@@ -145,6 +146,13 @@ def test_a_block_knows_how_long_it_took_with_its_warm_up():
     clock = SimulatedClock()
     block = sample(clock, {"a": worker(clock, 500 * MS)}, rounds=2, warmup_ns=MS)
     assert block.seconds == (3 + 2 * 2) * 0.5  # to warm up, and chunks of a dropped call and a timed one
+
+
+def test_layouts_share_the_rounds_the_budget_and_the_precision_of_a_plan():
+    whole = Plan(rounds=60, budget_ns=3 * MS, precision=0.003)
+    part = whole.in_layouts(4)
+    assert (part.layouts, part.rounds, part.budget_ns, part.precision) == (4, 16, 750_000, pytest.approx(0.006))
+    assert dataclasses.replace(part, layouts=1, rounds=60, budget_ns=3 * MS, precision=0.003) == whole
 
 
 def test_a_block_of_nothing_is_empty():

@@ -50,9 +50,9 @@ def beside(repository):
         yield make
 
 
-def judge(session, test=TEST):
+def judge(session, test=TEST, latency="20%"):
     subject = CallableCase(Case.of_callable(test), lambda: None)
-    return session.gate(subject, {"latency": "20%"}, Rerun("pytest --perf-update", test)).verdicts[0]
+    return session.gate(subject, {"latency": latency}, Rerun("pytest --perf-update", test)).verdicts[0]
 
 
 def slower(ratio, **kwargs):
@@ -125,6 +125,18 @@ def test_each_way_to_measure_both_revisions_has_a_plan_of_its_own(beside, isolat
     judge(beside(executor, isolation=isolation))
     plans = {(job.plan.warmup_ns, job.plan.chunk_ns, job.plan.min_calls) for job in executor.asked}
     assert plans == {(start.warmup_ns, start.chunk_ns, start.min_calls)}
+
+
+@pytest.mark.parametrize(
+    ("isolation", "latency", "layouts"),
+    [("inprocess", "1%", 2), ("inprocess", "2%", 1), ("inprocess", "0.01 ms", 1), ("processes", "1%", 1)],
+)
+def test_a_tolerance_below_what_layouts_differ_by_has_blocks_of_two(beside, isolation, latency, layouts):
+    executor = slower(1.0)
+    judge(beside(executor, isolation=isolation), latency=latency)
+    whole = SIDE_BY_SIDE_PLAN if isolation == "inprocess" else IN_TURNS_PLAN
+    plans = {(job.plan.layouts, job.plan.rounds, job.plan.budget_ns) for job in executor.asked}
+    assert plans == {(layouts, whole.rounds // layouts, whole.budget_ns // layouts)}
 
 
 @pytest.mark.parametrize(
