@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 import pytest
 from hypothesis import settings
@@ -22,6 +23,12 @@ def little_garbage_of_imports():
     """Blocks, traces and ends of inner runs collect garbage: half a second each, beside all that a run has imported."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_bytecode_of_edited_files(monkeypatch):
+    """Else an inner run takes what the last one compiled for a file edited within the second, at equal size."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
 
 @pytest.fixture
