@@ -44,7 +44,10 @@ class Worker:
 
 
 def as_it_ships(test, tolerance):
-    """The block that a plan for that tolerance would have taken: recorded ones go on to the end of all time."""
+    """The block that a plan for that tolerance would have taken: recorded ones go on to the end of all time.
+
+    Of one layout, and with first calls dropped, as all were recorded: sessions that are run whole have more.
+    """
     chunks, spent_ns = test.block.chunks, 0.0
     plan = Plan(precision=precision(tolerance))
     for rounds in range(2, len(chunks) // 2, 2):

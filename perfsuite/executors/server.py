@@ -49,7 +49,7 @@ FindFacts = Callable[[], Mapping[str, object]]
 
 Prove = Callable[[], Proof | NotProven]
 
-_NEVER = (0, 0, 0)
+_NEVER = (0, 0, 0)  # thresholds with which garbage is not collected
 _HOME = "_perfsuite_server"  # in sys.modules under a name without a file: no revision takes it away
 
 
@@ -94,9 +94,7 @@ class WorkingTree:
 class WorkerServer:
     """What the pytest sessions of one worker share. A session of each revision registers how it runs an item."""
 
-    def __init__(
-        self, boot: Boot, channel: Channel, revisions: Revisions, threshold: tuple[int, int, int] = gc.get_threshold()
-    ) -> None:
+    def __init__(self, boot: Boot, channel: Channel, revisions: Revisions, threshold: tuple[int, int, int]) -> None:
         """``threshold``: of garbage collection, once all is imported."""
         self.boot = boot
         self.revisions = revisions

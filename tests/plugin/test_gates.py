@@ -26,9 +26,8 @@ def edit(project, old, new, file="net.py"):
     assert old in text
     before = path.stat()
     path.write_text(text.replace(old, new))
-    os.utime(
-        path, (before.st_atime, before.st_mtime + 2)
-    )  # Python tells a file that is cached by the second and its size
+    # Python knows a cached file by its second and its size: a worker may have compiled it just now.
+    os.utime(path, (before.st_atime, before.st_mtime + 2))
 
 
 def test_an_unchanged_tree_passes_and_the_table_shows_it(gate):
